@@ -1,0 +1,544 @@
+//! The configuration as an operator writes it: one type per table, one field per key.
+//!
+//! These types are the single source: `serde` fills them, the JSON Schema of `gapura schema` is derived from them, the
+//! checks of [`crate::shape`] follow that schema, and each doc comment is what an editor shows beside its key.
+
+use std::{borrow::Cow, collections::BTreeMap, path::PathBuf};
+
+use ipnet::IpNet;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, de};
+
+use crate::{
+    secret::SecretRef,
+    units::{Address, Period, PeriodOrOff, Size},
+};
+
+/// Tables with names of the operator's choice: `[upstreams.NAME]`.
+pub type Named<T> = BTreeMap<String, T>;
+
+/// The whole file.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    #[serde(default)]
+    pub server: Server,
+    #[serde(default)]
+    pub limits: Limits,
+    pub tls: Option<Tls>,
+    #[serde(default)]
+    pub state: State,
+    #[serde(default)]
+    pub upstreams: Named<Upstream>,
+    #[serde(default)]
+    pub jwt: Named<Jwt>,
+    #[serde(default)]
+    pub api_keys: Named<ApiKeys>,
+    #[serde(default)]
+    pub rate_limits: Named<RateLimit>,
+    #[serde(default)]
+    pub encryption: Named<Encryption>,
+    pub routes: Vec<Route>,
+}
+
+/// Where the gateway listens. What stands here needs a restart to change.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Server {
+    /// TLS listeners: HTTP/1.1 and HTTP/2 by ALPN.
+    pub https: Vec<Address>,
+    /// Plain listeners. They answer 308 to https unless `plaintext = true`.
+    pub http: Vec<Address>,
+    /// Serve requests on the plain listeners; `[tls]` may then be absent.
+    pub plaintext: bool,
+    /// /healthz, /readyz, /metrics and the admin API. Never a public address.
+    pub admin: Option<Address>,
+    /// Worker threads; 0 is one per core.
+    pub threads: usize,
+    /// Only from these networks are X-Forwarded-For, Forwarded and X-Request-Id believed.
+    #[schemars(with = "Vec<String>", inner(extend("format" = "cidr")))]
+    pub trusted_proxies: Vec<IpNet>,
+    /// One log line per request, on standard error.
+    pub access_log: bool,
+}
+
+/// Bounds on connections and request heads.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Connections open at once over all public listeners; one more is closed at once.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub max_connections: usize,
+    /// From accept to the end of the TLS handshake.
+    pub handshake_timeout: Period,
+    /// From the first byte of a request head to its last: an absolute deadline, whatever trickles in.
+    pub head_timeout: Period,
+    /// A connection without a request is closed after this.
+    pub idle_timeout: Period,
+    /// The longest pause between two reads of a request body, or two writes of a response.
+    pub body_timeout: Period,
+    /// Request line and header fields together.
+    pub max_head: Size,
+    #[schemars(range(min = 1, max = 250))]
+    pub max_headers: usize,
+    /// HTTP/2 streams open at once on one connection.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub max_streams: u32,
+    /// How long running requests may take to end after SIGTERM.
+    pub shutdown_grace: Period,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 10_000,
+            handshake_timeout: Period::secs(10),
+            head_timeout: Period::secs(10),
+            idle_timeout: Period::secs(60),
+            body_timeout: Period::secs(30),
+            max_head: Size::kib(32),
+            max_headers: 100,
+            max_streams: 100,
+            shutdown_grace: Period::secs(30),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The one that fits the SNI name, else the first.
+    #[serde(default)]
+    pub certificates: Vec<Certificate>,
+    /// Development: a certificate made at start, its fingerprint logged.
+    #[serde(default)]
+    pub self_signed: bool,
+    #[serde(default)]
+    pub min_version: TlsVersion,
+    /// PEM bundle of the authorities that sign client certificates: mutual TLS.
+    pub client_ca: Option<PathBuf>,
+    /// Whether a client must show a certificate. Default: `required` where `client_ca` is set.
+    pub client_auth: Option<ClientAuth>,
+}
+
+/// A PEM certificate chain and its private key.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Certificate {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum TlsVersion {
+    #[default]
+    #[serde(rename = "1.2")]
+    Tls12,
+    #[serde(rename = "1.3")]
+    Tls13,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientAuth {
+    Required,
+    Optional,
+}
+
+/// Counters, replay nonces, lock-outs.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct State {
+    pub store: Store,
+    pub redis: Option<Redis>,
+    /// Keys that the memory limiter holds at once. New keys beyond it share one bucket per network: a flood never evicts a live counter.
+    #[schemars(range(min = 1000, max = 100_000_000))]
+    pub max_keys: usize,
+    /// Envelopes remembered against replay. A full memory refuses; it never forgets early.
+    #[schemars(range(min = 1000, max = 100_000_000))]
+    pub max_replays: usize,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { store: Store::Memory, redis: None, max_keys: 200_000, max_replays: 1_000_000 }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Store {
+    Memory,
+    /// Shared between instances.
+    Redis,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Redis {
+    /// `redis://` or `rediss://`, with user and password where there is one.
+    pub url: SecretRef,
+    /// What a decision is while Redis cannot be reached.
+    #[serde(default)]
+    pub on_outage: OnOutage,
+    /// The longest a request waits for Redis.
+    #[serde(default = "redis_budget")]
+    pub timeout: Period,
+}
+
+fn redis_budget() -> Period {
+    Period(std::time::Duration::from_millis(20))
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnOutage {
+    /// Each instance counts for itself.
+    #[default]
+    Local,
+    /// Everything passes.
+    Open,
+    /// Everything is refused: 503.
+    Closed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Upstream {
+    /// Tried in turn; one that refuses the connection is passed over for the next.
+    #[schemars(length(min = 1))]
+    pub servers: Vec<Address>,
+    #[serde(default = "connect_timeout")]
+    pub connect_timeout: Period,
+    /// A pooled connection unused this long is closed. Keep it below the backend's own limit (uvicorn and Node: 5 s).
+    #[serde(default = "upstream_idle")]
+    pub idle_timeout: Period,
+    /// Speak TLS to the servers.
+    #[serde(default)]
+    pub tls: bool,
+    /// The name that the certificate must carry and that SNI sends. Required with `tls = true` unless every server is named, not numbered.
+    pub server_name: Option<String>,
+    /// PEM bundle of authorities to trust instead of the system's.
+    pub ca: Option<PathBuf>,
+}
+
+fn connect_timeout() -> Period {
+    Period::secs(5)
+}
+fn upstream_idle() -> Period {
+    Period::secs(4)
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Jwt {
+    /// Exactly what is accepted, all of one key type. `none` does not exist.
+    #[schemars(length(min = 1))]
+    pub algorithms: Vec<JwtAlgorithm>,
+    /// The shared secret of HS256, HS384, HS512.
+    pub secret: Option<SecretRef>,
+    /// A public key in PEM, for RS*, PS*, ES* and EdDSA.
+    pub public_key: Option<SecretRef>,
+    /// A JSON Web Key Set: `file:/path`.
+    #[schemars(extend("format" = "jwks"))]
+    pub jwks: Option<String>,
+    /// The exact `iss` a token must carry.
+    pub issuer: Option<String>,
+    /// A token must carry one of these in `aud`.
+    #[serde(default)]
+    pub audience: Vec<String>,
+    /// How far clocks may differ, for `exp`, `nbf` and `iat`.
+    #[serde(default = "leeway")]
+    pub leeway: Period,
+    #[serde(default)]
+    pub claims: Claims,
+}
+
+fn leeway() -> Period {
+    Period::secs(30)
+}
+
+/// Where in a token the caller's identity stands: a member's name, a dotted path, or a JSON pointer.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Claims {
+    pub user_id: String,
+    pub email: String,
+    pub roles: String,
+    pub permissions: String,
+}
+
+impl Default for Claims {
+    fn default() -> Self {
+        Self { user_id: "sub".into(), email: "email".into(), roles: "roles".into(), permissions: "permissions".into() }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+pub enum JwtAlgorithm {
+    HS256,
+    HS384,
+    HS512,
+    RS256,
+    RS384,
+    RS512,
+    PS256,
+    PS384,
+    PS512,
+    ES256,
+    ES384,
+    EdDSA,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApiKeys {
+    #[serde(default = "authorization")]
+    #[schemars(extend("format" = "header-name"))]
+    pub header: String,
+    /// `Authorization: <scheme> <key>`. Without it the whole header value is the key.
+    pub scheme: Option<String>,
+    /// The HMAC key of the stored hashes.
+    pub salt: SecretRef,
+    pub keys: Vec<ApiKey>,
+}
+
+fn authorization() -> String {
+    "Authorization".into()
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApiKey {
+    /// Names the key in logs and limits; not secret.
+    pub id: String,
+    /// Lowercase hex of HMAC-SHA-256(salt, key), as `gapura keys hash` prints it.
+    #[schemars(extend("format" = "hex-sha256"))]
+    pub hash: String,
+    pub user_id: String,
+    pub email: Option<String>,
+    #[serde(default)]
+    pub roles: Vec<String>,
+    #[serde(default)]
+    pub permissions: Vec<String>,
+    /// A date and time with an offset: 2027-01-01T00:00:00Z. Absent: never.
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub expires: Option<toml_datetime::Datetime>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimit {
+    /// Requests in any one window.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub limit: u64,
+    pub window: Period,
+    /// Whose requests are counted together: `client_ip`, `user`, `api_key`, `route`, `global` or `header:NAME`.
+    pub by: LimitKey,
+    #[serde(default)]
+    pub algorithm: LimitAlgorithm,
+    /// `gcra` only: how many may come at once. Default: `limit`.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub burst: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LimitKey {
+    ClientIp,
+    User,
+    ApiKey,
+    Route,
+    Global,
+    /// Lower case.
+    Header(String),
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitAlgorithm {
+    #[default]
+    SlidingWindow,
+    SlidingLog,
+    Gcra,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Encryption {
+    pub profile: Profile,
+    pub master_key: SecretRef,
+    #[serde(default)]
+    pub key_derivation: KeyDerivation,
+    /// Accepted distance of an envelope's `timestamp` from now, both ways. `off` only for migrations.
+    #[serde(default = "max_age")]
+    pub max_age: PeriodOrOff,
+    /// A plaintext body is refused. `false`: a body with the data field is an envelope, any other passes as it is, and the
+    /// response is sealed only when the request was, or had no body.
+    #[serde(default = "yes")]
+    pub required: bool,
+    #[serde(default)]
+    pub replay: Replay,
+    #[serde(default)]
+    pub response_wrap: ResponseWrap,
+    #[serde(default)]
+    pub fields: EnvelopeFields,
+    /// The largest upstream response that is sealed; a larger one is answered with 502.
+    #[serde(default = "max_response")]
+    pub max_response: Size,
+}
+
+fn max_age() -> PeriodOrOff {
+    PeriodOrOff::For(std::time::Duration::from_secs(300))
+}
+fn max_response() -> Size {
+    Size::mib(8)
+}
+fn yes() -> bool {
+    true
+}
+
+/// The wire format of an envelope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Profile {
+    /// AES-256-CBC with OpenSSL's `Salted__` prefix, as `CryptoJS.AES.encrypt(text, passphrase)` writes it.
+    #[serde(rename = "cryptojs")]
+    CryptoJs,
+}
+
+/// What a passphrase is made of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyDerivation {
+    /// `userId_email_masterKey`
+    #[default]
+    User,
+    /// `userId_email_masterKey_timestamp`
+    UserTimestamp,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Replay {
+    #[default]
+    Reject,
+    /// Only for migrations.
+    Off,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ResponseWrap {
+    /// `{"success": <status below 400>, "data": <envelope>}`
+    #[default]
+    Success,
+    /// The bare envelope.
+    None,
+}
+
+/// The member names of an envelope.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EnvelopeFields {
+    pub data: String,
+    pub key_hash: String,
+    pub timestamp: String,
+    pub user_id: String,
+}
+
+impl Default for EnvelopeFields {
+    fn default() -> Self {
+        Self {
+            data: "encryptedData".into(),
+            key_hash: "keyHash".into(),
+            timestamp: "timestamp".into(),
+            user_id: "userId".into(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Names the route in metrics and logs. Unique.
+    pub name: String,
+    /// Exact, `/*` for one segment, `/**` for any depth. The longest literal prefix wins.
+    #[schemars(extend("format" = "path-pattern"))]
+    pub path: String,
+    /// Absent: all. GET includes HEAD.
+    #[serde(default)]
+    #[schemars(inner(extend("format" = "method")))]
+    pub methods: Vec<String>,
+    pub upstream: String,
+    /// Any one of these methods, `jwt.NAME` or `api_keys.NAME`. Absent: public.
+    #[serde(default)]
+    pub auth: Vec<String>,
+    /// The caller needs all of them.
+    #[serde(default)]
+    pub permissions: Vec<String>,
+    /// The caller needs any one of them.
+    #[serde(default)]
+    pub roles: Vec<String>,
+    /// All of these rules.
+    #[serde(default)]
+    pub rate_limits: Vec<String>,
+    pub encryption: Option<String>,
+    #[serde(default = "max_body")]
+    pub max_body: Size,
+    /// To the response head, and between two reads of a streamed response; on encrypted routes the whole exchange with the upstream.
+    #[serde(default = "timeout")]
+    pub timeout: Period,
+    /// Pass `Authorization` and the API key header to the upstream.
+    #[serde(default = "yes")]
+    pub forward_credentials: bool,
+    #[serde(default)]
+    pub security_headers: SecurityHeaders,
+}
+
+fn max_body() -> Size {
+    Size::mib(1)
+}
+fn timeout() -> Period {
+    Period::secs(30)
+}
+
+/// A preset of response headers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SecurityHeaders {
+    #[default]
+    Api,
+    Web,
+    Off,
+}
+
+impl std::str::FromStr for LimitKey {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "client_ip" => Self::ClientIp,
+            "user" => Self::User,
+            "api_key" => Self::ApiKey,
+            "route" => Self::Route,
+            "global" => Self::Global,
+            _ => match text.strip_prefix("header:") {
+                Some(name) if is_token(name) => Self::Header(name.to_ascii_lowercase()),
+                _ => {
+                    return Err(format!(
+                        "`{text}` is no key to count by; write \"client_ip\", \"user\", \"api_key\", \"route\", \"global\" or \"header:NAME\""
+                    ));
+                }
+            },
+        })
+    }
+}
+
+/// RFC 9110, section 5.6.2: what a field name or a method is made of.
+pub(crate) fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
+
+crate::units::written_as_string! {
+    LimitKey => "rate-limit-key", "client_ip, user, api_key, route, global or header:NAME";
+}

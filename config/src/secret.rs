@@ -1,0 +1,102 @@
+//! Secrets are references, never literals: `"env:NAME"` or `"file:/path"`.
+
+use std::{borrow::Cow, fmt, path::PathBuf, str::FromStr};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, de};
+use zeroize::Zeroizing;
+
+use crate::units::written_as_string;
+
+/// Where a secret is found. It is read at start and at each reload, never written anywhere.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum SecretRef {
+    /// The value of an environment variable.
+    Env(String),
+    /// The bytes of a file; one trailing newline is dropped.
+    File(PathBuf),
+}
+
+/// Secret bytes: wiped when dropped, absent from `Debug`.
+#[derive(Clone)]
+pub struct Secret(Zeroizing<Vec<u8>>);
+
+/// Larger than any key or certificate bundle; a reference to a log file or a device is a mistake.
+const MAX_SECRET_BYTES: u64 = 1 << 20;
+
+impl SecretRef {
+    /// Reads the secret. The error names the reference and the reason, never a byte of the value.
+    pub fn read(&self) -> Result<Secret, String> {
+        let mut bytes = match self {
+            Self::Env(name) => match std::env::var_os(name) {
+                Some(value) => value.into_encoded_bytes(),
+                None => return Err(format!("the environment variable `{name}` is not set")),
+            },
+            Self::File(path) => {
+                let shown = path.display();
+                let size = std::fs::metadata(path).map_err(|e| format!("`{shown}` cannot be read: {e}"))?.len();
+                if size > MAX_SECRET_BYTES {
+                    return Err(format!("`{shown}` has {size} bytes; a secret has at most {MAX_SECRET_BYTES}"));
+                }
+                let mut bytes = std::fs::read(path).map_err(|e| format!("`{shown}` cannot be read: {e}"))?;
+                if bytes.last() == Some(&b'\n') {
+                    bytes.pop();
+                    if bytes.last() == Some(&b'\r') {
+                        bytes.pop();
+                    }
+                }
+                bytes
+            }
+        };
+        if bytes.is_empty() {
+            return Err(format!("`{self}` is empty"));
+        }
+        bytes.shrink_to_fit();
+        Ok(Secret(Zeroizing::new(bytes)))
+    }
+}
+
+impl Secret {
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl FromStr for SecretRef {
+    type Err = String;
+
+    /// The error never repeats the text: what was written may be the secret itself.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("env", name)) if !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') => {
+                Ok(Self::Env(name.to_owned()))
+            }
+            Some(("env", _)) => Err("`env:` takes the name of an environment variable: letters, digits and `_`".into()),
+            Some(("file", path)) if !path.is_empty() => Ok(Self::File(path.into())),
+            Some(("file", _)) => Err("`file:` takes a path".into()),
+            _ => Err("a secret is never written here; write where it is found: \"env:NAME\" or \"file:/path\"".into()),
+        }
+    }
+}
+
+impl fmt::Display for SecretRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Env(name) => write!(f, "env:{name}"),
+            Self::File(path) => write!(f, "file:{}", path.display()),
+        }
+    }
+}
+
+written_as_string! {
+    SecretRef => "secret", "where the secret is found: env:NAME or file:/path";
+}
