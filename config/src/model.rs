@@ -56,7 +56,7 @@ pub struct Server {
     /// Worker threads; 0 is one per core.
     pub threads: usize,
     /// Only from these networks are X-Forwarded-For, Forwarded and X-Request-Id believed.
-    #[schemars(with = "Vec<String>", inner(extend("format" = "cidr")))]
+    #[schemars(with = "Vec<String>", extend("items" = { "type": "string", "format": "cidr" }))]
     pub trusted_proxies: Vec<IpNet>,
     /// One log line per request, on standard error.
     pub access_log: bool,
@@ -467,7 +467,7 @@ pub struct Route {
     pub path: String,
     /// Absent: all. GET includes HEAD.
     #[serde(default)]
-    #[schemars(inner(extend("format" = "method")))]
+    #[schemars(extend("items" = { "type": "string", "format": "method" }))]
     pub methods: Vec<String>,
     pub upstream: String,
     /// Any one of these methods, `jwt.NAME` or `api_keys.NAME`. Absent: public.
