@@ -1,1 +1,12 @@
+//! Everything that is decided. No Pingora, no Redis, no SQL, no sockets.
+//!
+//! Start reading at [`contract`]: what a filter is. [`chain`] puts filters into the gateway's order, [`policy`] compiles a
+//! configuration into routes with their chains.
 
+pub mod authentication;
+pub mod authorisation;
+pub mod contract;
+pub mod crypto;
+pub mod encryption;
+pub mod metrics;
+pub mod rate_limit;

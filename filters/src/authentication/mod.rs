@@ -1,0 +1,1 @@
+//! Who calls: JWT and API keys.

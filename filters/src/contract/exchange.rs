@@ -1,0 +1,34 @@
+//! One request and its response, as filters see it: facts that one filter records and a later one, or the adapter, reads.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use crate::{contract::Principal, encryption::Sealing, rate_limit::Charges};
+
+/// The present, handed in by the adapter: filters never ask a clock themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Time since the process started. Never goes back.
+    pub monotonic: Duration,
+    /// Milliseconds since 1970-01-01T00:00:00Z, as the wall clock has it.
+    pub unix_ms: u64,
+}
+
+/// What is known of an exchange. The adapter makes one per request; it lives until the response is complete.
+#[derive(Debug)]
+pub struct Exchange {
+    pub now: Now,
+    /// The caller's address, past the trusted proxies. IPv4-mapped addresses are folded to IPv4.
+    pub client_ip: IpAddr,
+    /// Recorded by `authentication`; nothing else sets it.
+    pub principal: Option<Arc<Principal>>,
+    /// Recorded by `rate_limit`: what was charged, and the tightest rule for the `RateLimit` fields.
+    pub charges: Charges,
+    /// Recorded by `encryption`: how the response is to be sealed, if it is.
+    pub sealing: Option<Sealing>,
+}
+
+impl Exchange {
+    pub fn new(now: Now, client_ip: IpAddr) -> Self {
+        Self { now, client_ip: client_ip.to_canonical(), principal: None, charges: Charges::default(), sealing: None }
+    }
+}

@@ -1,0 +1,91 @@
+//! What a filter is: a stage, and hooks that can refuse.
+
+use std::future::{Future, ready};
+
+use bytes::Bytes;
+use http::{HeaderMap, request, response};
+
+use super::{Exchange, Refusal};
+
+/// Where a filter stands. The order is the gateway's, never the file's: cheap checks and those that protect later ones first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// Limits by address, header, route: before any credential is looked at.
+    ClientLimits,
+    Authentication,
+    /// Limits by user and API key.
+    PrincipalLimits,
+    Authorisation,
+    Decryption,
+    ResponseHeaders,
+}
+
+impl Stage {
+    pub const ALL: &[Self] = &[
+        Self::ClientLimits,
+        Self::Authentication,
+        Self::PrincipalLimits,
+        Self::Authorisation,
+        Self::Decryption,
+        Self::ResponseHeaders,
+    ];
+
+    /// The metric label and the word in `gapura explain`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ClientLimits => "client_limits",
+            Self::Authentication => "authentication",
+            Self::PrincipalLimits => "principal_limits",
+            Self::Authorisation => "authorisation",
+            Self::Decryption => "decryption",
+            Self::ResponseHeaders => "response_headers",
+        }
+    }
+}
+
+/// A decision on a route. Built once per policy, asked for every exchange; it holds settings, never the state of an exchange.
+pub trait Filter: Send + Sync + Sized + 'static {
+    fn stage(&self) -> Stage;
+
+    /// Its settings in one or more lines, for `gapura explain`. Never a secret.
+    fn explain(&self) -> Vec<String>;
+
+    /// It must see the whole body: the exchange is then *buffered*, and nothing reaches an upstream before it has agreed.
+    fn needs_body(&self) -> bool {
+        false
+    }
+
+    fn on_request(
+        &self,
+        _head: &request::Parts,
+        _exchange: &mut Exchange,
+    ) -> impl Future<Output = Result<(), Refusal>> + Send {
+        ready(Ok(()))
+    }
+
+    /// The whole bounded request body (empty where the request has none); it may be replaced.
+    fn on_request_body(
+        &self,
+        _head: &mut request::Parts,
+        _body: &mut Bytes,
+        _exchange: &mut Exchange,
+    ) -> impl Future<Output = Result<(), Refusal>> + Send {
+        ready(Ok(()))
+    }
+
+    /// The whole bounded response of a buffered exchange; head and body may be replaced. In reverse order.
+    fn on_response_body(
+        &self,
+        _head: &mut response::Parts,
+        _body: &mut Bytes,
+        _exchange: &mut Exchange,
+    ) -> impl Future<Output = Result<(), Refusal>> + Send {
+        ready(Ok(()))
+    }
+
+    /// Fields of any response, the gateway's own problems too.
+    fn on_response_headers(&self, _headers: &mut HeaderMap, _exchange: &Exchange) {}
+
+    /// Always, once the exchange is over.
+    fn on_complete(&self, _exchange: &mut Exchange) {}
+}

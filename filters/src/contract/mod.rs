@@ -1,0 +1,13 @@
+//! What a filter is, and what it may be given.
+
+mod exchange;
+mod filter;
+mod principal;
+mod problem;
+mod services;
+
+pub use exchange::{Exchange, Now};
+pub use filter::{Filter, Stage};
+pub use principal::{Principal, UnfitIdentity, UserId};
+pub use problem::{Code, PROBLEM_JSON, Refusal};
+pub use services::Services;

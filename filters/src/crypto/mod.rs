@@ -1,0 +1,1 @@
+//! Pure cryptography of envelopes: bytes in, bytes out.
