@@ -10,3 +10,6 @@ pub mod crypto;
 pub mod encryption;
 pub mod metrics;
 pub mod rate_limit;
+pub mod router;
+pub mod security_headers;
+pub mod target;

@@ -19,6 +19,8 @@ pub struct Exchange {
     pub now: Now,
     /// The caller's address, past the trusted proxies. IPv4-mapped addresses are folded to IPv4.
     pub client_ip: IpAddr,
+    /// The client spoke TLS to the gateway.
+    pub secure: bool,
     /// Recorded by `authentication`; nothing else sets it.
     pub principal: Option<Arc<Principal>>,
     /// Recorded by `rate_limit`: what was charged, and the tightest rule for the `RateLimit` fields.
@@ -29,6 +31,13 @@ pub struct Exchange {
 
 impl Exchange {
     pub fn new(now: Now, client_ip: IpAddr) -> Self {
-        Self { now, client_ip: client_ip.to_canonical(), principal: None, charges: Charges::default(), sealing: None }
+        Self {
+            now,
+            client_ip: client_ip.to_canonical(),
+            secure: false,
+            principal: None,
+            charges: Charges::default(),
+            sealing: None,
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::future::{Future, ready};
 
 use bytes::Bytes;
-use http::{HeaderMap, request, response};
+use http::{HeaderMap, HeaderName, HeaderValue, request, response};
 
 use super::{Exchange, Refusal};
 
@@ -84,8 +84,29 @@ pub trait Filter: Send + Sync + Sized + 'static {
     }
 
     /// Fields of any response, the gateway's own problems too.
-    fn on_response_headers(&self, _headers: &mut HeaderMap, _exchange: &Exchange) {}
+    fn on_response_headers<H: HeaderEdit>(&self, _headers: &mut H, _exchange: &Exchange) {}
 
     /// Always, once the exchange is over.
     fn on_complete(&self, _exchange: &mut Exchange) {}
+}
+
+/// The fields of a response head, whoever holds it: Pingora keeps a map of spellings beside its own, which a plain
+/// `HeaderMap` edit would put out of step.
+pub trait HeaderEdit {
+    fn contains(&self, name: &HeaderName) -> bool;
+    /// Replaces every value of that name.
+    fn set(&mut self, name: &HeaderName, value: HeaderValue);
+    fn unset(&mut self, name: &HeaderName);
+}
+
+impl HeaderEdit for HeaderMap {
+    fn contains(&self, name: &HeaderName) -> bool {
+        self.contains_key(name)
+    }
+    fn set(&mut self, name: &HeaderName, value: HeaderValue) {
+        self.insert(name.clone(), value);
+    }
+    fn unset(&mut self, name: &HeaderName) {
+        self.remove(name);
+    }
 }

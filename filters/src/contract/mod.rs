@@ -7,7 +7,7 @@ mod problem;
 mod services;
 
 pub use exchange::{Exchange, Now};
-pub use filter::{Filter, Stage};
+pub use filter::{Filter, HeaderEdit, Stage};
 pub use principal::{Principal, UnfitIdentity, UserId};
 pub use problem::{Code, PROBLEM_JSON, Refusal};
 pub use services::Services;
