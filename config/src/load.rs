@@ -44,8 +44,7 @@ pub fn load(path: &Path) -> Result<Loaded, Faults> {
         Ok(text) => parse(&name, &text),
         Err(error) => {
             let at = error.utf8_error().valid_up_to();
-            let mut source = Source::new(&name, &String::from_utf8_lossy(error.as_bytes()));
-            source.broken = true;
+            let source = Source::new(&name, &String::from_utf8_lossy(error.as_bytes())).broken();
             let fault = Fault::at(Place::root(), "the file is not UTF-8 from here on")
                 .on_span(at..at + char::REPLACEMENT_CHARACTER.len_utf8())
                 .help("save it as UTF-8; TOML knows no other encoding");
@@ -81,19 +80,19 @@ pub fn parse(name: &str, text: &str) -> Result<Loaded, Faults> {
     let (table, errors) = DeTable::parse_recoverable(text);
     if let Some(span) = too_deep(table.get_ref()) {
         dismantle(table);
-        source.broken = true;
+        let source = source.broken();
         let fault = Fault::at(Place::root(), format!("tables and lists nest deeper than {MAX_DEPTH} levels here"));
         let span = source.within(span);
         return Err(refuse(source, fault.on_span(span)));
     }
     source.index(table.get_ref());
-    source.broken = !errors.is_empty();
     let found = shape::check(table.get_ref());
-    source.hidden = found.hidden.iter().map(|span| source.within(span.clone())).collect();
+    source.hide(&found.hidden);
 
     let mut faults;
     let mut config = None;
-    if source.broken {
+    if !errors.is_empty() {
+        source = source.broken();
         faults = syntax_faults(&source, errors);
         let consequences = |fault: &Fault| !follows_from(&faults, fault, &source);
         let others: Vec<Fault> = found.faults.into_iter().filter(consequences).collect();

@@ -22,12 +22,12 @@ pub(crate) fn draw(source: &Source, line: usize, marked: &Range<usize>) -> Drawn
     let bytes = source.line_bytes(line);
     let text = &source.text()[bytes.clone()];
     let mut hidden: Vec<Range<usize>> = source
-        .hidden
+        .hidden()
         .iter()
         .filter(|span| span.start < bytes.end && span.end > bytes.start)
         .map(|span| span.start.max(bytes.start) - bytes.start..span.end.min(bytes.end) - bytes.start)
         .collect();
-    if source.broken {
+    if source.is_broken() {
         hidden.extend(suspicious(text));
     }
     // What follows a hidden value on its line may be the rest of it, or a comment about it.

@@ -102,7 +102,11 @@ impl Findings {
                     if !instead.is_some_and(harmless) {
                         self.hide(value);
                     }
-                    meant.extend(instead.map(str::to_owned));
+                    // What was meant counts as present, whatever it holds.
+                    if let Some(instead) = instead {
+                        self.doubtful.push(place.key(instead));
+                        meant.push(instead);
+                    }
                     self.repair_note(&here, fault);
                 }
             }
@@ -113,7 +117,7 @@ impl Findings {
                 continue;
             }
             // A misspelt required key is one fault, not two.
-            if !meant.iter().any(|instead| instead == name) {
+            if !meant.contains(&name) {
                 self.missing.push(advice::missing_key(place, name, known));
             }
             self.doubtful.push(place.key(name));

@@ -1,6 +1,6 @@
 //! The text of a configuration file, and where in it each key and value stands.
 
-use std::{collections::HashMap, fmt, ops::Range};
+use std::{collections::HashMap, fmt, ops::Range, sync::Arc};
 
 use toml::{
     Spanned,
@@ -9,19 +9,20 @@ use toml::{
 
 use crate::fault::{Fault, Place};
 
-/// A file's name, its text, and the byte ranges of everything in it. `Debug` shows the name only: the text may hold a
-/// secret that somebody wrote where a reference belongs.
+/// A file's name, its text, and the byte ranges of everything in it. Cheap to clone. `Debug` shows the name only: the
+/// text may hold a secret that somebody wrote where a reference belongs.
+#[derive(Clone)]
+pub struct Source(Arc<File>);
+
 #[derive(Clone, Default)]
-pub struct Source {
+struct File {
     name: String,
     text: String,
     /// The byte at which each line starts.
     lines: Vec<usize>,
     spans: HashMap<Place, Spans>,
-    /// Bytes that are never drawn.
-    pub(crate) hidden: Vec<Range<usize>>,
-    /// The text is not TOML: what is secret in it is guessed from the words of each line.
-    pub(crate) broken: bool,
+    hidden: Vec<Range<usize>>,
+    broken: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -33,14 +34,14 @@ struct Spans {
 impl Source {
     pub(crate) fn new(name: &str, text: &str) -> Self {
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Self { name: name.to_owned(), text: text.to_owned(), lines, ..Self::default() }
+        Self(Arc::new(File { name: name.to_owned(), text: text.to_owned(), lines, ..File::default() }))
     }
 
     pub fn name(&self) -> &str {
-        &self.name
+        &self.0.name
     }
     pub(crate) fn text(&self) -> &str {
-        &self.text
+        &self.0.text
     }
 
     /// Line and column of a place, both from 1, the column in characters. A place that the file does not have (a missing
@@ -56,7 +57,7 @@ impl Source {
 
     /// Whether the file has a value there.
     pub(crate) fn has(&self, place: &Place) -> bool {
-        self.spans.contains_key(place)
+        self.0.spans.contains_key(place)
     }
 
     pub(crate) fn span_of(&self, fault: &Fault) -> Option<Range<usize>> {
@@ -66,7 +67,7 @@ impl Source {
     fn span_near(&self, place: &Place, at_key: bool) -> Option<Range<usize>> {
         let mut around = place.clone();
         loop {
-            if let Some(spans) = self.spans.get(&around) {
+            if let Some(spans) = self.0.spans.get(&around) {
                 return Some(if at_key { spans.key.clone() } else { spans.value.clone() });
             }
             if around.steps().is_empty() {
@@ -79,50 +80,76 @@ impl Source {
     /// Line and column, from 1.
     pub(crate) fn position(&self, byte: usize) -> (usize, usize) {
         let line = self.line_of(byte);
-        let before = self.text.get(self.lines[line - 1]..byte).unwrap_or_default();
+        let before = self.0.text.get(self.0.lines[line - 1]..byte).unwrap_or_default();
         (line, before.chars().count() + 1)
     }
 
     /// The line of a byte, from 1.
     pub(crate) fn line_of(&self, byte: usize) -> usize {
-        self.lines.partition_point(|&start| start <= byte).max(1)
+        self.0.lines.partition_point(|&start| start <= byte).max(1)
     }
 
     /// The bytes of a line, without its line ending.
     pub(crate) fn line_bytes(&self, line: usize) -> Range<usize> {
-        let start = self.lines[line - 1];
-        let end = self.lines.get(line).copied().unwrap_or(self.text.len());
-        start..start + self.text[start..end].trim_end_matches(['\n', '\r']).len()
+        let start = self.0.lines[line - 1];
+        let end = self.0.lines.get(line).copied().unwrap_or(self.0.text.len());
+        start..start + self.0.text[start..end].trim_end_matches(['\n', '\r']).len()
+    }
+
+    /// Bytes that are never drawn.
+    pub(crate) fn hidden(&self) -> &[Range<usize>] {
+        &self.0.hidden
+    }
+    pub(crate) fn hide(&mut self, hidden: &[Range<usize>]) {
+        let hidden: Vec<Range<usize>> = hidden.iter().map(|span| self.within(span.clone())).collect();
+        Arc::make_mut(&mut self.0).hidden.extend(hidden);
+    }
+
+    /// The text is not TOML: what is secret in it is guessed from the words of each line.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.0.broken
+    }
+    #[must_use]
+    pub(crate) fn broken(mut self) -> Self {
+        Arc::make_mut(&mut self.0).broken = true;
+        self
     }
 
     /// Remembers where everything is. A table is at its header, an inline one at its braces.
     pub(crate) fn index(&mut self, table: &DeTable<'_>) {
-        self.index_table(&Place::root(), table);
+        let mut spans = HashMap::new();
+        self.index_table(&Place::root(), table, &mut spans);
+        Arc::make_mut(&mut self.0).spans = spans;
     }
 
-    fn index_table(&mut self, place: &Place, table: &DeTable<'_>) {
+    fn index_table(&self, place: &Place, table: &DeTable<'_>, spans: &mut HashMap<Place, Spans>) {
         for (key, value) in table {
-            self.index_value(place.key(key.get_ref()), key.span(), value);
+            self.index_value(place.key(key.get_ref()), key.span(), value, spans);
         }
     }
 
-    fn index_value(&mut self, place: Place, key: Range<usize>, value: &Spanned<DeValue<'_>>) {
+    fn index_value(
+        &self,
+        place: Place,
+        key: Range<usize>,
+        value: &Spanned<DeValue<'_>>,
+        spans: &mut HashMap<Place, Spans>,
+    ) {
         match value.get_ref() {
-            DeValue::Table(table) => self.index_table(&place, table),
+            DeValue::Table(table) => self.index_table(&place, table, spans),
             DeValue::Array(array) => {
                 for (i, item) in array.iter().enumerate() {
-                    self.index_value(place.index(i), item.span(), item);
+                    self.index_value(place.index(i), item.span(), item, spans);
                 }
             }
             _ => {}
         }
-        let (key, value) = (self.within(key), self.within(value.span()));
-        self.spans.insert(place, Spans { key, value });
+        spans.insert(place, Spans { key: self.within(key), value: self.within(value.span()) });
     }
 
     /// Spans come from a parser that also recovers from faults: none is believed to lie on the text's characters.
     pub(crate) fn within(&self, span: Range<usize>) -> Range<usize> {
-        let on_char = |byte: usize| (0..=byte.min(self.text.len())).rev().find(|&b| self.text.is_char_boundary(b));
+        let on_char = |byte: usize| (0..=byte.min(self.0.text.len())).rev().find(|&b| self.0.text.is_char_boundary(b));
         let start = on_char(span.start).unwrap_or(0);
         start..on_char(span.end).unwrap_or(0).max(start)
     }
@@ -130,6 +157,6 @@ impl Source {
 
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Source").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Source").field("name", &self.0.name).finish_non_exhaustive()
     }
 }
