@@ -16,9 +16,9 @@ pub(crate) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str
         .map(|(_, name)| name)
 }
 
-/// Whether two names differ in nothing but case and `-` for `_`.
-pub(crate) fn same_but_for_style(one: &str, other: &str) -> bool {
-    plain(one) == plain(other)
+/// The one of `known` that differs by a single slip at most: there is little doubt that it is meant.
+pub(crate) fn all_but_same<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    nearest(written, known).filter(|name| strsim::damerau_levenshtein(&plain(written), &plain(name)) <= 1)
 }
 
 fn plain(name: &str) -> String {

@@ -24,7 +24,11 @@ fn servers(rules: &mut Rules<'_>, name: &str, upstream: &Upstream) {
             let fault = Fault::at(place.clone(), format!("`{server}`: nothing is reached on port 0"));
             rules.add(fault.help("write the port that the server listens on"));
         }
-        if config.server.https.iter().chain(&config.server.http).any(|own| own == server) {
+        let own = |rules: &Rules<'_>, key: &str, listeners: &[Address]| {
+            let listener = listeners.iter().position(|own| own == server);
+            listener.is_some_and(|i| rules.sound(&at(&["server", key]).index(i)))
+        };
+        if own(rules, "https", &config.server.https) || own(rules, "http", &config.server.http) {
             let fault =
                 Fault::at(place, format!("`{server}` is the gateway itself: a request would go round for ever"));
             rules.add(fault.help("write the address of the application"));

@@ -7,7 +7,7 @@ use super::{key_of, scalar::known};
 use crate::{
     fault::{Fault, Place, Step},
     formats,
-    nearest::{nearest, same_but_for_style},
+    nearest::{all_but_same, nearest},
     schema::{self, properties},
     secret::SecretRef,
     units::{Period, Size},
@@ -35,9 +35,13 @@ pub(super) fn unknown_key<'s>(
 ) -> (Fault, Option<&'s str>) {
     let names: Vec<&str> = properties(schema).into_iter().flat_map(|known| known.keys()).map(String::as_str).collect();
     let fault = Fault::at(table.key(name), format!("unknown key `{name}` in {}", named(table))).on_key();
-    let styled = names.iter().find(|known| same_but_for_style(name, known)).copied();
-    if let Some(meant) = styled {
+    if let Some(meant) = all_but_same(name, names.iter().copied()) {
         return (fault.help(format!("did you mean `{}`?", as_written(table, meant, schema))), Some(meant));
+    }
+    if !table.steps().is_empty() && properties(schema::root()).is_some_and(|all| all.contains_key(name)) {
+        // In TOML everything below a `[header]` belongs to it, until the next one.
+        let header = as_written(&Place::root(), name, schema::root());
+        return (fault.help(format!("write it as a table of its own: `{header}`")), None);
     }
     let elsewhere = homes(name, value);
     if !elsewhere.is_empty() {
