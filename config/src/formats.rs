@@ -75,8 +75,8 @@ pub(crate) fn example(format: &str) -> Option<&'static str> {
 
 /// A value of this format must not be shown unless it passes.
 pub(crate) fn is_secret(format: Option<&str>) -> bool {
-    // A key pasted where its hash belongs is as secret as a literal secret.
-    matches!(format, Some("secret" | "hex-sha256"))
+    // A key pasted where its hash belongs is as secret as a literal secret; so are keys where their place belongs.
+    matches!(format, Some("secret" | "hex-sha256" | "jwks"))
 }
 
 pub(crate) fn check(format: &str, text: &str) -> Result<(), Complaint> {

@@ -1,6 +1,6 @@
 //! From a path to a [`Config`], or to everything that is wrong with it.
 
-use std::{fmt, fs::File, io::Read as _, ops::Range, path::Path};
+use std::{collections::HashSet, fmt, fs::File, io::Read as _, ops::Range, path::Path};
 
 use serde::Deserialize as _;
 use toml::{
@@ -99,7 +99,7 @@ pub fn parse(name: &str, text: &str) -> Result<Loaded, Faults> {
         faults.extend(others);
     } else {
         faults = found.faults;
-        faults.extend(found.missing);
+        faults.extend(found.of_whole_files);
         match deserialize(table, found.repaired, &faults) {
             Ok(filled) => {
                 faults.extend(rules::check(&filled, &source, &found.doubtful));
@@ -134,13 +134,13 @@ fn deserialize(table: Spanned<DeTable<'_>>, repaired: toml::Value, faults: &[Fau
 }
 
 fn syntax_faults(source: &Source, errors: Vec<toml::de::Error>) -> Vec<Fault> {
-    let mut faults: Vec<Fault> = Vec::with_capacity(errors.len());
+    let mut faults: Vec<Fault> = Vec::new();
+    let mut lines = HashSet::new();
     for error in errors {
         let span = source.within(error.span().unwrap_or_default());
-        let fault = Fault::at(Place::root(), format!("not TOML: {}", error.message())).on_span(span.clone());
-        // One slip makes the parser stumble several times over the same characters.
-        if faults.iter().all(|known| known.span.as_ref().is_none_or(|known| known.start != span.start)) {
-            faults.push(fault);
+        // One slip makes the parser stumble several times over the same line.
+        if lines.insert(source.line_of(span.start)) {
+            faults.push(Fault::at(Place::root(), format!("not TOML: {}", error.message())).on_span(span));
         }
     }
     faults

@@ -6,7 +6,7 @@
 
 use std::{ops::Range, sync::LazyLock};
 
-use crate::{schema, source::Source};
+use crate::{formats, schema, source::Source};
 
 /// What stands in the place of what is hidden.
 const HIDDEN: char = '…';
@@ -30,14 +30,26 @@ pub(crate) fn draw(source: &Source, line: usize, marked: &Range<usize>) -> Drawn
     if source.is_broken() {
         hidden.extend(suspicious(text));
     }
-    // What follows a hidden value on its line may be the rest of it, or a comment about it.
-    if let Some(last) = hidden.iter().map(|span| span.end).max()
-        && let Some(comment) = text[last..].find('#')
-    {
-        hidden.push(last + comment + 1..text.len());
-    }
+    // A comment may hold the secret that stood there yesterday.
+    hidden.extend(comment(text));
     let within = |byte: usize| byte.clamp(bytes.start, bytes.end) - bytes.start;
     redraw(text, &hidden, within(marked.start)..within(marked.end))
+}
+
+/// What follows a `#` outside of quotes.
+fn comment(line: &str) -> Option<Range<usize>> {
+    let mut quote = None;
+    let mut escaped = false;
+    for (at, c) in line.char_indices() {
+        match (quote, c) {
+            (None, '#') => return Some(at + 1..line.len()),
+            (None, '"' | '\'') => quote = Some(c),
+            (Some(open), _) if c == open && !escaped => quote = None,
+            _ => {}
+        }
+        escaped = c == '\\' && quote == Some('"') && !escaped;
+    }
+    None
 }
 
 /// Longer lines are drawn in part, around what is marked: a report is for reading.
@@ -74,37 +86,89 @@ fn printable(c: char) -> char {
 
 /// The parts of a line of broken TOML that may be a secret.
 fn suspicious(line: &str) -> Vec<Range<usize>> {
-    if line.trim_start().starts_with('[') && line.trim_end().ends_with(']') && !line.contains(['"', '\'', '=']) {
+    if is_header(line) {
         return Vec::new();
     }
     let mut hidden = Vec::new();
-    let mut trusted = false;
     let mut rest = 0;
-    while let Some((key, value)) = next_key(line, rest) {
-        if !trusted {
-            hide_words(line, rest..key.start, &mut hidden);
+    let mut trusted = false;
+    loop {
+        let (key, next) = next_key(line, rest).unwrap_or((line.len()..line.len(), line.len()));
+        let from = if trusted { rest + value_bytes(&line[rest..key.start]) } else { rest };
+        hide_words(line, from..key.start, &mut hidden);
+        if key.start == line.len() {
+            return hidden;
         }
         let name = &line[key.clone()];
-        trusted = KEYS.open.contains(name);
-        if !KEYS.open.contains(name) && !KEYS.secret.contains(name) && !is_plain_word(name) {
+        // After a quote this is no key but part of a text.
+        trusted = KEYS.open.contains(name) && !line[from..key.start].contains(['"', '\'']);
+        if !trusted && !KEYS.secret.contains(name) && !is_plain_word(name) {
             hidden.push(key);
         }
-        rest = value;
+        rest = next;
     }
-    if !trusted {
-        hide_words(line, rest..line.len(), &mut hidden);
-    }
-    hidden
 }
 
-/// The next `key =` from a byte on: the key's bytes, and where its value begins.
+/// Whether a text holds `secret =`: its closing quote is missing, and another one closed it further on.
+pub(crate) fn swallows_secret(text: &str) -> bool {
+    let mut from = 0;
+    while let Some((key, rest)) = next_key(text, from) {
+        // The query of an address may well have a `key=`.
+        if KEYS.secret.contains(&text[key.clone()]) && !text[..key.start].ends_with(['?', '&']) {
+            return true;
+        }
+        from = rest;
+    }
+    false
+}
+
+/// `[jwt.users]`, perhaps with a bracket missing. Not just any list.
+fn is_header(line: &str) -> bool {
+    let name = line.trim().trim_start_matches('[').trim_end_matches(']');
+    let section = name.split('.').next().unwrap_or_default();
+    let known = schema::properties(schema::root()).is_some_and(|sections| sections.contains_key(section));
+    line.trim_start().starts_with('[') && known && !name.contains(['"', '\'', '=', ' '])
+}
+
+/// The next `key =` from a byte on: the key's bytes, and where its value begins. What stands before `=` without being a
+/// key is an empty one.
 fn next_key(line: &str, from: usize) -> Option<(Range<usize>, usize)> {
     let is_key = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    line[from..].match_indices('=').map(|(at, _)| from + at).find_map(|equals| {
-        let end = from + line[from..equals].trim_end().len();
-        let start = from + line[from..end].trim_end_matches(is_key).len();
-        (start < end).then_some((start..end, equals + 1))
-    })
+    let equals = from + line[from..].find('=')?;
+    let end = from + line[from..equals].trim_end().len();
+    let start = from + line[from..end].trim_end_matches(is_key).len();
+    Some((start..end, equals + 1))
+}
+
+/// The length of the one value that a text starts with: a string, a list of strings, a word. Without its end it is none:
+/// it may run into what follows.
+fn value_bytes(text: &str) -> usize {
+    let indent = text.len() - text.trim_start().len();
+    let value = &text[indent..];
+    let length = match value.strip_prefix('[') {
+        Some(items) => 1 + list_bytes(items),
+        None if value.starts_with(['"', '\'']) => string_bytes(value),
+        None => value.find([' ', '\t', ',', '{', '}', '[', ']', '#', '"', '\'']).unwrap_or(value.len()),
+    };
+    indent + length
+}
+
+fn string_bytes(text: &str) -> usize {
+    let end = text.chars().next().and_then(|quote| text[1..].find(quote));
+    end.map_or(0, |end| end + 2)
+}
+
+fn list_bytes(items: &str) -> usize {
+    let mut length = 0;
+    loop {
+        let item = &items[length..];
+        length += item.len() - item.trim_start_matches([' ', ',']).len();
+        let item = &items[length..];
+        match if item.starts_with(['"', '\'']) { string_bytes(item) } else { 0 } {
+            0 => return length,
+            bytes => length += bytes,
+        }
+    }
 }
 
 /// A word like a key's name, not like a passphrase or base64.
@@ -136,8 +200,14 @@ struct Keys {
 static KEYS: LazyLock<Keys> = LazyLock::new(|| {
     let mut keys = Keys { secret: Default::default(), open: Default::default() };
     schema::each_property(schema::root(), &mut |_, name, property| {
-        let secret = matches!(schema::format(property), Some("secret" | "hex-sha256"));
-        if secret { &mut keys.secret } else { &mut keys.open }.insert(name.to_owned());
+        let scalar = if schema::kind(property) == "array" { &property["items"] } else { property };
+        // Of a table on one line, each key speaks for itself.
+        // `key` of a certificate is a path; elsewhere it is what somebody calls a secret.
+        if formats::is_secret(schema::format(property)) || name == "key" {
+            keys.secret.insert(name.to_owned());
+        } else if schema::kind(scalar) != "object" {
+            keys.open.insert(name.to_owned());
+        }
     });
     keys.open = keys.open.difference(&keys.secret).cloned().collect();
     keys

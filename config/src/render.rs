@@ -66,5 +66,5 @@ fn closing(name: &str, faults: &[Fault]) -> String {
 
 /// A string of the file may hold an escape sequence, and messages quote strings.
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }

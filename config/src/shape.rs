@@ -24,8 +24,9 @@ use crate::{
 /// What [`check`] found.
 pub(crate) struct Findings {
     pub(crate) faults: Vec<Fault>,
-    /// Required keys that are absent; apart, since a file with broken syntax may well have them.
-    pub(crate) missing: Vec<Fault>,
+    /// What is not to be said of a file whose syntax is broken: that a required key is absent, since it may well be
+    /// there, and that a key resembles no other, since a line of a broken text is taken for one, and quoted.
+    pub(crate) of_whole_files: Vec<Fault>,
     /// The file with a fitting value in each doubtful place.
     pub(crate) repaired: Value,
     pub(crate) doubtful: Vec<Place>,
@@ -36,7 +37,7 @@ pub(crate) struct Findings {
 pub(crate) fn check(table: &DeTable<'_>) -> Findings {
     let repaired = Value::Boolean(false);
     let mut findings =
-        Findings { faults: Vec::new(), missing: Vec::new(), repaired, doubtful: Vec::new(), hidden: Vec::new() };
+        Findings { faults: Vec::new(), of_whole_files: Vec::new(), repaired, doubtful: Vec::new(), hidden: Vec::new() };
     findings.repaired = findings.keys(&Place::root(), schema::root(), table);
     findings
 }
@@ -44,6 +45,12 @@ pub(crate) fn check(table: &DeTable<'_>) -> Findings {
 impl Findings {
     /// Checks a value and returns it, repaired where it was faulty.
     fn value(&mut self, place: &Place, schema: &Schema, value: &Spanned<DeValue<'_>>) -> Value {
+        if let Some(fault) = advice::runs_on(place, value.get_ref())
+            && !formats::is_secret(schema::format(schema))
+        {
+            self.hide(value);
+            return self.repair(place, schema, fault);
+        }
         match (schema::kind(schema), value.get_ref()) {
             ("object", DeValue::Table(table)) => match entries(schema) {
                 Some(entry) => self.entries(place, entry, table),
@@ -103,11 +110,15 @@ impl Findings {
                         self.hide(value);
                     }
                     // What was meant counts as present, whatever it holds.
-                    if let Some(instead) = instead {
-                        self.doubtful.push(place.key(instead));
-                        meant.push(instead);
+                    match instead {
+                        Some(instead) => {
+                            self.doubtful.push(place.key(instead));
+                            meant.push(instead);
+                            self.faults.push(fault);
+                        }
+                        None => self.of_whole_files.push(fault),
                     }
-                    self.repair_note(&here, fault);
+                    self.doubtful.push(here);
                 }
             }
         }
@@ -118,7 +129,7 @@ impl Findings {
             }
             // A misspelt required key is one fault, not two.
             if !meant.contains(&name) {
-                self.missing.push(advice::missing_key(place, name, known));
+                self.of_whole_files.push(advice::missing_key(place, name, known));
             }
             self.doubtful.push(place.key(name));
             sound.insert(name.to_owned(), self.stand_in(known));

@@ -8,6 +8,7 @@ use crate::{
     fault::{Fault, Place, Step},
     formats,
     nearest::{all_but_same, nearest},
+    redact::swallows_secret,
     schema::{self, properties},
     secret::SecretRef,
     units::{Period, Size},
@@ -156,6 +157,24 @@ fn table_header(place: &Place, schema: &Schema) -> String {
     if schema::entries(schema).is_some() { format!("[{place}.NAME]") } else { format!("[{place}]") }
 }
 
+/// A text whose closing quote is not where it should be swallows what follows it, secrets too: it must not be quoted. No
+/// value of the model has line breaks.
+pub(super) fn runs_on(place: &Place, value: &DeValue<'_>) -> Option<Fault> {
+    const MAX_BYTES: usize = 4096;
+    let text = value.as_str()?;
+    let what = if text.chars().any(char::is_control) {
+        "holds a line break or another control character"
+    } else if text.len() > MAX_BYTES {
+        "is longer than any value"
+    } else if swallows_secret(text) {
+        "holds another key"
+    } else {
+        return None;
+    };
+    let fault = Fault::at(place.clone(), format!("`{}` {what}", key_of(place)));
+    Some(fault.help("write it on one line; is its closing quote where it should be?"))
+}
+
 /// A text, a number or a switch was expected, and something else was found.
 pub(super) fn wrong_type(place: &Place, schema: &Schema, value: &DeValue<'_>) -> Fault {
     let key = key_of(place);
@@ -211,7 +230,11 @@ fn instead(schema: &Schema, value: &DeValue<'_>) -> Option<String> {
             format!("127.0.0.1:{}", u16::try_from(number(value)?).ok()?)
         }
         ("string", None, DeValue::Integer(_)) => number(value)?.to_string(),
-        ("string", _, DeValue::Array(items)) if items.len() == 1 => items.iter().next()?.get_ref().as_str()?.to_owned(),
+        ("string", _, DeValue::Array(items)) if items.len() == 1 => {
+            let only = items.iter().next()?.get_ref();
+            let whole = runs_on(&Place::root(), only).is_none();
+            only.as_str().filter(|_| whole)?.to_owned()
+        }
         _ => return None,
     };
     Some(format!("{text:?}"))
