@@ -1,7 +1,7 @@
 //! What the tables say about each other: references, combinations, and what is legal but seldom meant.
 //!
 //! One file per subject. Each rule names the place of its fault; a rule that judges a combination first asks whether the
-//! tables it reads are sound, since the shape check may have put stand-ins into them.
+//! keys it reads are sound, since the shape check may have put stand-ins into them.
 
 mod callers;
 mod listeners;
@@ -62,6 +62,11 @@ impl<'a> Rules<'a> {
     /// The place and everything in it stand as the operator wrote them.
     fn sound(&self, place: &Place) -> bool {
         !self.unsound.contains(place) && self.written(place)
+    }
+
+    /// These keys of a table stand, or are absent, as the operator meant.
+    fn sound_keys(&self, table: &Place, keys: &[&str]) -> bool {
+        keys.iter().all(|key| self.sound(&table.key(key)))
     }
 
     /// The value is no stand-in, though something in it may be.

@@ -119,6 +119,10 @@ impl Findings {
                         None => self.of_whole_files.push(fault),
                     }
                     self.doubtful.push(here);
+                    // A section that slid into another table: nobody is to be told that it is absent.
+                    if properties(schema::root()).is_some_and(|sections| sections.contains_key(name)) {
+                        self.doubtful.push(Place::root().key(name));
+                    }
                 }
             }
         }

@@ -47,6 +47,14 @@ error: `idle_timeout` is a duration with its unit, in quotes; this is a number
   |
   = help: write "4s"
 
+error: `RS256` is not verified with `secret`
+  --> gapura.toml:10:24
+   |
+10 | algorithms = ["HS256", "RS256"]
+   |                        ^^^^^^^
+   |
+   = help: write HS256, HS384 or HS512, or put the public key in `public_key` or `jwks`
+
 error: a secret is never written here
   --> gapura.toml:11:10
    |
@@ -79,7 +87,7 @@ error: unknown key `max_bdoy` in `[[routes]]`
    |
    = help: did you mean `max_body`?
 
-gapura.toml: 5 errors, 2 warnings
+gapura.toml: 6 errors, 2 warnings
 "#;
 
 #[test]

@@ -40,20 +40,20 @@ fn family(algorithm: JwtAlgorithm) -> Family {
     }
 }
 
+const KEYS: [&str; 3] = ["secret", "public_key", "jwks"];
+
 fn jwt_keys(rules: &mut Rules<'_>, name: &str, jwt: &Jwt) {
     let table = at(&["jwt", name]);
     rules.repeated(&table.key("algorithms"), &jwt.algorithms);
-    if !rules.sound(&table) {
-        return;
-    }
-    let present =
-        [("secret", jwt.secret.is_some()), ("public_key", jwt.public_key.is_some()), ("jwks", jwt.jwks.is_some())];
-    let present: Vec<&str> = present.into_iter().filter(|(_, present)| *present).map(|(key, _)| key).collect();
+    let given = [jwt.secret.is_some(), jwt.public_key.is_some(), jwt.jwks.is_some()];
+    let present: Vec<&str> = KEYS.into_iter().zip(given).filter(|(_, given)| *given).map(|(key, _)| key).collect();
     match present.as_slice() {
-        [] => {
+        // A literal secret is refused elsewhere; here it counts as present, and a misspelt key is none of these.
+        [] if rules.sound_keys(&table, &KEYS) => {
             let fault = Fault::at(table, format!("`[jwt.{name}]` has no key to verify tokens with")).on_key();
             rules.add(fault.help("add one of `secret`, `public_key` and `jwks`"));
         }
+        [] => {}
         [one] => algorithms_for(rules, &table, one, jwt),
         [first, others @ ..] => {
             for other in others {
@@ -68,6 +68,9 @@ fn jwt_keys(rules: &mut Rules<'_>, name: &str, jwt: &Jwt) {
 /// public key would serve as the secret of an HMAC.
 fn algorithms_for(rules: &mut Rules<'_>, table: &Place, key: &str, jwt: &Jwt) {
     let list = table.key("algorithms");
+    if !rules.sound(&list) {
+        return;
+    }
     let mut first = None;
     for (i, algorithm) in jwt.algorithms.iter().copied().enumerate() {
         let (place, family) = (list.index(i), family(algorithm));

@@ -31,16 +31,17 @@ fn listening(rules: &mut Rules<'_>, server: &Server, tls: Option<&Tls>) {
     let table = at(&["server"]);
     let [https, http] = ["https", "http"].map(|key| table.key(key));
     // A misspelt `https` is one fault, not three.
-    if !rules.sound(&table) {
-        return;
-    }
-    if server.https.is_empty() && server.http.is_empty() {
+    let known = rules.sound_keys(&table, &["https", "http"]);
+    if known && server.https.is_empty() && server.http.is_empty() {
         let fault = Fault::at(table.clone(), "the gateway listens nowhere").on_key();
         rules.add(fault.help("add `https = [\"0.0.0.0:8443\"]` to `[server]`"));
     }
     if !server.https.is_empty() && tls.is_none() && rules.written(&at(&["tls"])) {
         let fault = Fault::at(https, "listeners with TLS need certificates, and there is no `[tls]`");
         rules.add(fault.help("add `[tls]` with `certificates`, or with `self_signed = true` for development"));
+    }
+    if !known || !rules.sound(&table.key("plaintext")) {
+        return;
     }
     if server.plaintext && server.http.is_empty() {
         let fault = Fault::at(table.key("plaintext"), "`plaintext = true` serves on `http`, which has no address");
@@ -137,10 +138,8 @@ fn certificates(rules: &mut Rules<'_>, tls: &Tls, server: &Server) {
     if let Some(ca) = &tls.client_ca {
         rules.not_empty(table.key("client_ca"), &ca.to_string_lossy());
     }
-    if !rules.sound(&table) {
-        return;
-    }
-    if tls.certificates.is_empty() && !tls.self_signed {
+    let own = rules.sound_keys(&table, &["certificates", "self_signed"]);
+    if own && tls.certificates.is_empty() && !tls.self_signed {
         let fault = Fault::at(table.clone(), "`[tls]` has no certificate").on_key();
         rules.add(
             fault.help("add `certificates = [{ cert = \"…\", key = \"…\" }]`, or `self_signed = true` for development"),
@@ -150,12 +149,12 @@ fn certificates(rules: &mut Rules<'_>, tls: &Tls, server: &Server) {
         let fault = Fault::at(table.key("self_signed"), "there are `certificates` too: which one would be shown?");
         rules.add(fault.help("keep one of the two"));
     }
-    if tls.client_auth.is_some() && tls.client_ca.is_none() {
+    if tls.client_auth.is_some() && tls.client_ca.is_none() && rules.sound(&table.key("client_ca")) {
         let fault =
             Fault::at(table.key("client_auth"), "client certificates need `client_ca`, the authorities that sign them");
         rules.add(fault.help("add `client_ca = \"clients.pem\"`, or remove `client_auth`"));
     }
-    if server.https.is_empty() && rules.sound(&at(&["server"])) {
+    if server.https.is_empty() && rules.sound(&at(&["server", "https"])) {
         let fault = Fault::warning(table, "no listener uses `[tls]`: `server.https` has no address").on_key();
         rules.add(fault.help("add `https = [\"0.0.0.0:8443\"]` to `[server]`"));
     }
@@ -179,7 +178,7 @@ fn limits(rules: &mut Rules<'_>, limits: &Limits) {
 
 fn state(rules: &mut Rules<'_>, state: &State) {
     let table = at(&["state"]);
-    if !rules.sound(&table) {
+    if !rules.sound_keys(&table, &["store", "redis"]) {
         return;
     }
     match (&state.redis, state.store) {

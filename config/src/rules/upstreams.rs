@@ -38,9 +38,6 @@ fn servers(rules: &mut Rules<'_>, name: &str, upstream: &Upstream) {
 
 fn tls(rules: &mut Rules<'_>, name: &str, upstream: &Upstream) {
     let table = at(&["upstreams", name]);
-    if !rules.sound(&table) {
-        return;
-    }
     if let Some(server_name) = &upstream.server_name {
         let is_host = server_name.parse::<IpAddr>().is_ok() || is_dns_name(server_name);
         if !is_host {
@@ -51,12 +48,18 @@ fn tls(rules: &mut Rules<'_>, name: &str, upstream: &Upstream) {
     if upstream.tls {
         // Without a name Pingora sends an empty SNI, and for an empty SNI it skips the verification of the certificate,
         // silently and with every TLS library. An address or a socket gives no name.
+        if !rules.sound_keys(&table, &["servers", "server_name"]) {
+            return;
+        }
         let unnamed =
             upstream.servers.iter().find(|server| !matches!(server, Address::Tcp { host, .. } if is_dns_name(host)));
         if let (None, Some(server)) = (&upstream.server_name, unnamed) {
             let message = format!("`{server}` has no name to verify its certificate by");
             rules.add(Fault::at(table.key("tls"), message).help("add `server_name`, the name in the certificate"));
         }
+        return;
+    }
+    if !rules.sound(&table.key("tls")) {
         return;
     }
     for (key, present) in [("server_name", upstream.server_name.is_some()), ("ca", upstream.ca.is_some())] {
