@@ -223,3 +223,27 @@ fn encoded_octets(text: &str) -> Result<(), Complaint> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema;
+
+    #[test]
+    fn every_example_passes_its_own_check() {
+        for format in FORMATS {
+            assert!((format.check)(format.example).is_ok(), "{}", format.name);
+        }
+    }
+
+    #[test]
+    fn every_format_of_the_model_is_known_here() {
+        schema::each_property(schema::root(), &mut |_, name, property| {
+            for schema in [property, &property["items"]] {
+                if let Some(format) = schema::format(schema) {
+                    assert!(find(format).is_some(), "`{name}` has the unknown format {format}");
+                }
+            }
+        });
+    }
+}

@@ -94,8 +94,7 @@ pub fn parse(name: &str, text: &str) -> Result<Loaded, Faults> {
     if !errors.is_empty() {
         source = source.broken();
         faults = syntax_faults(&source, errors);
-        let consequences = |fault: &Fault| !follows_from(&faults, fault, &source);
-        let others: Vec<Fault> = found.faults.into_iter().filter(consequences).collect();
+        let others = of_their_own(&source, &faults, found.faults);
         faults.extend(others);
     } else {
         faults = found.faults;
@@ -146,15 +145,15 @@ fn syntax_faults(source: &Source, errors: Vec<toml::de::Error>) -> Vec<Fault> {
     faults
 }
 
-/// Whether a fault of shape is only what a fault of syntax left behind: it stands on the same line, or a table header
+/// The faults of shape that are not only what a fault of syntax left behind: those on other lines, unless a table header
 /// is broken and the keys below it ended up in the table above.
-fn follows_from(syntax: &[Fault], fault: &Fault, source: &Source) -> bool {
-    let line = source.span_of(fault).map(|span| source.line_of(span.start));
-    syntax
-        .iter()
-        .filter_map(|fault| fault.span.as_ref())
-        .map(|span| source.line_of(span.start))
-        .any(|broken| Some(broken) == line || source.text()[source.line_bytes(broken)].trim_start().starts_with('['))
+fn of_their_own(source: &Source, syntax: &[Fault], shape: Vec<Fault>) -> Vec<Fault> {
+    let line = |fault: &Fault| source.span_of(fault).map(|span| source.line_of(span.start));
+    let broken: HashSet<usize> = syntax.iter().filter_map(line).collect();
+    if broken.iter().any(|&line| source.text()[source.line_bytes(line)].trim_start().starts_with('[')) {
+        return Vec::new();
+    }
+    shape.into_iter().filter(|fault| line(fault).is_none_or(|line| !broken.contains(&line))).collect()
 }
 
 /// The bytes of a value that lies deeper than [`MAX_DEPTH`]. Walks with a list of its own: the parser bounds what nests

@@ -1,7 +1,7 @@
 //! The configuration as an operator writes it: one type per table, one field per key.
 //!
 //! These types are the single source: `serde` fills them, the JSON Schema of `gapura schema` is derived from them, the
-//! checks of [`crate::shape`] follow that schema, and each doc comment is what an editor shows beside its key.
+//! checks of `shape` follow that schema, and each doc comment is what an editor shows beside its key.
 
 use std::{borrow::Cow, collections::BTreeMap, path::PathBuf};
 

@@ -165,6 +165,24 @@ fn each_stated_default_is_the_models() {
 }
 
 #[test]
+fn whatever_value_is_wrong_the_others_are_judged_all_the_same() {
+    // What stands in for the wrong value has to fill the model, or the rules would not run.
+    let text = REFERENCE.replacen("upstream = \"backend\"", "upstream = \"nowhere\"", 1);
+    assert!(text.contains("nowhere"));
+    let all: Vec<&str> = text.lines().collect();
+    for line in lines(&text).iter().filter(|line| !line.is_header && !line.key.ends_with(".upstream")) {
+        for wrong in ["0.5", "{ x = 1 }", "[[1]]", "1979-05-27", "\"\\u0000\""] {
+            let mut changed = all.clone();
+            let assignment = format!("{} = {wrong}", line.key.rsplit('.').next().unwrap_or_default());
+            changed[line.number] = &assignment;
+            let report = parse("gapura.toml", &changed.join("\n")).expect_err("two faults").to_string();
+            assert!(report.contains("there is no `[upstreams.nowhere]`"), "{assignment}\n{report}");
+            assert!(report.contains(&format!("gapura.toml:{}:", line.number + 1)), "{assignment}\n{report}");
+        }
+    }
+}
+
+#[test]
 fn every_key_of_the_schema_is_described() {
     fn walk(path: &str, schema: &Value) {
         for (name, property) in schema["properties"].as_object().into_iter().flatten() {
