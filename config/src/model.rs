@@ -1,7 +1,7 @@
 //! The configuration as an operator writes it: one type per table, one field per key.
 //!
 //! These types are the single source: `serde` fills them, the JSON Schema of `gapura schema` is derived from them, the
-//! checks of [`crate::shape`] follow that schema, and each doc comment is what an editor shows beside its key.
+//! checks of `shape` follow that schema, and each doc comment is what an editor shows beside its key.
 
 use std::{borrow::Cow, collections::BTreeMap, path::PathBuf};
 
@@ -21,23 +21,33 @@ pub type Named<T> = BTreeMap<String, T>;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
+    /// Where the gateway listens.
     #[serde(default)]
     pub server: Server,
+    /// Bounds on connections and request heads.
     #[serde(default)]
     pub limits: Limits,
+    /// Certificates of the https listeners.
     pub tls: Option<Tls>,
+    /// Counters, replay nonces, lock-outs: in memory, or in Redis.
     #[serde(default)]
     pub state: State,
+    /// The servers behind the gateway, by name.
     #[serde(default)]
     pub upstreams: Named<Upstream>,
+    /// Ways to authenticate with a bearer token; a route names them `jwt.NAME`.
     #[serde(default)]
     pub jwt: Named<Jwt>,
+    /// Ways to authenticate with an API key; a route names them `api_keys.NAME`.
     #[serde(default)]
     pub api_keys: Named<ApiKeys>,
+    /// Rules of how many requests pass in a time, by name.
     #[serde(default)]
     pub rate_limits: Named<RateLimit>,
+    /// Body encryption settings, by name.
     #[serde(default)]
     pub encryption: Named<Encryption>,
+    /// What is served, and on which conditions.
     pub routes: Vec<Route>,
 }
 
@@ -79,6 +89,7 @@ pub struct Limits {
     pub body_timeout: Period,
     /// Request line and header fields together.
     pub max_head: Size,
+    /// Header fields of one request.
     #[schemars(range(min = 1, max = 250))]
     pub max_headers: usize,
     /// HTTP/2 streams open at once on one connection.
@@ -104,6 +115,7 @@ impl Default for Limits {
     }
 }
 
+/// Certificates of the https listeners, and whether clients must show theirs.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
@@ -113,6 +125,7 @@ pub struct Tls {
     /// Development: a certificate made at start, its fingerprint logged.
     #[serde(default)]
     pub self_signed: bool,
+    /// The oldest version spoken. 1.3 locks out clients from before about 2019.
     #[serde(default)]
     pub min_version: TlsVersion,
     /// PEM bundle of the authorities that sign client certificates: mutual TLS.
@@ -125,7 +138,9 @@ pub struct Tls {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Certificate {
+    /// PEM file: the certificate, then its intermediates.
     pub cert: PathBuf,
+    /// PEM file: the private key.
     pub key: PathBuf,
 }
 
@@ -149,7 +164,9 @@ pub enum ClientAuth {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct State {
+    /// Where the counters are: `memory` is of one instance, `redis` of all.
     pub store: Store,
+    /// How Redis is reached, for `store = "redis"`.
     pub redis: Option<Redis>,
     /// Keys that the memory limiter holds at once. New keys beyond it share one bucket per network: a flood never evicts a live counter.
     #[schemars(range(min = 1000, max = 100_000_000))]
@@ -208,6 +225,7 @@ pub struct Upstream {
     /// Tried in turn; one that refuses the connection is passed over for the next.
     #[schemars(length(min = 1))]
     pub servers: Vec<Address>,
+    /// To connect, TLS included.
     #[serde(default = "connect_timeout")]
     pub connect_timeout: Period,
     /// A pooled connection unused this long is closed. Keep it below the backend's own limit (uvicorn and Node: 5 s).
@@ -239,7 +257,7 @@ pub struct Jwt {
     pub secret: Option<SecretRef>,
     /// A public key in PEM, for RS*, PS*, ES* and EdDSA.
     pub public_key: Option<SecretRef>,
-    /// A JSON Web Key Set: `file:/path`.
+    /// A JSON Web Key Set: `file:/path` or `https://host/path`.
     #[schemars(extend("format" = "jwks"))]
     pub jwks: Option<String>,
     /// The exact `iss` a token must carry.
@@ -250,6 +268,7 @@ pub struct Jwt {
     /// How far clocks may differ, for `exp`, `nbf` and `iat`.
     #[serde(default = "leeway")]
     pub leeway: Period,
+    /// Where in a token the identity stands.
     #[serde(default)]
     pub claims: Claims,
 }
@@ -262,9 +281,13 @@ fn leeway() -> Period {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Claims {
+    /// The user id. A token without it is refused.
     pub user_id: String,
+    /// The e-mail address, for envelopes and `X-User-Email`.
     pub email: String,
+    /// What a route may ask for in `roles`.
     pub roles: String,
+    /// What a route may ask for in `permissions`.
     pub permissions: String,
 }
 
@@ -293,6 +316,7 @@ pub enum JwtAlgorithm {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApiKeys {
+    /// The header that carries the key.
     #[serde(default = "authorization")]
     #[schemars(extend("format" = "header-name"))]
     pub header: String,
@@ -300,6 +324,7 @@ pub struct ApiKeys {
     pub scheme: Option<String>,
     /// The HMAC key of the stored hashes.
     pub salt: SecretRef,
+    /// The keys that are accepted, as hashes.
     pub keys: Vec<ApiKey>,
 }
 
@@ -315,10 +340,14 @@ pub struct ApiKey {
     /// Lowercase hex of HMAC-SHA-256(salt, key), as `gapura keys hash` prints it.
     #[schemars(extend("format" = "hex-sha256"))]
     pub hash: String,
+    /// The user that the key stands for.
     pub user_id: String,
+    /// The e-mail address of that user; body encryption needs it.
     pub email: Option<String>,
+    /// What a route may ask for in `roles`.
     #[serde(default)]
     pub roles: Vec<String>,
+    /// What a route may ask for in `permissions`.
     #[serde(default)]
     pub permissions: Vec<String>,
     /// A date and time with an offset: 2027-01-01T00:00:00Z. Absent: never.
@@ -332,9 +361,11 @@ pub struct RateLimit {
     /// Requests in any one window.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub limit: u64,
+    /// Any stretch of time of this length. From 100ms to 31d.
     pub window: Period,
     /// Whose requests are counted together: `client_ip`, `user`, `api_key`, `route`, `global` or `header:NAME`.
     pub by: LimitKey,
+    /// How requests are counted: `sliding_window`, `sliding_log` or `gcra`.
     #[serde(default)]
     pub algorithm: LimitAlgorithm,
     /// `gcra` only: how many may come at once. Default: `limit`.
@@ -356,17 +387,23 @@ pub enum LimitKey {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitAlgorithm {
+    /// Slices of the window: never more than `limit` in any window, in little memory.
     #[default]
     SlidingWindow,
+    /// The instants of the last `limit` requests: exact.
     SlidingLog,
+    /// A steady rate, and `burst` at once.
     Gcra,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Encryption {
+    /// The wire format of an envelope.
     pub profile: Profile,
+    /// What all passphrases are derived from.
     pub master_key: SecretRef,
+    /// What a passphrase is made of.
     #[serde(default)]
     pub key_derivation: KeyDerivation,
     /// Accepted distance of an envelope's `timestamp` from now, both ways. `off` only for migrations.
@@ -376,10 +413,13 @@ pub struct Encryption {
     /// response is sealed only when the request was, or had no body.
     #[serde(default = "yes")]
     pub required: bool,
+    /// What happens to an envelope that comes a second time.
     #[serde(default)]
     pub replay: Replay,
+    /// What the envelope of a response stands in.
     #[serde(default)]
     pub response_wrap: ResponseWrap,
+    /// The member names of an envelope.
     #[serde(default)]
     pub fields: EnvelopeFields,
     /// The largest upstream response that is sealed; a larger one is answered with 502.
@@ -440,9 +480,13 @@ pub enum ResponseWrap {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EnvelopeFields {
+    /// The member with the ciphertext.
     pub data: String,
+    /// The member with the hash of the passphrase.
     pub key_hash: String,
+    /// The member with the milliseconds since 1970.
     pub timestamp: String,
+    /// The member with the user id.
     pub user_id: String,
 }
 
@@ -469,6 +513,7 @@ pub struct Route {
     #[serde(default)]
     #[schemars(extend("items" = { "type": "string", "format": "method" }))]
     pub methods: Vec<String>,
+    /// The upstream that serves it: the NAME of `[upstreams.NAME]`.
     pub upstream: String,
     /// Any one of these methods, `jwt.NAME` or `api_keys.NAME`. Absent: public.
     #[serde(default)]
@@ -482,7 +527,9 @@ pub struct Route {
     /// All of these rules.
     #[serde(default)]
     pub rate_limits: Vec<String>,
+    /// Bodies are sealed: the NAME of `[encryption.NAME]`. Absent: they are not.
     pub encryption: Option<String>,
+    /// The largest request body; a larger one is answered with 413.
     #[serde(default = "max_body")]
     pub max_body: Size,
     /// To the response head, and between two reads of a streamed response; on encrypted routes the whole exchange with the upstream.
@@ -491,6 +538,7 @@ pub struct Route {
     /// Pass `Authorization` and the API key header to the upstream.
     #[serde(default = "yes")]
     pub forward_credentials: bool,
+    /// Response headers that tell browsers to be careful.
     #[serde(default)]
     pub security_headers: SecurityHeaders,
 }
@@ -506,9 +554,12 @@ fn timeout() -> Period {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SecurityHeaders {
+    /// For answers that programs read.
     #[default]
     Api,
+    /// For pages.
     Web,
+    /// None are added.
     Off,
 }
 

@@ -1,7 +1,7 @@
 //! Values with a unit, as an operator writes them: `"250ms"`, `"1MiB"`, `"127.0.0.1:8000"`, `"14d"` or `"off"`.
 //!
 //! Each type parses from one string, says in its error what to write instead, and names its `format` in the JSON Schema,
-//! which is what [`crate::shape`] checks a file against.
+//! which is what `shape` checks a file against.
 
 use std::{borrow::Cow, fmt, path::PathBuf, str::FromStr, time::Duration};
 

@@ -1,0 +1,256 @@
+//! Routes: what they refer to, and whether their parts fit together.
+
+use std::collections::HashMap;
+
+use super::{NAME_HELP, NAME_RULE, Rules, at, callers, traffic};
+use crate::{
+    fault::{Fault, Place},
+    formats,
+    model::{ApiKeys, Jwt, LimitKey, Route},
+    nearest::{listed, nearest},
+};
+
+pub(super) fn check(rules: &mut Rules<'_>) {
+    let routes = &rules.config.routes;
+    let list = at(&["routes"]);
+    if routes.is_empty() {
+        let fault = Fault::at(list.clone(), "there is no route: every request would be answered with 404");
+        rules.add(fault.help("add a `[[routes]]`"));
+    }
+    names(rules, &list, routes);
+    overlaps(rules, &list, routes);
+    for (i, route) in routes.iter().enumerate() {
+        let table = list.index(i);
+        references(rules, &table, route);
+        needs_caller(rules, &table, route);
+        limits(rules, &table, route);
+        credentials(rules, &table, route);
+        for (key, items) in [("permissions", &route.permissions), ("roles", &route.roles)] {
+            callers::granted(rules, &table.key(key), items);
+        }
+        rules.repeated(&table.key("methods"), &route.methods);
+    }
+}
+
+fn names(rules: &mut Rules<'_>, list: &Place, routes: &[Route]) {
+    let mut seen: HashMap<&str, Place> = HashMap::new();
+    for (i, route) in routes.iter().enumerate() {
+        let place = list.index(i).key("name");
+        if !formats::is_name(&route.name) {
+            rules.add(Fault::at(place, format!("{:?} cannot be a name: {NAME_RULE}", route.name)).help(NAME_HELP));
+        } else if let Some(first) = seen.get(route.name.as_str()) {
+            let message = format!("there is a route `{}` already{}", route.name, rules.line(first));
+            rules.add(Fault::at(place, message).help("give each route a name of its own"));
+        } else {
+            seen.insert(&route.name, place);
+        }
+    }
+}
+
+/// Two routes for one request: the second would never be reached, and with it perhaps its authentication.
+fn overlaps(rules: &mut Rules<'_>, list: &Place, routes: &[Route]) {
+    let mut by_path: HashMap<&str, Vec<(usize, &Route)>> = HashMap::new();
+    for (i, route) in routes.iter().enumerate() {
+        let table = list.index(i);
+        if !rules.sound(&table.key("path")) || !rules.sound(&table.key("methods")) {
+            continue;
+        }
+        let earlier = by_path.entry(&route.path).or_default();
+        let shared = earlier.iter().find_map(|(i, other)| Some((*i, other, shared_method(route, other)?)));
+        if let Some((first, other, method)) = shared {
+            let line = rules.line(&list.index(first).key("path"));
+            let message = format!("{method} `{}` goes to the route `{}` already{line}", route.path, other.name);
+            let fault = Fault::at(table.key("path"), message);
+            rules.add(fault.help("give the routes different `methods` or different paths"));
+        } else {
+            earlier.push((i, route));
+        }
+    }
+}
+
+fn shared_method<'r>(one: &'r Route, other: &'r Route) -> Option<&'r str> {
+    match (one.methods.as_slice(), other.methods.as_slice()) {
+        ([], []) => Some("every method of"),
+        ([], methods) | (methods, []) => methods.first().map(String::as_str),
+        (ours, theirs) => {
+            let takes = |methods: &[String], method: &str| {
+                methods.iter().any(|known| known == method || (known == "GET" && method == "HEAD"))
+            };
+            ours.iter()
+                .find(|method| takes(theirs, method))
+                .or_else(|| theirs.iter().find(|method| takes(ours, method)))
+        }
+        .map(String::as_str),
+    }
+}
+
+fn references(rules: &mut Rules<'_>, table: &Place, route: &Route) {
+    let config = rules.config;
+    refer(rules, table.key("upstream"), "upstreams", &route.upstream, config.upstreams.keys());
+    if let Some(encryption) = &route.encryption {
+        refer(rules, table.key("encryption"), "encryption", encryption, config.encryption.keys());
+    }
+    let list = table.key("rate_limits");
+    rules.repeated(&list, &route.rate_limits);
+    for (i, limit) in route.rate_limits.iter().enumerate() {
+        refer(rules, list.index(i), "rate_limits", limit, config.rate_limits.keys());
+    }
+    let list = table.key("auth");
+    rules.repeated(&list, &route.auth);
+    for (i, method) in route.auth.iter().enumerate() {
+        let place = list.index(i);
+        match method.split_once('.') {
+            Some(("jwt", name)) => refer(rules, place, "jwt", name, config.jwt.keys()),
+            Some(("api_keys", name)) => refer(rules, place, "api_keys", name, config.api_keys.keys()),
+            _ => {
+                let all = methods(rules);
+                let fault = Fault::at(place, format!("`{method}` is not a way to authenticate"));
+                let bare = method.rsplit('.').next().unwrap_or(method);
+                let meant = all.iter().find(|known| known.split_once('.').is_some_and(|(_, name)| name == bare));
+                let meant = meant.map(String::as_str).or_else(|| nearest(method, all.iter().map(String::as_str)));
+                rules.add(match meant {
+                    Some(meant) => fault.help(format!("did you mean \"{meant}\"?")),
+                    None => fault.help("write \"jwt.NAME\" or \"api_keys.NAME\""),
+                });
+            }
+        }
+    }
+}
+
+/// Everything that `auth` can name.
+fn methods(rules: &Rules<'_>) -> Vec<String> {
+    let jwt = rules.config.jwt.keys().map(|name| format!("jwt.{name}"));
+    jwt.chain(rules.config.api_keys.keys().map(|name| format!("api_keys.{name}"))).collect()
+}
+
+fn refer<'n>(rules: &mut Rules<'_>, place: Place, section: &str, name: &str, known: impl Iterator<Item = &'n String>) {
+    // `[upstream.a]` for `[upstreams.a]` is a fault of its own; so is an entry that could not be read.
+    let target = at(&[section, name]);
+    if !rules.written(&target) {
+        return;
+    }
+    let known: Vec<&str> = known.map(String::as_str).collect();
+    if known.contains(&name) {
+        return;
+    }
+    let fault = Fault::at(place, format!("there is no `[{section}.{name}]`"));
+    let prefix = if matches!(section, "jwt" | "api_keys") { format!("{section}.") } else { String::new() };
+    rules.add(match nearest(name, known.iter().copied()) {
+        Some(meant) => fault.help(format!("did you mean \"{prefix}{meant}\"?")),
+        None if known.is_empty() => fault.help(format!("add a table `[{section}.{name}]`")),
+        None => fault.help(format!("there {} {}", if known.len() == 1 { "is" } else { "are" }, listed(known))),
+    });
+}
+
+/// A key of the envelope is the caller's, and so is a permission: neither means anything on a public route.
+fn needs_caller(rules: &mut Rules<'_>, table: &Place, route: &Route) {
+    if !route.auth.is_empty() || !rules.sound(&table.key("auth")) {
+        return;
+    }
+    // A route whose `auth` is misspelt is unsound itself, but only there.
+    let needs = [
+        ("encryption", route.encryption.is_some(), "envelopes are sealed under the caller's key"),
+        ("permissions", !route.permissions.is_empty(), "permissions are the caller's"),
+        ("roles", !route.roles.is_empty(), "roles are the caller's"),
+    ];
+    for (key, present, why) in needs {
+        if present {
+            let message = format!("{why}, and this route is public: nobody has to say who they are");
+            rules.add(Fault::at(table.key(key), message).help("add `auth = [\"jwt.NAME\"]`"));
+        }
+    }
+}
+
+fn limits(rules: &mut Rules<'_>, table: &Place, route: &Route) {
+    let config = rules.config;
+    for (i, name) in route.rate_limits.iter().enumerate() {
+        let Some(limit) = config.rate_limits.get(name) else { continue };
+        let public = route.auth.is_empty();
+        let keyless = !route.auth.iter().any(|method| method.starts_with("api_keys."));
+        let whom = match limit.by {
+            LimitKey::User if public => "a user",
+            LimitKey::ApiKey if public || keyless => "an API key",
+            _ => continue,
+        };
+        if !rules.sound(&table.key("auth")) || !rules.written(&at(&["rate_limits", name, "by"])) {
+            continue;
+        }
+        let message = format!("no caller of this route has {whom}: all of them share one count");
+        rules.add(
+            Fault::warning(table.key("rate_limits").index(i), message).help("count by \"client_ip\", or add `auth`"),
+        );
+    }
+    if route.encryption.is_some() && route.max_body > traffic::LARGE_BODY {
+        let message = format!("an encrypted body is held whole in memory, up to `{}`", route.max_body);
+        rules.add(Fault::warning(table.key("max_body"), message).help("the default is \"1MiB\""));
+    }
+}
+
+/// One credential must not be readable as two: a bad one never falls through to the next method (contract, section 3), so
+/// a good one that the wrong method takes would be refused.
+fn credentials(rules: &mut Rules<'_>, table: &Place, route: &Route) {
+    let config = rules.config;
+    let mut tokens: Vec<(&str, &Jwt)> = Vec::new();
+    let mut keys: Vec<(&str, &ApiKeys)> = Vec::new();
+    for (i, method) in route.auth.iter().enumerate() {
+        let place = table.key("auth").index(i);
+        let Some((section, name)) = method.split_once('.') else { continue };
+        if route.auth[..i].contains(method) || !rules.sound(&at(&[section, name])) {
+            continue;
+        }
+        match section {
+            "jwt" => {
+                let Some(jwt) = config.jwt.get(name) else { continue };
+                if let Some((other, _)) = tokens.iter().find(|(_, other)| other.issuer == jwt.issuer) {
+                    let which = match &jwt.issuer {
+                        Some(issuer) => format!("have the issuer `{issuer}`"),
+                        None => "have no issuer".into(),
+                    };
+                    let message = format!(
+                        "`jwt.{other}` and `jwt.{name}` both {which}: a token's `iss` cannot choose between them"
+                    );
+                    rules.add(Fault::at(place, message).help("give each its own `issuer`, or keep one of them"));
+                }
+                tokens.push((name, jwt));
+            }
+            "api_keys" => {
+                let Some(method) = config.api_keys.get(name) else { continue };
+                if let Some((other, _)) = keys.iter().find(|(_, other)| same_credential(method, other)) {
+                    let message = format!("`api_keys.{other}` and `api_keys.{name}` both read `{}`", method.header);
+                    rules.add(Fault::at(place, message).help("give them different schemes or headers, or one table"));
+                }
+                keys.push((name, method));
+            }
+            _ => {}
+        }
+    }
+    if tokens.is_empty() {
+        return;
+    }
+    for (name, method) in keys {
+        let Some(i) = route.auth.iter().position(|auth| auth.strip_prefix("api_keys.") == Some(name)) else { continue };
+        let place = table.key("auth").index(i);
+        if !method.header.eq_ignore_ascii_case("authorization") {
+            continue;
+        }
+        let message = match &method.scheme {
+            None => format!("`api_keys.{name}` takes every value of `Authorization` for a key, tokens too"),
+            Some(scheme) if scheme.eq_ignore_ascii_case("bearer") => {
+                format!("`api_keys.{name}` and tokens both stand behind `Authorization: Bearer`")
+            }
+            Some(_) => continue,
+        };
+        rules.add(
+            Fault::at(place, message)
+                .help(format!("give `[api_keys.{name}]` a scheme of its own: `scheme = \"ApiKey\"`")),
+        );
+    }
+}
+
+fn same_credential(one: &ApiKeys, other: &ApiKeys) -> bool {
+    one.header.eq_ignore_ascii_case(&other.header)
+        && match (&one.scheme, &other.scheme) {
+            (Some(one), Some(other)) => one.eq_ignore_ascii_case(other),
+            _ => true,
+        }
+}

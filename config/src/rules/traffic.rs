@@ -1,0 +1,96 @@
+//! Rate limits and body encryption.
+
+use std::time::Duration;
+
+use super::{Rules, at};
+use crate::{
+    fault::Fault,
+    model::{Encryption, KeyDerivation, LimitAlgorithm, RateLimit, Replay},
+    units::{Period, PeriodOrOff, Size},
+};
+
+pub(super) fn check(rules: &mut Rules<'_>) {
+    let config = rules.config;
+    rules.names("rate_limits", &config.rate_limits);
+    rules.names("encryption", &config.encryption);
+    for (name, limit) in &config.rate_limits {
+        rate_limit(rules, name, limit);
+    }
+    for (name, encryption) in &config.encryption {
+        freshness(rules, name, encryption);
+        fields(rules, name, encryption);
+    }
+}
+
+/// The log keeps an instant of 4 bytes for each request of a window, for each key.
+const MAX_LOGGED: u64 = 100_000;
+
+fn rate_limit(rules: &mut Rules<'_>, name: &str, limit: &RateLimit) {
+    let table = at(&["rate_limits", name]);
+    // Below, slices are too short for the clock; above, counters outlive every deployment.
+    let windows = Duration::from_millis(100)..=Duration::from_secs(31 * 86_400);
+    if !windows.contains(&limit.window.get()) {
+        let fault = Fault::at(table.key("window"), format!("a window of `{}` is out of range", limit.window));
+        rules.add(fault.help(format!("write \"{}\" to \"{}\"", Period(*windows.start()), Period(*windows.end()))));
+    }
+    if !rules.written(&table.key("algorithm")) {
+        return;
+    }
+    if limit.burst.is_some() && limit.algorithm != LimitAlgorithm::Gcra {
+        let fault =
+            Fault::at(table.key("burst"), "`burst` belongs to `algorithm = \"gcra\"`; the others never exceed `limit`");
+        rules.add(fault.on_key().help("remove it, or write `algorithm = \"gcra\"`"));
+    }
+    if limit.algorithm == LimitAlgorithm::SlidingLog && limit.limit > MAX_LOGGED {
+        let message =
+            format!("a sliding log of {} requests takes {} KiB for each key", limit.limit, limit.limit * 4 / 1024);
+        let fault = Fault::at(table.key("limit"), message);
+        rules.add(fault.help(format!("write at most {MAX_LOGGED}, or `algorithm = \"sliding_window\"`")));
+    }
+}
+
+fn freshness(rules: &mut Rules<'_>, name: &str, encryption: &Encryption) {
+    let table = at(&["encryption", name]);
+    if encryption.max_age == PeriodOrOff::Off {
+        let also = match encryption.key_derivation {
+            KeyDerivation::User => "",
+            KeyDerivation::UserTimestamp => ", and whoever learns one of its keys can use that for ever",
+        };
+        let fault = Fault::warning(table.key("max_age"), format!("an envelope of any age is accepted{also}"));
+        rules.add(fault.help("only for migrations: write \"5m\" once clients send the time"));
+    }
+    if encryption.replay == Replay::Off {
+        let fault = Fault::warning(table.key("replay"), "an envelope that was overheard can be sent again");
+        rules.add(fault.help("only for migrations: write \"reject\" once clients seal each request anew"));
+    }
+    if encryption.max_response > LARGE_BODY {
+        let message = format!("each response is held whole in memory, up to `{}`", encryption.max_response);
+        rules.add(Fault::warning(table.key("max_response"), message).help("the default is \"8MiB\""));
+    }
+}
+
+/// An encrypted body is read whole before it is opened, and sealed whole.
+pub(super) const LARGE_BODY: Size = Size::mib(64);
+
+fn fields(rules: &mut Rules<'_>, name: &str, encryption: &Encryption) {
+    let table = at(&["encryption", name, "fields"]);
+    let fields = &encryption.fields;
+    let members = [
+        ("data", &fields.data),
+        ("key_hash", &fields.key_hash),
+        ("timestamp", &fields.timestamp),
+        ("user_id", &fields.user_id),
+    ];
+    for (i, (key, member)) in members.iter().enumerate() {
+        rules.not_empty(table.key(key), member);
+        let earlier = members[..i].iter().find(|(_, other)| other == member && !member.is_empty());
+        if let Some((other, _)) = earlier
+            && rules.sound(&table)
+        {
+            // The one that stands in the file, where the other is a default.
+            let place = [*key, *other].map(|key| table.key(key)).into_iter().find(|place| rules.source.has(place));
+            let message = format!("`{other}` and `{key}` are both the member {member:?}");
+            rules.add(Fault::at(place.unwrap_or(table.clone()), message).help("give each a name of its own"));
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! Bad configurations, and what is said about each: a part of the message, a part of the help, line and column.
+
+use std::fmt::Write as _;
+
+use gapura_config::{
+    fault::{Fault, Severity},
+    parse,
+};
+
+/// A whole configuration without a fault. A case replaces one of its sections, or adds to the end.
+const SECTIONS: &[(&str, &str)] = &[
+    ("server", "[server]\nhttps = [\"0.0.0.0:8443\"]\n"),
+    ("tls", "[tls]\nself_signed = true\n"),
+    ("limits", ""),
+    ("state", ""),
+    ("upstreams", "[upstreams.app]\nservers = [\"127.0.0.1:8000\"]\n"),
+    ("jwt", "[jwt.users]\nalgorithms = [\"HS256\"]\nsecret = \"env:A\"\n"),
+    ("api_keys", "[api_keys.devs]\nscheme = \"ApiKey\"\nsalt = \"env:B\"\nkeys = []\n"),
+    ("rate_limits", "[rate_limits.slow]\nlimit = 10\nwindow = \"1s\"\nby = \"user\"\n"),
+    ("encryption", "[encryption.body]\nprofile = \"cryptojs\"\nmaster_key = \"env:C\"\n"),
+    (
+        "routes",
+        "[[routes]]\nname = \"all\"\npath = \"/**\"\nupstream = \"app\"\nauth = [\"jwt.users\", \"api_keys.devs\"]\n\
+         rate_limits = [\"slow\"]\nencryption = \"body\"\n",
+    ),
+];
+
+/// The configuration with one section replaced, and the line before that section.
+fn with(section: &str, text: &str) -> (String, usize) {
+    let (mut whole, mut before) = (String::new(), 0);
+    for (name, sound) in SECTIONS {
+        if *name == section {
+            before = whole.lines().count();
+            whole.push_str(text);
+            whole.push('\n');
+        } else {
+            whole.push_str(sound);
+        }
+    }
+    (whole, before)
+}
+
+struct Case {
+    section: &'static str,
+    text: &'static str,
+    /// Line within the section, column.
+    at: (usize, usize),
+    message: &'static str,
+    help: &'static str,
+    severity: Severity,
+}
+
+const fn error(
+    section: &'static str,
+    text: &'static str,
+    at: (usize, usize),
+    message: &'static str,
+    help: &'static str,
+) -> Case {
+    Case { section, text, at, message, help, severity: Severity::Error }
+}
+
+const fn warning(
+    section: &'static str,
+    text: &'static str,
+    at: (usize, usize),
+    message: &'static str,
+    help: &'static str,
+) -> Case {
+    Case { section, text, at, message, help, severity: Severity::Warning }
+}
+
+#[rustfmt::skip]
+const SHAPE: &[Case] = &[
+    // Syntax.
+    error("state", "[state]\nstore = memory", (2, 9), "not TOML: string values must be quoted", ""),
+    error("state", "[state]\nstore = \"memory\"\nstore = \"memory\"", (3, 1), "not TOML: duplicate key", ""),
+    error("state", "[state\nstore = \"memory\"", (1, 7), "not TOML: unclosed table", ""),
+    // Unknown keys.
+    error("server", "[server]\nhttp = []\nhttps = [\"a:1\"]\ntrustedProxies = []", (4, 1), "unknown key `trustedProxies` in `[server]`", "did you mean `trusted_proxies`?"),
+    error("server", "[server]\nhttps = [\"a:1\"]\ntrusted-proxies = []", (3, 1), "unknown key `trusted-proxies`", "did you mean `trusted_proxies`?"),
+    error("server", "[server]\nhttps = [\"a:1\"]\nAdmin = \"a:2\"", (3, 1), "unknown key `Admin`", "did you mean `admin`?"),
+    error("server", "server = { https = [\"a:1\"], max_head = \"1KiB\" }", (1, 29), "unknown key `max_head`", "`max_head` belongs in `[limits]`"),
+    error("server", "[server]\nhttps = [\"a:1\"]\nqwertz = 1", (3, 1), "unknown key `qwertz`", "known here are `access_log`, `admin`, `http`, `https`, `plaintext`, `threads` and `trusted_proxies`"),
+    error("limits", "[limit]", (1, 2), "unknown key `limit` in the file", "did you mean `[limits]`?"),
+    error("limits", "[[route]]", (1, 3), "unknown key `route`", "did you mean `[[routes]]`?"),
+    error("limits", "[ratelimits.a]", (1, 2), "unknown key `ratelimits`", "did you mean `[rate_limits.NAME]`?"),
+    error("jwt", "[jwt.users]\nalgorithms = [\"HS256\"]\nsecret = \"env:A\"\nclaims.user = \"sub\"", (4, 8), "unknown key `user` in `jwt.users.claims`", "known here are `email`"),
+    error("upstreams", "[upstreams]\nservers = [\"a:1\"]\napp.servers = [\"a:1\"]", (2, 1), "`servers` stands in `[upstreams]`, which holds named tables", "`[upstreams.NAME]`"),
+    // Missing keys.
+    error("upstreams", "[upstreams.app]\ntls = false", (1, 12), "`[upstreams.app]` has no `servers`", "add `servers = [\"127.0.0.1:8000\"]`"),
+    error("encryption", "[encryption.body]\nmaster_key = \"env:C\"", (1, 13), "`[encryption.body]` has no `profile`", "add `profile = \"cryptojs\"`"),
+    error("state", "[state]\nstore = \"redis\"\nredis = {}", (3, 1), "`state.redis` has no `url`", "add `url = \"env:NAME\"`"),
+    // Types.
+    error("limits", "[limits]\nidle_timeout = 30", (2, 16), "`idle_timeout` is a duration with its unit, in quotes; this is a number", "write \"30s\""),
+    error("limits", "[limits]\nidle_timeout = 0.25", (2, 16), "this is a number with a fraction", "write \"250ms\""),
+    error("limits", "[limits]\nmax_head = 16384", (2, 12), "`max_head` is a size with its unit", "write \"16KiB\""),
+    error("limits", "[limits]\nmax_headers = \"100\"", (2, 15), "`max_headers` is a whole number, without quotes; this is a string", "write 100"),
+    error("limits", "[limits]\nmax_headers = 100.0", (2, 15), "this is a number with a fraction", "write 100"),
+    error("limits", "limits = 5", (1, 1), "unknown key `limits` in `[tls]`", "write it as a table of its own: `[limits]`"),
+    error("server", "limits = 5\n[server]\nhttps = [\"a:1\"]", (1, 10), "`limits` is a table, this is a number", "`[limits]`"),
+    error("server", "[server]\nhttps = \"a:1\"", (2, 9), "`https` is a list, this is a string", "write https = [\"a:1\"]"),
+    error("server", "[server]\nhttps = [\"a:1\"]\nadmin = 9180", (3, 9), "`admin` is a string, in quotes; this is a number", "write \"127.0.0.1:9180\""),
+    error("server", "[server]\nhttps = [\"a:1\"]\naccess_log = \"yes\"", (3, 14), "`access_log` is true or false, without quotes", "write true"),
+    error("server", "[server]\nhttps = [[\"a:1\"]]", (2, 10), "`https` is a string, in quotes; this is a list", "write \"a:1\""),
+    error("tls", "[tls]\nself_signed = true\nmin_version = 1.2", (3, 15), "`min_version` is a string", "write it in quotes: \"1.2\""),
+    error("state", "[state]\nredis = 5", (2, 9), "`redis` is a table, this is a number", "write { url = \"env:NAME\" }"),
+    error("encryption", "[encryption.body]\nprofile = \"cryptojs\"\nmaster_key = \"env:C\"\nmax_age = false", (4, 11), "`max_age` is a duration", "write \"off\""),
+    error("routes", "[routes]\nname = \"a\"\npath = \"/\"\nupstream = \"app\"", (1, 1), "`[routes]` is one table; there may be several", "write each of them as `[[routes]]`"),
+    error("routes", "[[routes]]\nname = \"a\"\npath = \"/\"\nmethods = \"GET, POST\"\nupstream = \"app\"", (4, 11), "`methods` is a list, this is a string", "write methods = [\"GET\", \"POST\"]"),
+    // Choices and ranges.
+    error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"1s\"\nby = \"user\"\nalgorithm = \"slidingwindow\"", (5, 13), "`slidingwindow` is not a value of `algorithm`", "did you mean \"sliding_window\"? It takes \"sliding_window\", \"sliding_log\" or \"gcra\""),
+    error("state", "[state]\nstore = \"sql\"", (2, 9), "`sql` is not a value of `store`", "write \"memory\" or \"redis\""),
+    error("limits", "[limits]\nmax_headers = 0", (2, 15), "`max_headers` is 0, which is out of range", "write a number from 1 to 250"),
+    error("server", "[server]\nhttps = [\"a:1\"]\nthreads = -1", (3, 11), "`threads` is -1, which is out of range", "of at least 0"),
+    error("upstreams", "[upstreams.app]\nservers = []", (2, 11), "this list is empty", "write [\"127.0.0.1:8000\"]"),
+    // Formats.
+    error("limits", "[limits]\nidle_timeout = \"30\"", (2, 16), "`30` is not a duration", "write a number and a unit"),
+    error("limits", "[limits]\nidle_timeout = \"0s\"", (2, 16), "no time at all", ""),
+    error("limits", "[limits]\nmax_head = \"1MB\"", (2, 12), "`1MB` is not a size", "\"1MiB\""),
+    error("server", "[server]\nhttps = [\"8443\"]", (2, 10), "`8443` is not an address: the port is missing", "write \"127.0.0.1:8000\""),
+    error("server", "[server]\nhttps = [\"a:1\"]\ntrusted_proxies = [\"10.0.0.1\"]", (3, 20), "`10.0.0.1` is not a network", "write \"10.0.0.1/32\""),
+    error("api_keys", "[api_keys.devs]\nheader = \"X-Key:\"\nsalt = \"env:B\"\nkeys = []", (2, 10), "`X-Key:` is not a header name", "without a colon"),
+    error("jwt", "[jwt.users]\nalgorithms = [\"RS256\"]\njwks = \"http://id.example/keys\"", (3, 8), "keys fetched in the clear", "https://host/path"),
+    error("jwt", "[jwt.users]\nalgorithms = [\"RS256\"]\njwks = \"/etc/jwks.json\"", (3, 8), "not the place of a key set", "file:/path"),
+    error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"1s\"\nby = \"ip\"", (4, 6), "`ip` is no key to count by", "write \"client_ip\""),
+    warning("routes", "[[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"app\"\nmethods = [\"get\"]", (5, 12), "no client sends `get`", "write \"GET\""),
+    error("routes", "[[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"app\"\nmethods = [\"GET POST\"]", (5, 12), "`GET POST` is not an HTTP method", "[\"GET\", \"POST\"]"),
+];
+
+const fn path(text: &'static str, message: &'static str) -> (&'static str, &'static str) {
+    (text, message)
+}
+
+const PATHS: &[(&str, &str)] = &[
+    path("orders", "does not start with `/`"),
+    path("", "does not start with `/`"),
+    path("/a//b", "`//` never stands"),
+    path("/a/../b", "`.` and `..` are gone"),
+    path("/./a", "`.` and `..` are gone"),
+    path("/a*", "`a*` mixes `*`"),
+    path("/***", "`***` mixes `*`"),
+    path("/**/b", "`**` stands only at the end"),
+    path("/a?x=1", "`?` is not part of a path"),
+    path("/a#b", "`#` is not part of a path"),
+    path("/a;v=1", "always refused as ambiguous"),
+    path("/a\\\\b", "always refused as ambiguous"),
+    path("/%7Ea", "`%7E` is decoded before"),
+    path("/%2e%2e/a", "`%2e` is decoded before"),
+    path("/a%2Fb", "always refused as ambiguous"),
+    path("/a%00", "always refused as ambiguous"),
+    path("/%c3%A9", "`%c3` is written `%C3`"),
+    path("/100%", "starts an encoded octet"),
+    path("/é", "never stands in a target as it is"),
+    path("/a b", "never stands in a target as it is"),
+];
+
+const GOOD_PATHS: &[&str] =
+    &["/", "/*", "/**", "/a/", "/a/*/b", "/a/*/b/**", "/caf%C3%A9", "/a.b/~me/x:y@z", "/a/...", "/%20"];
+
+#[rustfmt::skip]
+const DATES: &[(&str, &str, &str)] = &[
+    ("\"2035-01-01T00:00:00Z\"", "this date is written as a string", "write it without quotes: 2035-01-01T00:00:00Z"),
+    ("2035-01-01", "this date has no time", "write 2035-01-01T00:00:00Z"),
+    ("2035-01-01T00:00:00", "this time has no offset", "write 2035-01-01T00:00:00Z for UTC"),
+    ("07:30:00", "this is a time of day", "2027-01-01T00:00:00Z"),
+    ("\"soon\"", "`expires` is a date, this is a string", "2027-01-01T00:00:00Z"),
+    ("1735689600", "`expires` is a date, this is a number", "2027-01-01T00:00:00Z"),
+];
+
+/// For faults that stand in another section than the case's.
+const ANYWHERE: (usize, usize) = (0, 0);
+
+/// Every fault of a text, warnings among them.
+fn faults(text: &str) -> (gapura_config::Source, Vec<Fault>) {
+    match parse("gapura.toml", text) {
+        Ok(loaded) => (loaded.source, loaded.warnings),
+        Err(faults) => (faults.source, faults.faults),
+    }
+}
+
+fn check_case(case: &Case, failures: &mut String) {
+    let (text, before) = with(case.section, case.text);
+    let (source, faults) = faults(&text);
+    let found = faults.iter().any(|fault| {
+        let (line, column) = source.locate_fault(fault).unwrap_or_default();
+        fault.message.contains(case.message)
+            && fault.help.as_deref().unwrap_or_default().contains(case.help)
+            && fault.severity == case.severity
+            && (case.at == ANYWHERE || (line.saturating_sub(before), column) == case.at)
+    });
+    let others = faults.iter().filter(|fault| !fault.message.contains(case.message));
+    let alone = others.filter(|fault| fault.severity == Severity::Error).count() == 0;
+    if !found || !alone {
+        let report = source.render(&faults, false);
+        let _ = writeln!(failures, "--- {:?} at {:?}, alone: {alone}\n{}\n{report}", case.message, case.at, case.text);
+    }
+}
+
+fn check_all(cases: &[Case]) {
+    let mut failures = String::new();
+    for case in cases {
+        check_case(case, &mut failures);
+    }
+    assert!(failures.is_empty(), "{failures}");
+}
+
+#[test]
+fn the_sound_configuration_has_no_fault() {
+    let (source, faults) = faults(&with("", "").0);
+    let others: Vec<Fault> = faults.into_iter().filter(|fault| !fault.message.contains("the list is empty")).collect();
+    assert!(others.is_empty(), "{}", source.render(&others, false));
+}
+
+#[test]
+fn shapes() {
+    check_all(SHAPE);
+}
+
+#[test]
+fn path_patterns() {
+    for (path, message) in PATHS {
+        let text = format!("[[routes]]\nname = \"a\"\npath = \"{path}\"\nupstream = \"app\"\n");
+        let (source, faults) = faults(&with("routes", &text).0);
+        let fault = faults.iter().find(|fault| fault.message.contains(message));
+        assert!(fault.is_some_and(|fault| fault.help.is_some()), "{path}\n{}", source.render(&faults, false));
+    }
+    for path in GOOD_PATHS {
+        let text = format!("[[routes]]\nname = \"a\"\npath = \"{path}\"\nupstream = \"app\"\n");
+        assert!(parse("good", &with("routes", &text).0).is_ok(), "{path}");
+    }
+}
+
+#[test]
+fn dates() {
+    let keys = |date: &str| {
+        let hash = "0".repeat(64);
+        let key = format!("{{ id = \"ci\", hash = \"{hash}\", user_id = \"u\", expires = {date} }}");
+        with("api_keys", &format!("[api_keys.devs]\nscheme = \"ApiKey\"\nsalt = \"env:B\"\nkeys = [{key}]")).0
+    };
+    for (date, message, help) in DATES {
+        let (source, faults) = faults(&keys(date));
+        let fault = faults.iter().find(|fault| fault.message.contains(message));
+        let helped = fault.is_some_and(|fault| fault.help.as_deref().unwrap_or_default().contains(help));
+        assert!(helped && faults.len() == 1, "{date}\n{}", source.render(&faults, false));
+    }
+    for date in ["2035-01-01T00:00:00Z", "2035-01-01 00:00:00+07:00"] {
+        assert!(parse("good", &keys(date)).is_ok(), "{date}");
+    }
+}
+
+#[path = "faults/rules.rs"]
+mod rules;

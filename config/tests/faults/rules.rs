@@ -1,0 +1,229 @@
+//! What the tables say about each other.
+
+use super::{ANYWHERE, Case, check_all, error, faults, warning, with};
+
+#[rustfmt::skip]
+const LISTENERS: &[Case] = &[
+    error("server", "[server]\nadmin = \"127.0.0.1:1\"", (1, 2), "the gateway listens nowhere", "https = "),
+    error("tls", "", ANYWHERE, "listeners with TLS need certificates", "add `[tls]`"),
+    error("tls", "[tls]\nmin_version = \"1.3\"", (1, 2), "`[tls]` has no certificate", "self_signed = true"),
+    error("tls", "[tls]\nself_signed = true\ncertificates = [{ cert = \"a\", key = \"b\" }]", (2, 15), "there are `certificates` too", "keep one"),
+    error("tls", "[tls]\nself_signed = true\nclient_auth = \"required\"", (3, 15), "client certificates need `client_ca`", "client_ca ="),
+    error("tls", "[tls]\ncertificates = [{ cert = \"\", key = \"b\" }]", (2, 26), "this is empty", ""),
+    error("tls", "[[tls.certificates]]\ncert = \"a\"\nkey = \"b\"\n[[tls.certificates]]\ncert = \"a\"\nkey = \"b\"", (4, 1), "this entry stands in the list already", "line 3"),
+    error("server", "[server]\nplaintext = true\nhttps = [\"a:1\"]", (2, 13), "serves on `http`, which has no address", "http ="),
+    warning("server", "[server]\nplaintext = true\nhttp = [\"a:1\"]\nhttps = [\"a:2\"]", (2, 13), "bodies and credentials travel in the clear", ""),
+    error("server", "[server]\nhttp = [\"a:1\"]", (2, 8), "redirect to https, and there is no `https` listener", "plaintext = true"),
+    warning("server", "[server]\nplaintext = true\nhttp = [\"a:1\"]", (4, 2), "no listener uses `[tls]`", ""),
+    error("server", "[server]\nhttps = [\"a:1\", \"A:1\"]", (2, 17), "`A:1` is taken by `a:1`", "remove one"),
+    error("server", "[server]\nhttps = [\"0.0.0.0:1\"]\nhttp = [\"127.0.0.1:1\"]", (3, 9), "`127.0.0.1:1` is taken by `0.0.0.0:1` (the other is on line 2)", ""),
+    error("server", "[server]\nhttps = [\"0.0.0.0:1\"]\nadmin = \"127.0.0.1:1\"", (3, 9), "the admin API would stand on `0.0.0.0:1`, which is public", "port of its own"),
+    error("server", "[server]\nhttps = [\"unix:/a\"]\nadmin = \"unix:/a\"", (3, 9), "which is public", ""),
+    warning("server", "[server]\nhttps = [\"a:1\"]\nadmin = \"0.0.0.0:2\"", (3, 9), "can be reached from other hosts", "127.0.0.1"),
+    warning("server", "[server]\nhttps = [\"a:1\"]\ntrusted_proxies = [\"0.0.0.0/0\"]", (3, 20), "is everyone", ""),
+    error("server", "[server]\nhttps = [\"a:1\"]\nthreads = 5000", (3, 11), "more than 1024 threads", "0 for one per core"),
+    error("limits", "[limits]\nmax_head = \"512B\"", (2, 12), "`512B` is out of range", "1KiB"),
+    warning("limits", "[limits]\nhead_timeout = \"1h\"", (2, 16), "lets a slow client hold a connection", ""),
+    error("state", "[state]\nstore = \"redis\"", (2, 9), "no `redis` says where", "redis = { url"),
+    warning("state", "[state]\nredis = { url = \"env:R\" }", (2, 1), "Redis is set up but not used", "store = \"redis\""),
+    warning("state", "[state]\nstore = \"redis\"\nredis = { url = \"env:R\", timeout = \"5s\" }", (3, 36), "a request may wait `5s`", ""),
+];
+
+#[rustfmt::skip]
+const UPSTREAMS: &[Case] = &[
+    error("upstreams", "[upstreams.app]\nservers = [\"10.0.0.1:443\"]\ntls = true", (3, 7), "`10.0.0.1:443` has no name to verify its certificate by", "server_name"),
+    error("upstreams", "[upstreams.app]\nservers = [\"a:443\", \"unix:/a\"]\ntls = true", (3, 7), "`unix:/a` has no name", "server_name"),
+    error("upstreams", "[upstreams.app]\nservers = [\"1.2.3:443\"]\ntls = true", (3, 7), "has no name", "server_name"),
+    error("upstreams", "[upstreams.app]\nservers = [\"a:443\"]\ntls = true\nserver_name = \"\"", (4, 15), "is not a host name", ""),
+    error("upstreams", "[upstreams.app]\nservers = [\"a:443\"]\ntls = true\nserver_name = \"https://a\"", (4, 15), "is not a host name", ""),
+    error("upstreams", "[upstreams.app]\nservers = [\"a:80\"]\nserver_name = \"a\"", (3, 15), "`server_name` belongs to TLS", "add `tls = true`"),
+    error("upstreams", "[upstreams.app]\nservers = [\"a:80\"]\nca = \"a.pem\"", (3, 6), "`ca` belongs to TLS", "add `tls = true`"),
+    error("upstreams", "[upstreams.app]\nservers = [\"a:80\", \"a:80\"]", (2, 20), "stands in the list already", ""),
+    error("upstreams", "[upstreams.app]\nservers = [\"a:0\"]", (2, 12), "port 0", ""),
+    error("upstreams", "[upstreams.app]\nservers = [\"0.0.0.0:8443\"]", (2, 12), "is the gateway itself", ""),
+    error("upstreams", "[upstreams.app]\nservers = [\"a:1\"]\n[upstreams.\"a b\"]\nservers = [\"a:1\"]", (3, 12), "\"a b\" cannot be a name", "1 to 64"),
+    warning("upstreams", "[upstreams.app]\nservers = [\"a:1\"]\n[upstreams.old]\nservers = [\"a:1\"]", (3, 12), "no route uses `[upstreams.old]`", "remove it"),
+];
+
+#[rustfmt::skip]
+const CALLERS: &[Case] = &[
+    error("jwt", "[jwt.users]\nalgorithms = [\"HS256\"]", (1, 6), "has no key to verify tokens with", "`secret`"),
+    error("jwt", "[jwt.users]\nalgorithms = [\"HS256\"]\nsecret = \"env:A\"\njwks = \"file:/a\"", (4, 1), "`secret` and `jwks` both say", "keep one"),
+    error("jwt", "[jwt.users]\nalgorithms = [\"HS256\"]\npublic_key = \"file:/a\"", (2, 15), "`HS256` is not verified with `public_key`", "take `secret`"),
+    error("jwt", "[jwt.users]\nalgorithms = [\"RS256\", \"HS256\"]\njwks = \"file:/a\"", (2, 24), "`HS256` is not verified with `jwks`", ""),
+    error("jwt", "[jwt.users]\nalgorithms = [\"RS256\"]\nsecret = \"env:A\"", (2, 15), "`RS256` is not verified with `secret`", "HS256"),
+    error("jwt", "[jwt.users]\nalgorithms = [\"RS256\", \"ES256\"]\npublic_key = \"file:/a\"", (2, 24), "one public key cannot verify both `RS256` and `ES256`", "jwks"),
+    error("jwt", "[jwt.users]\nalgorithms = [\"ES256\", \"ES384\"]\npublic_key = \"file:/a\"", (2, 24), "different curves", "jwks"),
+    error("jwt", "[jwt.users]\nalgorithms = [\"HS256\", \"HS256\"]\nsecret = \"env:A\"", (2, 24), "stands in the list already", ""),
+    error("jwt", "[jwt.users]\nalgorithms = [\"HS256\"]\nsecret = \"env:A\"\nissuer = \"\"", (4, 10), "this is empty", ""),
+    error("jwt", "[jwt.users]\nalgorithms = [\"HS256\"]\nsecret = \"env:A\"\naudience = [\"\"]", (4, 13), "this is empty", ""),
+    error("jwt", "[jwt.users]\nalgorithms = [\"HS256\"]\nsecret = \"env:A\"\nclaims = { roles = \"\" }", (4, 20), "this is empty", ""),
+    warning("jwt", "[jwt.users]\nalgorithms = [\"HS256\"]\nsecret = \"env:A\"\nleeway = \"1h\"", (4, 10), "accepted for `1h` after its end", ""),
+    error("api_keys", "[api_keys.devs]\nscheme = \"\"\nsalt = \"env:B\"\nkeys = []", (2, 10), "is not a scheme", "ApiKey"),
+    error("api_keys", "[api_keys.devs]\nscheme = \"Api Key\"\nsalt = \"env:B\"\nkeys = []", (2, 10), "a scheme is one word", "ApiKey"),
+    error("api_keys", "[api_keys.devs]\nheader = \"X-User-Id\"\nsalt = \"env:B\"\nkeys = []", (2, 10), "a header that the gateway writes", "X-Api-Key"),
+    error("api_keys", "[api_keys.devs]\nscheme = \"bearer\"\nsalt = \"env:B\"\nkeys = []\n#", ANYWHERE, "both stand behind `Authorization: Bearer`", "scheme = \"ApiKey\""),
+    error("api_keys", "[api_keys.devs]\nsalt = \"env:B\"\nkeys = []", ANYWHERE, "takes every value of `Authorization` for a key", "scheme = \"ApiKey\""),
+    warning("api_keys", "[api_keys.devs]\nscheme = \"ApiKey\"\nsalt = \"env:B\"\nkeys = []", (4, 8), "nobody can present a key", ""),
+];
+
+#[rustfmt::skip]
+const TRAFFIC: &[Case] = &[
+    error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"1s\"\nby = \"user\"\nburst = 5", (5, 1), "`burst` belongs to `algorithm = \"gcra\"`", ""),
+    error("rate_limits", "[rate_limits.slow]\nlimit = 100001\nwindow = \"1s\"\nby = \"user\"\nalgorithm = \"sliding_log\"", (2, 9), "takes 390 KiB for each key", "100000"),
+    error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"99ms\"\nby = \"user\"", (3, 10), "a window of `99ms` is out of range", "write \"100ms\" to \"31d\""),
+    error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"32d\"\nby = \"user\"", (3, 10), "out of range", ""),
+    warning("encryption", "[encryption.body]\nprofile = \"cryptojs\"\nmaster_key = \"env:C\"\nmax_age = \"off\"", (4, 11), "an envelope of any age is accepted", "only for migrations"),
+    warning("encryption", "[encryption.body]\nprofile = \"cryptojs\"\nmaster_key = \"env:C\"\nmax_age = \"off\"\nkey_derivation = \"user_timestamp\"", (4, 11), "for ever", "only for migrations"),
+    warning("encryption", "[encryption.body]\nprofile = \"cryptojs\"\nmaster_key = \"env:C\"\nreplay = \"off\"", (4, 10), "can be sent again", "only for migrations"),
+    warning("encryption", "[encryption.body]\nprofile = \"cryptojs\"\nmaster_key = \"env:C\"\nmax_response = \"1GiB\"", (4, 16), "held whole in memory", ""),
+    error("encryption", "[encryption.body]\nprofile = \"cryptojs\"\nmaster_key = \"env:C\"\nfields = { data = \"x\", timestamp = \"x\" }", (4, 36), "`data` and `timestamp` are both the member \"x\"", ""),
+    error("encryption", "[encryption.body]\nprofile = \"cryptojs\"\nmaster_key = \"env:C\"\nfields.data = \"userId\"", (4, 15), "`data` and `user_id` are both the member \"userId\"", ""),
+    error("encryption", "[encryption.body]\nprofile = \"cryptojs\"\nmaster_key = \"env:C\"\nfields.data = \"\"", (4, 15), "this is empty", ""),
+];
+
+macro_rules! route {
+    ($rest:literal) => {
+        concat!("[[routes]]\nname = \"all\"\npath = \"/**\"\nupstream = \"app\"\n", $rest)
+    };
+}
+
+#[rustfmt::skip]
+const ROUTES: &[Case] = &[
+    error("routes", "[[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"apps\"", (4, 12), "there is no `[upstreams.apps]`", "did you mean \"app\"?"),
+    error("routes", "[[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"qwertz\"", (4, 12), "there is no `[upstreams.qwertz]`", "there is `app`"),
+    error("routes", route!("auth = [\"jwt.user\"]"), (5, 9), "there is no `[jwt.user]`", "did you mean \"jwt.users\"?"),
+    error("routes", route!("auth = [\"users\"]"), (5, 9), "`users` is not a way to authenticate", "did you mean \"jwt.users\"?"),
+    error("routes", route!("auth = [\"api_key.devs\"]"), (5, 9), "`api_key.devs` is not a way", "did you mean \"api_keys.devs\"?"),
+    error("routes", route!("auth = [\"jwt.users\", \"jwt.users\"]"), (5, 22), "stands in the list already", ""),
+    error("routes", route!("rate_limits = [\"slo\"]"), (5, 16), "there is no `[rate_limits.slo]`", "did you mean \"slow\"?"),
+    error("routes", route!("encryption = \"nobody\"\nauth = [\"jwt.users\"]"), (5, 14), "there is no `[encryption.nobody]`", "body"),
+    error("routes", "[[routes]]\nname = \"a b\"\npath = \"/\"\nupstream = \"app\"", (2, 8), "\"a b\" cannot be a name", "1 to 64"),
+    error("routes", "[[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"app\"\n[[routes]]\nname = \"a\"\npath = \"/b\"\nupstream = \"app\"", (6, 8), "there is a route `a` already", ""),
+    error("routes", "[[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"app\"\n[[routes]]\nname = \"b\"\npath = \"/\"\nmethods = [\"PUT\"]\nupstream = \"app\"", (7, 8), "PUT `/` goes to the route `a` already", "different `methods`"),
+    error("routes", "[[routes]]\nname = \"a\"\npath = \"/\"\nmethods = [\"HEAD\"]\nupstream = \"app\"\n[[routes]]\nname = \"b\"\npath = \"/\"\nmethods = [\"GET\"]\nupstream = \"app\"", (8, 8), "`/` goes to the route `a` already", ""),
+    error("routes", route!("encryption = \"body\""), (5, 14), "envelopes are sealed under the caller's key, and this route is public", "add `auth"),
+    error("routes", route!("permissions = [\"A\"]"), (5, 15), "permissions are the caller's", "add `auth"),
+    error("routes", route!("roles = [\"A\"]"), (5, 9), "roles are the caller's", "add `auth"),
+    error("routes", route!("auth = [\"jwt.users\"]\nroles = [\"A,B\"]"), (6, 10), "has a comma", "one entry for each"),
+    error("routes", route!("auth = [\"jwt.users\"]\nroles = [\"A\", \"A\"]"), (6, 15), "stands in the list already", ""),
+    error("routes", route!("methods = [\"GET\", \"GET\"]"), (5, 19), "stands in the list already", ""),
+    warning("routes", route!("rate_limits = [\"slow\"]"), (5, 16), "no caller of this route has a user", "client_ip"),
+];
+
+#[test]
+fn listeners() {
+    // Routes and sections that a case does not need may be unused; warnings beside it are no matter.
+    check_all(LISTENERS);
+}
+
+#[test]
+fn upstreams() {
+    check_all(UPSTREAMS);
+}
+
+#[test]
+fn callers() {
+    check_all(CALLERS);
+}
+
+#[test]
+fn traffic() {
+    check_all(TRAFFIC);
+}
+
+#[test]
+fn routes() {
+    check_all(ROUTES);
+}
+
+#[test]
+fn no_routes_at_all() {
+    let (source, faults) = faults("routes = []\n[server]\nhttps = [\"a:1\"]\n[tls]\nself_signed = true");
+    assert_eq!(faults.len(), 1, "{}", source.render(&faults, false));
+    assert!(faults[0].message.contains("there is no route"));
+}
+
+#[test]
+fn no_two_ways_to_read_one_credential() {
+    let two_tokens = |one: &str, other: &str| {
+        let (text, _) = with(
+            "jwt",
+            &format!(
+                "[jwt.users]\nalgorithms = [\"HS256\"]\nsecret = \"env:A\"\n{one}\n\
+                      [jwt.staff]\nalgorithms = [\"HS256\"]\nsecret = \"env:B\"\n{other}"
+            ),
+        );
+        let text = text.replace("\"jwt.users\", ", "\"jwt.users\", \"jwt.staff\", ");
+        let (source, faults) = faults(&text);
+        source.render(&faults, false)
+    };
+    let none = two_tokens("", "");
+    assert!(none.contains("`jwt.users` and `jwt.staff` both have no issuer"), "{none}");
+    let same = two_tokens("issuer = \"a\"", "issuer = \"a\"");
+    assert!(same.contains("both have the issuer `a`"), "{same}");
+    for report in [two_tokens("issuer = \"a\"", ""), two_tokens("issuer = \"a\"", "issuer = \"b\"")] {
+        assert!(!report.contains("error"), "{report}");
+    }
+
+    let (text, _) = with(
+        "api_keys",
+        "[api_keys.devs]\nscheme = \"Key\"\nsalt = \"env:B\"\nkeys = []\n[api_keys.ops]\nscheme = \"key\"\nsalt = \"env:B\"\nkeys = []",
+    );
+    let (source, faults) = faults(&text.replace("\"api_keys.devs\"", "\"api_keys.devs\", \"api_keys.ops\""));
+    let report = source.render(&faults, false);
+    assert!(report.contains("`api_keys.devs` and `api_keys.ops` both read `Authorization`"), "{report}");
+}
+
+#[test]
+fn an_api_key_is_one_callers() {
+    let hash = "ab".repeat(32);
+    let keys = format!(
+        "[api_keys.devs]\nscheme = \"ApiKey\"\nsalt = \"env:B\"\nkeys = [\n\
+         {{ id = \"ci\", hash = \"{hash}\", user_id = \"u\" }},\n\
+         {{ id = \"ci\", hash = \"{hash}\", user_id = \"v\" }},\n]"
+    );
+    let (source, faults) = faults(&with("api_keys", &keys).0);
+    let report = source.render(&faults, false);
+    assert!(report.contains("there is a key with the id `ci` already"), "{report}");
+    assert!(report.contains("another entry has this hash"), "{report}");
+}
+
+#[test]
+fn one_slip_is_one_fault() {
+    // The stand-ins that the shape check leaves behind must not be judged.
+    let cases = [
+        ("server", "[server]\nhtps = [\"a:1\"]"),
+        ("server", "[server]\nhttps = [\"1\"]"),
+        ("tls", "tls = true"),
+        ("tls", "[tls]\nself_singed = true"),
+        ("upstreams", "[upstream.app]\nservers = [\"a:1\"]"),
+        ("upstreams", "[upstreams.app]\nserver = [\"a:1\"]"),
+        ("jwt", "[jwt.users]\nalgorithms = [\"HS265\"]\npublic_key = \"file:/a\""),
+        ("jwt", "[jwt.users]\nalgorithms = [\"RS256\"]\npublickey = \"file:/a\""),
+        ("state", "[state]\nstore = \"redis\"\nredis = \"env:R\""),
+        (
+            "rate_limits",
+            "[rate_limits.slow]\nlimit = 1\nwindow = \"1s\"\nby = \"user\"\nalgorithm = \"gcar\"\nburst = 5",
+        ),
+        ("encryption", "[encryption.body]\nprofile = \"crypto-js\"\nmaster_key = \"env:C\""),
+        (
+            "routes",
+            "[[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"app\"\nauht = [\"jwt.users\"]\nencryption = \"body\"",
+        ),
+        (
+            "routes",
+            "[[routes]]\nname = 1\npath = \"/\"\nupstream = \"app\"\n[[routes]]\nname = 2\npath = \"/b\"\nupstream = \"app\"",
+        ),
+        (
+            "routes",
+            "[[routes]]\npath = \"/\"\nupstream = \"app\"\n[[routes]]\nname = \"a\"\npath = 5\nupstream = \"app\"",
+        ),
+    ];
+    for (section, text) in cases {
+        let (source, faults) = faults(&with(section, text).0);
+        let errors = faults.iter().filter(|fault| fault.severity == gapura_config::fault::Severity::Error).count();
+        let expected = if text.matches("[[routes]]").count() == 2 { 2 } else { 1 };
+        assert_eq!(errors, expected, "{text}\n{}", source.render(&faults, false));
+    }
+}
