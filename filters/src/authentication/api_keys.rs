@@ -144,7 +144,8 @@ impl ApiKeysMethod {
 impl Record {
     /// The caller, without an allocation.
     pub(super) fn principal(&self, now_ms: u64) -> Result<Arc<Principal>, Reason> {
-        let expired = self.expires.is_some_and(|at| i64::try_from(now_ms).is_ok_and(|now| now >= at));
+        let now = i64::try_from(now_ms).unwrap_or(i64::MAX);
+        let expired = self.expires.is_some_and(|at| now >= at);
         if expired { Err("the API key is expired".into()) } else { Ok(self.principal.clone()) }
     }
 }

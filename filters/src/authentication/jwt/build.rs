@@ -25,8 +25,12 @@ impl JwtMethod {
         let mut faults = Vec::new();
         let mut warnings = Vec::new();
 
-        let mut algorithms = config.algorithms.clone();
-        algorithms.dedup();
+        let mut algorithms = Vec::new();
+        for algorithm in &config.algorithms {
+            if !algorithms.contains(algorithm) {
+                algorithms.push(*algorithm);
+            }
+        }
         let claims = claims::compile(&config.claims).map_err(|wrong| {
             let place = place.key("claims");
             let help = "write a member's name, a dotted path or a JSON pointer";
@@ -50,7 +54,7 @@ impl JwtMethod {
                 source,
                 issuer: config.issuer.clone(),
                 audience: config.audience.clone(),
-                leeway_ms: i64::try_from(config.leeway.0.as_millis()).unwrap_or(i64::MAX),
+                leeway: config.leeway.get(),
                 claims,
                 warnings,
             }),

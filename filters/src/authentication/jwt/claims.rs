@@ -1,6 +1,6 @@
 //! What a verified token says: until when it holds, for whom it is, and who calls.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use gapura_config::model;
 
@@ -85,8 +85,9 @@ fn date(claims: &Object<'_>, name: &'static str) -> Result<Option<i64>, Reason> 
 }
 
 /// RFC 7519, sections 4.1.4 to 4.1.6. `exp` is required: a token for ever cannot be taken back.
-pub(super) fn check_dates(claims: &Object<'_>, now_ms: u64, leeway_ms: i64) -> Result<(), Reason> {
+pub(super) fn check_dates(claims: &Object<'_>, now_ms: u64, leeway: Duration) -> Result<(), Reason> {
     let now = i64::try_from(now_ms).unwrap_or(i64::MAX);
+    let leeway_ms = i64::try_from(leeway.as_millis()).unwrap_or(i64::MAX);
     let expires = date(claims, "exp")?.ok_or("the token has no `exp`")?;
     if now >= expires.saturating_add(leeway_ms) {
         return Err(format!("the token expired {} s ago", now.saturating_sub(expires) / 1000).into());

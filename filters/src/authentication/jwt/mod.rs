@@ -9,9 +9,9 @@ mod public_key;
 mod token;
 
 #[cfg(test)]
-mod tests;
+mod key_tests;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use gapura_config::{fault::Fault, model::JwtAlgorithm};
 
@@ -30,7 +30,7 @@ pub struct JwtMethod {
     source: String,
     issuer: Option<String>,
     audience: Vec<String>,
-    leeway_ms: i64,
+    leeway: Duration,
     claims: ClaimPaths,
     warnings: Vec<Fault>,
 }
@@ -40,7 +40,7 @@ impl JwtMethod {
     pub(super) fn verify(&self, token: &Token<'_>, now_ms: u64) -> Result<Principal, Reason> {
         self.keys.verify(token)?;
         let claims = token.claims()?;
-        claims::check_dates(&claims, now_ms, self.leeway_ms)?;
+        claims::check_dates(&claims, now_ms, self.leeway)?;
         let issuer = issuer(&claims)?;
         if self.issuer.is_some() && issuer != self.issuer.as_deref() {
             return Err("the token is from another issuer".into());
@@ -76,11 +76,11 @@ impl JwtMethod {
         let issuer = self.issuer.as_deref().unwrap_or("any");
         let audience = if self.audience.is_empty() { "any".to_owned() } else { self.audience.join(" or ") };
         format!(
-            "{}: {} with {}, issuer {issuer}, audience {audience}, leeway {} ms",
+            "{}: {} with {}, issuer {issuer}, audience {audience}, leeway {:?}",
             self.name,
             algorithms.join(" "),
             self.source,
-            self.leeway_ms
+            self.leeway
         )
     }
 }
