@@ -65,3 +65,71 @@ impl Filter for Authorisation {
         ready(self.authorise(exchange.principal.as_deref()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::UserId;
+
+    fn route(roles: &[&str], permissions: &[&str]) -> Option<Authorisation> {
+        let route = serde_json::json!({
+            "name": "r", "path": "/r", "upstream": "u", "roles": roles, "permissions": permissions
+        });
+        Authorisation::new(&serde_json::from_value(route).unwrap())
+    }
+
+    fn allowed(asked: &Option<Authorisation>, roles: &[&str], permissions: &[&str]) -> bool {
+        let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
+        let principal = Principal {
+            method: "jwt.users".into(),
+            user_id: UserId::string("u1"),
+            email: None,
+            roles: texts(roles),
+            permissions: texts(permissions),
+            api_key: None,
+        };
+        asked.as_ref().unwrap().authorise(Some(&principal)).is_ok()
+    }
+
+    #[test]
+    fn all_permissions_and_any_role() {
+        assert_eq!(route(&[], &[]), None);
+        let permissions = route(&[], &["A", "B"]);
+        assert!(allowed(&permissions, &[], &["B", "C", "A"]));
+        assert!(!allowed(&permissions, &["A", "B"], &["A"]));
+        let roles = route(&["x", "y"], &[]);
+        assert!(allowed(&roles, &["y"], &[]));
+        assert!(!allowed(&roles, &[], &["x", "y"]));
+        let both = route(&["x"], &["A"]);
+        assert!(allowed(&both, &["x"], &["A"]));
+        for (roles, permissions) in
+            [(&["x"][..], &[][..]), (&[], &["A"]), (&["X"], &["A"]), (&["x"], &["AB", "a", "A "])]
+        {
+            assert!(!allowed(&both, roles, permissions));
+        }
+    }
+
+    #[test]
+    fn without_a_caller_nothing_is_allowed() {
+        for asked in [route(&["x"], &[]), route(&[], &["A"])] {
+            let refusal = asked.unwrap().authorise(None).unwrap_err();
+            assert_eq!(refusal.code, Code::PermissionDenied);
+        }
+    }
+
+    #[test]
+    fn the_client_does_not_learn_the_name() {
+        let refusal = route(&[], &["SECRET_DOOR"]).unwrap().authorise(None).unwrap_err();
+        let principal = Principal {
+            method: "jwt.users".into(),
+            user_id: UserId::string("u1"),
+            email: None,
+            roles: Vec::new(),
+            permissions: Vec::new(),
+            api_key: None,
+        };
+        let denied = route(&[], &["SECRET_DOOR"]).unwrap().authorise(Some(&principal)).unwrap_err();
+        assert_eq!(denied.detail, refusal.detail);
+        assert!(!denied.detail.contains("SECRET_DOOR") && denied.reason.contains("`SECRET_DOOR`"));
+    }
+}

@@ -6,7 +6,7 @@ use gapura_config::model::{
 };
 use jsonwebtoken::{Algorithm, EncodingKey};
 
-use super::{jwks, public_key::PublicKey};
+use super::{jwks, keys::Keys, public_key::PublicKey, token::Token};
 use crate::authentication::{Method, tests::*};
 
 fn signing_key(algorithm: JwtAlgorithm) -> EncodingKey {
@@ -181,6 +181,21 @@ fn a_broken_key_set_is_refused() {
         assert!(wrong.contains(said), "{wrong} / {said}");
     }
     assert!(jwks::read(b"[]").is_err() && jwks::read(br#"{"keys":{}}"#).is_err());
+}
+
+#[test]
+fn without_kid_a_bounded_number_of_keys_is_tried() {
+    let line = |kid: &str| JWKS.lines().find(|line| line.contains(kid)).unwrap().trim().trim_end_matches(',');
+    let token = signed(RS256, "");
+    let token = Token::parse(token.as_bytes()).unwrap();
+    for (wrong, found) in [(0, true), (15, true), (16, false)] {
+        let mut keys: Vec<String> = (0..wrong).map(|n| line("rsa-2").replace("rsa-2", &format!("w{n}"))).collect();
+        keys.push(line("rsa-1").to_owned());
+        let set = jwks::read(format!(r#"{{"keys":[{}]}}"#, keys.join(",")).as_bytes()).unwrap();
+        assert_eq!(Keys::set(&[RS256], &set).verify(&token).is_ok(), found, "{wrong} wrong keys before the right one");
+    }
+    let rsa_only = jwks::read(format!(r#"{{"keys":[{}]}}"#, line("rsa-1")).as_bytes()).unwrap();
+    assert_eq!(Keys::set(&[RS256, ES256, HS256], &rsa_only).without_key().collect::<Vec<_>>(), [ES256, HS256]);
 }
 
 #[test]

@@ -170,3 +170,27 @@ fn explain_and_debug_hold_no_secret() {
         assert!(!shown.contains(str::from_utf8(secret).unwrap()));
     }
 }
+
+#[test]
+fn the_filter_records_the_caller_or_nothing() {
+    use std::task::{Context, Poll, Waker};
+
+    use crate::contract::Now;
+
+    let route = only(&secret_config());
+    let now = Now { monotonic: std::time::Duration::ZERO, unix_ms: NOW_MS };
+    let ask = |token: &str| {
+        let request = http::Request::get("/").header("authorization", format!("Bearer {token}")).body(()).unwrap();
+        let mut exchange = Exchange::new(now, std::net::Ipv4Addr::LOCALHOST.into());
+        let head = request.into_parts().0;
+        let mut future = Box::pin(route.on_request(&head, &mut exchange));
+        let Poll::Ready(result) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
+            panic!("it never waits")
+        };
+        drop(future);
+        (result.is_ok(), exchange.principal.is_some())
+    };
+    assert_eq!(ask(&with_payload(payload(""))), (true, true));
+    assert_eq!(ask("x.y.z"), (false, false));
+    assert_eq!(route.stage(), Stage::Authentication);
+}
