@@ -8,6 +8,7 @@ pub mod authorisation;
 pub mod contract;
 pub mod crypto;
 pub mod encryption;
+pub mod json;
 pub mod metrics;
 pub mod rate_limit;
 pub mod router;

@@ -1,0 +1,243 @@
+//! API keys: the gateway holds only keyed hashes of them.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::Arc,
+};
+
+use gapura_config::{
+    fault::{Fault, Place},
+    model,
+    secret::SecretRef,
+};
+use hmac::{Hmac, KeyInit, Mac};
+use http::{HeaderName, header::AUTHORIZATION};
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+
+use super::{Reason, instant};
+use crate::contract::{Principal, UserId};
+
+/// Longer than any key that anyone issues.
+const MAX_KEY: usize = 1024;
+/// Half of what SHA-256 takes; below, salt and hash of a leaked file can be searched together.
+const SHORT_SALT: usize = 16;
+
+/// One `[api_keys.NAME]`, compiled. Built once per policy, shared by its routes.
+pub struct ApiKeysMethod {
+    /// `api_keys.NAME`
+    name: Arc<str>,
+    header: HeaderName,
+    header_as_written: String,
+    scheme: Option<String>,
+    salt: SecretRef,
+    salted: Hmac<Sha256>,
+    keys: HashMap<Digest, Record>,
+    warnings: Vec<Fault>,
+}
+
+/// HMAC-SHA-256(salt, key).
+type Digest = [u8; 32];
+
+/// Who presents a key, made when the policy is built.
+pub(super) struct Record {
+    digest: Digest,
+    principal: Arc<Principal>,
+    /// Milliseconds since 1970.
+    expires: Option<i64>,
+}
+
+/// What stands in `hash`, as `gapura keys hash` prints it: lowercase hex of HMAC-SHA-256(salt, key).
+pub fn api_key_hash(salt: &[u8], key: &[u8]) -> String {
+    use std::fmt::Write;
+
+    let Ok(salted) = Hmac::<Sha256>::new_from_slice(salt) else { return String::new() };
+    digest(&salted, key).iter().fold(String::with_capacity(64), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+fn digest(salted: &Hmac<Sha256>, key: &[u8]) -> Digest {
+    let mut mac = salted.clone();
+    mac.update(key);
+    mac.finalize().into_bytes().into()
+}
+
+impl ApiKeysMethod {
+    /// The record of a key, expired or not.
+    ///
+    /// The table is searched by the digest. How long that takes depends on the digest alone, which nobody without the salt
+    /// can predict or steer, so it tells nothing about a stored key; the comparison takes constant time all the same.
+    pub(super) fn find(&self, key: &[u8]) -> Option<&Record> {
+        if key.is_empty() || key.len() > MAX_KEY {
+            return None;
+        }
+        let digest = digest(&self.salted, key);
+        self.keys.get(&digest).filter(|record| bool::from(record.digest.ct_eq(&digest)))
+    }
+
+    pub(super) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+    pub(super) fn header(&self) -> &HeaderName {
+        &self.header
+    }
+    /// With the operator's capitals, for people.
+    pub(super) fn header_as_written(&self) -> &str {
+        &self.header_as_written
+    }
+    pub(super) fn scheme(&self) -> Option<&str> {
+        self.scheme.as_deref()
+    }
+    pub(super) fn is_bearer(&self) -> bool {
+        self.header == AUTHORIZATION && self.scheme().is_some_and(|scheme| scheme.eq_ignore_ascii_case("Bearer"))
+    }
+    pub(super) fn warnings(&self) -> &[Fault] {
+        &self.warnings
+    }
+
+    /// `api_keys.developers: 3 keys in Authorization with scheme ApiKey, salt env:API_KEY_SALT`
+    pub(super) fn explain(&self) -> String {
+        let scheme = self.scheme().map(|scheme| format!(" with scheme {scheme}")).unwrap_or_default();
+        let (count, header) = (self.keys.len(), &self.header_as_written);
+        let keys = if count == 1 { "key" } else { "keys" };
+        format!("{}: {count} {keys} in {header}{scheme}, salt {}", self.name, self.salt)
+    }
+
+    pub(super) fn build(name: &str, config: &model::ApiKeys) -> Result<Self, Vec<Fault>> {
+        let place = Place::root().key("api_keys").key(name);
+        let method: Arc<str> = format!("api_keys.{name}").into();
+        let (mut faults, mut warnings) = (Vec::new(), Vec::new());
+
+        let header = HeaderName::from_bytes(config.header.as_bytes()).map_err(|_| {
+            faults.push(Fault::at(place.key("header"), "no header has such a name").help("write one as \"X-Api-Key\""));
+        });
+        if config.scheme.as_deref().is_some_and(|scheme| !is_token(scheme)) {
+            let fault = Fault::at(place.key("scheme"), "no authentication scheme has such a name");
+            faults.push(
+                fault.help(
+                    "write one word as \"ApiKey\", or remove the key: the whole header value is then the API key",
+                ),
+            );
+        }
+        let salted = read_salt(&place.key("salt"), &config.salt, &mut warnings).map_err(|fault| faults.push(fault));
+        let keys = read_keys(&place.key("keys"), &method, &config.keys).map_err(|found| faults.extend(found));
+
+        match (header, salted, keys) {
+            (Ok(header), Ok(salted), Ok(keys)) if faults.is_empty() => Ok(Self {
+                name: method,
+                header,
+                header_as_written: config.header.clone(),
+                scheme: config.scheme.clone(),
+                salt: config.salt.clone(),
+                salted,
+                keys,
+                warnings,
+            }),
+            _ => Err(faults),
+        }
+    }
+}
+
+impl Record {
+    /// The caller, without an allocation.
+    pub(super) fn principal(&self, now_ms: u64) -> Result<Arc<Principal>, Reason> {
+        let now = i64::try_from(now_ms).unwrap_or(i64::MAX);
+        let expired = self.expires.is_some_and(|at| now >= at);
+        if expired { Err("the API key is expired".into()) } else { Ok(self.principal.clone()) }
+    }
+}
+
+/// No digest in it.
+impl fmt::Debug for ApiKeysMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.explain())
+    }
+}
+
+fn read_salt(place: &Place, reference: &SecretRef, warnings: &mut Vec<Fault>) -> Result<Hmac<Sha256>, Fault> {
+    let help = "set the variable or name a readable file; `openssl rand -hex 32` makes a salt";
+    let salt = reference.read().map_err(|why| Fault::at(place.clone(), why).help(help))?;
+    if salt.bytes().len() < SHORT_SALT {
+        warnings.push(Fault::at(place.clone(), format!("the salt has fewer than {SHORT_SALT} bytes")).help(help));
+    }
+    Hmac::new_from_slice(salt.bytes()).map_err(|_| Fault::at(place.clone(), "the salt cannot be used").help(help))
+}
+
+fn read_keys(place: &Place, method: &Arc<str>, keys: &[model::ApiKey]) -> Result<HashMap<Digest, Record>, Vec<Fault>> {
+    let mut faults = Vec::new();
+    let mut records = HashMap::with_capacity(keys.len());
+    let mut ids = HashSet::new();
+    for (at, key) in keys.iter().enumerate() {
+        let place = place.index(at);
+        if !ids.insert(key.id.as_str()) {
+            faults.push(
+                Fault::at(place.key("id"), format!("the id `{}` is taken", key.id)).help("give each key its own id"),
+            );
+        }
+        match read_key(&place, method, key) {
+            Err(found) => faults.extend(found),
+            Ok(record) => {
+                if records.insert(record.digest, record).is_some() {
+                    let fault = Fault::at(place.key("hash"), "another key has this hash");
+                    faults.push(fault.help("a key belongs to one caller; make a new one with `gapura keys create`"));
+                }
+            }
+        }
+    }
+    if faults.is_empty() { Ok(records) } else { Err(faults) }
+}
+
+fn read_key(place: &Place, method: &Arc<str>, key: &model::ApiKey) -> Result<Record, Vec<Fault>> {
+    let mut faults = Vec::new();
+    let digest = read_digest(&key.hash);
+    if digest.is_none() {
+        let fault = Fault::at(place.key("hash"), "no hash: it has 64 digits of lowercase hex");
+        faults.push(fault.help("`gapura keys hash` prints it"));
+    }
+    if key.id.is_empty() {
+        faults.push(Fault::at(place.key("id"), "the id is empty").help("name the key; the name is not secret"));
+    }
+    let expires = key.expires.as_ref().map(instant::unix_ms);
+    if expires == Some(None) {
+        let fault = Fault::at(place.key("expires"), "without an offset this is no instant");
+        faults.push(fault.help("write one as 2027-01-01T00:00:00Z"));
+    }
+    let principal = Principal {
+        method: method.clone(),
+        user_id: UserId::string(&key.user_id),
+        email: key.email.clone(),
+        roles: key.roles.clone(),
+        permissions: key.permissions.clone(),
+        api_key: Some(key.id.as_str().into()),
+    };
+    let principal = principal.checked().map_err(|unfit| {
+        let fault = Fault::at(place.clone(), format!("the key's {unfit}"));
+        faults
+            .push(fault.help("no control characters, outer blanks or empty texts; no commas in roles and permissions"));
+    });
+    match (digest, principal) {
+        (Some(digest), Ok(principal)) if faults.is_empty() => {
+            Ok(Record { digest, principal: Arc::new(principal), expires: expires.flatten() })
+        }
+        _ => Err(faults),
+    }
+}
+
+fn read_digest(hex: &str) -> Option<Digest> {
+    let nibble = |digit: u8| match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    };
+    let (pairs, []) = hex.as_bytes().as_chunks::<2>() else { return None };
+    let bytes: Option<Vec<u8>> = pairs.iter().map(|[high, low]| Some(nibble(*high)? << 4 | nibble(*low)?)).collect();
+    bytes?.try_into().ok()
+}
+
+/// RFC 9110, section 5.6.2.
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}

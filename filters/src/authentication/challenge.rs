@@ -1,0 +1,58 @@
+//! `WWW-Authenticate`: what a caller may present (RFC 9110, section 11.6.1).
+
+use http::{HeaderValue, header::AUTHORIZATION};
+
+use super::{ApiKeysMethod, Method};
+
+/// Written once per route; a refusal only clones them.
+#[derive(Debug)]
+pub(super) struct Challenges {
+    missing: Vec<HeaderValue>,
+    invalid: Vec<HeaderValue>,
+}
+
+impl Challenges {
+    pub(super) fn new(methods: &[Method]) -> Self {
+        let (mut missing, mut invalid) = (Vec::new(), Vec::new());
+        for method in methods {
+            let plain = match method {
+                Method::Jwt(_) => BEARER.to_owned(),
+                Method::ApiKeys(method) => api_key(method),
+            };
+            // RFC 6750, section 3.1: the error stands only where a credential was presented.
+            let wrong = if plain == BEARER { format!("{plain}, error=\"invalid_token\"") } else { plain.clone() };
+            push(&mut missing, &plain);
+            push(&mut invalid, &wrong);
+        }
+        Self { missing, invalid }
+    }
+
+    pub(super) fn missing(&self) -> impl Iterator<Item = &HeaderValue> {
+        self.missing.iter()
+    }
+
+    pub(super) fn invalid(&self) -> impl Iterator<Item = &HeaderValue> {
+        self.invalid.iter()
+    }
+}
+
+const BEARER: &str = "Bearer realm=\"gapura\"";
+
+/// A key in a header of its own has no registered scheme; the parameter tells where it goes.
+fn api_key(method: &ApiKeysMethod) -> String {
+    let scheme = method.scheme().unwrap_or("ApiKey");
+    if method.scheme().is_some() && *method.header() == AUTHORIZATION {
+        format!("{scheme} realm=\"gapura\"")
+    } else {
+        format!("{scheme} realm=\"gapura\", header=\"{}\"", method.header_as_written())
+    }
+}
+
+/// Scheme and header are tokens, checked when they were read; so the value is always fit.
+fn push(list: &mut Vec<HeaderValue>, text: &str) {
+    if let Ok(value) = HeaderValue::from_str(text)
+        && !list.contains(&value)
+    {
+        list.push(value);
+    }
+}

@@ -1,0 +1,185 @@
+//! What a verified token says: until when it holds, for whom it is, and who calls.
+
+use std::{sync::Arc, time::Duration};
+
+use gapura_config::model;
+
+use crate::{
+    authentication::Reason,
+    contract::{Principal, UserId},
+    json::{Json, Number, Object},
+};
+
+/// Where a claim stands in the payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ClaimPath {
+    /// A member of this whole name, else, where the name has dots, the way through nested objects: `realm_access.roles`.
+    /// The whole name comes first, since namespaced claims are URLs: `https://example.com/roles`.
+    Name(String),
+    /// RFC 6901: `/resource_access/app/roles`.
+    Pointer(Vec<String>),
+}
+
+/// The paths of one method.
+#[derive(Debug, Clone)]
+pub(super) struct ClaimPaths {
+    pub(super) user_id: ClaimPath,
+    pub(super) email: ClaimPath,
+    pub(super) roles: ClaimPath,
+    pub(super) permissions: ClaimPath,
+}
+
+impl ClaimPath {
+    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
+        if text.is_empty() {
+            return Err("the name of a claim is empty");
+        }
+        let Some(pointer) = text.strip_prefix('/') else { return Ok(Self::Name(text.to_owned())) };
+        let segments = pointer.split('/').map(|segment| {
+            let escaped = segment.replace("~0", "").replace("~1", "");
+            if escaped.contains('~') {
+                Err("`~` in a JSON pointer is written `~0`")
+            } else {
+                Ok(segment.replace("~1", "/").replace("~0", "~"))
+            }
+        });
+        segments.collect::<Result<_, _>>().map(Self::Pointer)
+    }
+
+    fn find<'c>(&self, claims: &'c Object<'c>) -> Option<&'c Json<'c>> {
+        match self {
+            Self::Name(name) => claims.get(name).or_else(|| {
+                let mut segments = name.split('.');
+                let first = claims.get(segments.next()?)?;
+                segments.try_fold(first, |value, segment| value.as_object()?.get(segment))
+            }),
+            Self::Pointer(segments) => {
+                let (first, rest) = segments.split_first()?;
+                rest.iter().try_fold(claims.get(first)?, |value, segment| match value {
+                    Json::Object(object) => object.get(segment),
+                    Json::Array(items) => items.get(index(segment)?),
+                    _ => None,
+                })
+            }
+        }
+    }
+}
+
+/// RFC 6901, section 4: digits without a leading zero.
+fn index(segment: &str) -> Option<usize> {
+    let canonical = segment == "0" || !segment.starts_with('0');
+    if canonical && segment.bytes().all(|b| b.is_ascii_digit()) { segment.parse().ok() } else { None }
+}
+
+/// The end of the year 9999. Beyond it stand milliseconds written for seconds, which would never expire.
+const LAST_DATE: f64 = 253_402_300_799.0;
+
+/// RFC 7519, section 2, NumericDate: seconds since 1970, fractions allowed. In milliseconds.
+fn date(claims: &Object<'_>, name: &'static str) -> Result<Option<i64>, Reason> {
+    let Some(value) = claims.get(name) else { return Ok(None) };
+    match value.as_number().map(Number::to_f64) {
+        // Within the bounds the product is exact enough and far from the ends of i64.
+        Some(seconds) if (0.0..=LAST_DATE).contains(&seconds) => Ok(Some((seconds * 1000.0) as i64)),
+        _ => Err(format!("the token's `{name}` is no date in seconds").into()),
+    }
+}
+
+/// RFC 7519, sections 4.1.4 to 4.1.6. `exp` is required: a token for ever cannot be taken back.
+pub(super) fn check_dates(claims: &Object<'_>, now_ms: u64, leeway: Duration) -> Result<(), Reason> {
+    let now = i64::try_from(now_ms).unwrap_or(i64::MAX);
+    let leeway_ms = i64::try_from(leeway.as_millis()).unwrap_or(i64::MAX);
+    let expires = date(claims, "exp")?.ok_or("the token has no `exp`")?;
+    if now >= expires.saturating_add(leeway_ms) {
+        return Err(format!("the token expired {} s ago", now.saturating_sub(expires) / 1000).into());
+    }
+    for (name, reason) in [("nbf", "the token is not valid yet"), ("iat", "the token was issued in the future")] {
+        if date(claims, name)?.is_some_and(|date| date > now.saturating_add(leeway_ms)) {
+            return Err(reason.into());
+        }
+    }
+    Ok(())
+}
+
+/// The exact `iss`, where there is one.
+pub(in crate::authentication) fn issuer<'c>(claims: &'c Object<'_>) -> Result<Option<&'c str>, Reason> {
+    match claims.get("iss") {
+        None => Ok(None),
+        Some(Json::String(issuer)) => Ok(Some(issuer)),
+        Some(_) => Err("the token's `iss` is no string".into()),
+    }
+}
+
+/// RFC 7519, section 4.1.3: one string or a list. Where no audience is configured, any token passes.
+pub(super) fn check_audience(claims: &Object<'_>, accepted: &[String]) -> Result<(), Reason> {
+    if accepted.is_empty() {
+        return Ok(());
+    }
+    let ours = |audience: &str| accepted.iter().any(|a| a == audience);
+    let fits = match claims.get("aud") {
+        None => return Err("the token has no `aud`".into()),
+        Some(Json::String(audience)) => ours(audience),
+        Some(Json::Array(list)) => {
+            let list = list.iter().map(Json::as_str).collect::<Option<Vec<_>>>();
+            list.ok_or("the token's `aud` is no list of strings")?.into_iter().any(ours)
+        }
+        Some(_) => return Err("the token's `aud` is neither a string nor a list".into()),
+    };
+    if fits { Ok(()) } else { Err("the token is for another audience".into()) }
+}
+
+impl ClaimPaths {
+    pub(super) fn principal(&self, method: &Arc<str>, claims: &Object<'_>) -> Result<Principal, Reason> {
+        let user_id = match self.user_id.find(claims) {
+            None => return Err("the token has no user id".into()),
+            Some(Json::String(text)) => UserId::string(text.as_ref()),
+            Some(Json::Number(Number::Unsigned(number))) => UserId::number(number),
+            Some(Json::Number(Number::Negative(number))) => UserId::number(number),
+            // A fraction, or more digits than 64 bits hold: rounding would make two users one.
+            Some(_) => return Err("the token's user id is neither a string nor a whole number".into()),
+        };
+        let email = match self.email.find(claims) {
+            None => None,
+            Some(Json::String(text)) => Some(text.to_string()),
+            Some(_) => return Err("the token's email is no string".into()),
+        };
+        let principal = Principal {
+            method: method.clone(),
+            user_id,
+            email,
+            roles: names(self.roles.find(claims))
+                .ok_or("the token's roles are neither a list of strings nor a string")?,
+            permissions: names(self.permissions.find(claims))
+                .ok_or("the token's permissions are neither a list of strings nor a string")?,
+            api_key: None,
+        };
+        principal.checked().map_err(|unfit| format!("the token's {unfit}").into())
+    }
+}
+
+/// A list of strings, or one string with blanks between the names, as `scope` has it (RFC 6749, section 3.3).
+fn names(value: Option<&Json<'_>>) -> Option<Vec<String>> {
+    match value {
+        None => Some(Vec::new()),
+        Some(Json::String(text)) => Some(text.split(' ').filter(|name| !name.is_empty()).map(str::to_owned).collect()),
+        Some(Json::Array(items)) => items.iter().map(|item| item.as_str().map(str::to_owned)).collect(),
+        Some(_) => None,
+    }
+}
+
+/// Every path, or what is wrong with which.
+pub(super) fn compile(claims: &model::Claims) -> Result<ClaimPaths, Vec<(&'static str, &'static str)>> {
+    let mut wrong = Vec::new();
+    let mut path = |name, text: &str| {
+        ClaimPath::parse(text).unwrap_or_else(|why| {
+            wrong.push((name, why));
+            ClaimPath::Pointer(Vec::new())
+        })
+    };
+    let paths = ClaimPaths {
+        user_id: path("user_id", &claims.user_id),
+        email: path("email", &claims.email),
+        roles: path("roles", &claims.roles),
+        permissions: path("permissions", &claims.permissions),
+    };
+    if wrong.is_empty() { Ok(paths) } else { Err(wrong) }
+}

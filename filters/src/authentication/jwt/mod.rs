@@ -1,0 +1,93 @@
+//! JSON Web Tokens (RFC 7519), verified as RFC 8725 asks.
+
+mod algorithm;
+mod build;
+mod claims;
+mod jwks;
+mod keys;
+mod public_key;
+mod token;
+
+#[cfg(test)]
+mod key_tests;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use gapura_config::{fault::Fault, model::JwtAlgorithm};
+
+use self::{claims::ClaimPaths, keys::Keys};
+pub(super) use self::{claims::issuer, token::Token};
+use super::Reason;
+use crate::contract::Principal;
+
+/// One `[jwt.NAME]`, compiled. Built once per policy, shared by its routes.
+pub struct JwtMethod {
+    /// `jwt.NAME`
+    name: Arc<str>,
+    algorithms: Vec<JwtAlgorithm>,
+    keys: Keys,
+    /// Where the keys come from: the reference, never the key.
+    source: String,
+    issuer: Option<String>,
+    audience: Vec<String>,
+    leeway: Duration,
+    claims: ClaimPaths,
+    warnings: Vec<Fault>,
+}
+
+impl JwtMethod {
+    /// The caller, if the token holds: signature first, then dates, issuer and audience, then the identity.
+    pub(super) fn verify(&self, token: &Token<'_>, now_ms: u64) -> Result<Principal, Reason> {
+        self.keys.verify(token)?;
+        let claims = token.claims()?;
+        claims::check_dates(&claims, now_ms, self.leeway)?;
+        let issuer = issuer(&claims)?;
+        if self.issuer.is_some() && issuer != self.issuer.as_deref() {
+            return Err("the token is from another issuer".into());
+        }
+        claims::check_audience(&claims, &self.audience)?;
+        self.claims.principal(&self.name, &claims)
+    }
+
+    pub(super) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    pub(super) fn issuer(&self) -> Option<&str> {
+        self.issuer.as_deref()
+    }
+
+    pub(super) fn accepts(&self, algorithm: JwtAlgorithm) -> bool {
+        self.algorithms.contains(&algorithm)
+    }
+
+    /// An algorithm that both accept.
+    pub(super) fn shares_algorithm(&self, other: &Self) -> bool {
+        self.algorithms.iter().any(|algorithm| other.accepts(*algorithm))
+    }
+
+    pub(super) fn warnings(&self) -> &[Fault] {
+        &self.warnings
+    }
+
+    /// `jwt.users: HS256 with env:JWT_SECRET, issuer any, audience any, leeway 30s`
+    pub(super) fn explain(&self) -> String {
+        let algorithms: Vec<&str> = self.algorithms.iter().map(|algorithm| algorithm::name(*algorithm)).collect();
+        let issuer = self.issuer.as_deref().unwrap_or("any");
+        let audience = if self.audience.is_empty() { "any".to_owned() } else { self.audience.join(" or ") };
+        format!(
+            "{}: {} with {}, issuer {issuer}, audience {audience}, leeway {:?}",
+            self.name,
+            algorithms.join(" "),
+            self.source,
+            self.leeway
+        )
+    }
+}
+
+/// No key and no claim in it.
+impl fmt::Debug for JwtMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.explain())
+    }
+}
