@@ -1,6 +1,6 @@
 //! `Salted__` ‖ salt ‖ AES-256-CBC/PKCS#7, in base64: what `openssl enc -aes-256-cbc -md md5` and `CryptoJS.AES` write.
 
-use aes::Aes256;
+use aes::{Aes256Dec, Aes256Enc};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use cbc::cipher::{Array, BlockModeDecrypt, BlockModeEncrypt, KeyIvInit, array::typenum::U16};
 use sha2::{Digest, Sha256};
@@ -103,7 +103,7 @@ impl Ciphertext {
         // Moving the message over its header costs far less than the allocation that a copy would need.
         bytes.drain(..HEADER);
         let secret = evp_bytes_to_key(passphrase, &salt);
-        let mut cipher = cbc::Decryptor::<Aes256>::new(&secret.key.into(), &secret.iv.into());
+        let mut cipher = cbc::Decryptor::<Aes256Dec>::new(&secret.key.into(), &secret.iv.into());
         cipher.decrypt_blocks(blocks(&mut bytes));
         bytes
     }
@@ -118,15 +118,15 @@ const fn padded(plaintext_len: usize) -> usize {
     (plaintext_len / BLOCK + 1) * BLOCK
 }
 
-/// Bytes encrypted at a time: small enough for the first-level cache, and a multiple of both 16 (AES) and 3 (base64), so
-/// that every piece but the last is written without base64 padding.
-const PIECE: usize = 48 * 128;
+/// Bytes encrypted at a time: few enough that clearing the buffers costs a small message little, and a multiple of both 16
+/// (AES) and 3 (base64), so that every piece but the last is written without base64 padding.
+const PIECE: usize = 48 * 32;
 
 /// Encrypts and appends the base64 to `out`. The salt must be fresh and random: it alone makes the key and the IV new.
 pub fn seal(plaintext: &[u8], passphrase: &[u8], salt: [u8; SALT_LEN], out: &mut Vec<u8>) {
     out.reserve_exact(sealed_len(plaintext.len()));
     let secret = evp_bytes_to_key(passphrase, &salt);
-    let mut cipher = cbc::Encryptor::<Aes256>::new(&secret.key.into(), &secret.iv.into());
+    let mut cipher = cbc::Encryptor::<Aes256Enc>::new(&secret.key.into(), &secret.iv.into());
 
     let mut piece = [0; PIECE];
     let mut text = [0; PIECE / 3 * 4];

@@ -30,6 +30,7 @@ use self::envelope::{Envelope, Form, Reading};
 use crate::{
     contract::{Code, Exchange, Filter, Now, Principal, Refusal, Services, Stage},
     crypto::{self, Ciphertext, KeyHash, Passphrase},
+    metrics::Metrics,
 };
 
 /// How long an accepted envelope is remembered where `max_age = "off"` sets no end to its life.
@@ -63,8 +64,17 @@ struct Results {
 }
 
 impl Encryption {
-    /// Reads the master key. Every fault at once, each at its place in the file.
     pub fn build(name: &str, config: &model::Encryption, services: &Services) -> Result<Self, Vec<Fault>> {
+        Self::new(name, config, services.replays.clone(), &services.metrics)
+    }
+
+    /// Reads the master key. Every fault at once, each at its place in the file.
+    pub fn new(
+        name: &str,
+        config: &model::Encryption,
+        replays: ReplayStore,
+        metrics: &Metrics,
+    ) -> Result<Self, Vec<Fault>> {
         let place = Place::root().key("encryption").key(name);
         let mut faults = member_faults(&config.fields, &place.key("fields"));
         let model::Profile::CryptoJs = config.profile;
@@ -72,7 +82,7 @@ impl Encryption {
             faults.push(Fault::at(place.key("master_key"), why).help("set it before the gateway starts or reloads"));
         });
         let (Ok(master_key), true) = (master_key, faults.is_empty()) else { return Err(faults) };
-        let result = |result: &str| services.metrics.decryptions.with_label_values(&[name, result]);
+        let result = |result: &str| metrics.decryptions.with_label_values(&[name, result]);
         Ok(Self {
             name: name.to_owned(),
             master_key,
@@ -80,7 +90,7 @@ impl Encryption {
             max_age: config.max_age.get(),
             required: config.required,
             replay: config.replay,
-            replays: services.replays.clone(),
+            replays,
             response_wrap: config.response_wrap,
             fields: config.fields.clone(),
             form: match config.response_wrap {
