@@ -137,3 +137,87 @@ impl Shard {
         Mark::New
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    const KEEP: Duration = Duration::from_secs(600);
+
+    fn at(seconds: u64) -> Now {
+        Now { monotonic: Duration::from_secs(seconds), unix_ms: 0 }
+    }
+
+    fn id(number: u64) -> ReplayId {
+        // Spread over the shards as hashes are.
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&number.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes());
+        id[8..].copy_from_slice(&number.to_be_bytes());
+        id
+    }
+
+    #[test]
+    fn an_id_is_new_once_until_its_time_is_over() {
+        let store = MemoryReplays::new(1000);
+        assert_eq!(store.check_and_mark(id(1), KEEP, at(0)), Mark::New);
+        assert_eq!(store.check_and_mark(id(1), KEEP, at(0)), Mark::Seen);
+        assert_eq!(store.check_and_mark(id(2), KEEP, at(0)), Mark::New);
+        // To the last instant, at which its timestamp may still be good.
+        assert_eq!(store.check_and_mark(id(1), KEEP, at(600)), Mark::Seen);
+        assert_eq!(store.check_and_mark(id(1), KEEP, at(601)), Mark::New);
+    }
+
+    #[test]
+    fn a_full_memory_refuses_and_forgets_nothing_early() {
+        let store = MemoryReplays::new(1000);
+        for number in 0..1000 {
+            assert_eq!(store.check_and_mark(id(number), KEEP, at(number / 100)), Mark::New);
+        }
+        for number in 1000..3000 {
+            assert!(matches!(store.check_and_mark(id(number), KEEP, at(600)), Mark::Refused(_)));
+        }
+        for number in 0..1000 {
+            assert_eq!(store.check_and_mark(id(number), KEEP, at(600)), Mark::Seen);
+        }
+        // The first hundred are over, wherever they are kept: as many and no more find room.
+        let new = (5000..6000).filter(|n| store.check_and_mark(id(*n), KEEP, at(601)) == Mark::New).count();
+        assert_eq!((new, store.held()), (100, 1000));
+    }
+
+    #[test]
+    fn periods_of_different_entries_end_each_at_its_time() {
+        let store = MemoryReplays::new(1000);
+        store.check_and_mark(id(1), KEEP, at(0));
+        store.check_and_mark(id(17), Duration::from_secs(10), at(0));
+        assert_eq!(store.check_and_mark(id(17), KEEP, at(11)), Mark::New);
+        assert_eq!(store.check_and_mark(id(1), KEEP, at(11)), Mark::Seen);
+    }
+
+    #[test]
+    fn of_equal_envelopes_at_once_exactly_one_is_new() {
+        let store = MemoryReplays::new(100);
+        for round in 0..200 {
+            let new: usize = thread::scope(|scope| {
+                let ask = || usize::from(store.check_and_mark(id(round), KEEP, at(round * 1000)) == Mark::New);
+                let asked: Vec<_> = (0..8).map(|_| scope.spawn(ask)).collect();
+                asked.into_iter().map(|thread| thread.join().unwrap()).sum()
+            });
+            assert_eq!(new, 1);
+        }
+    }
+
+    #[test]
+    fn the_bound_holds_under_contention() {
+        let store = MemoryReplays::new(5000);
+        let new: usize = thread::scope(|scope| {
+            let ask = |start: u64| {
+                (0..2000).filter(|n| store.check_and_mark(id(start + n), KEEP, at(0)) == Mark::New).count()
+            };
+            let asked: Vec<_> = (0..4).map(|t| scope.spawn(move || ask(t * 10_000))).collect();
+            asked.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!((new, store.held()), (5000, 5000));
+    }
+}
