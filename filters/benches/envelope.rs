@@ -180,22 +180,37 @@ fn timing(_: &mut Criterion) {
         crypto::seal(plaintext, &passphrase, [7; 8], &mut out);
         out
     };
-    let json = [&document(4 << 10)[..4100], b"\"}]"].concat();
-    let bad_padding = {
-        // Another last byte in the last but one block: the padding is wrong, and all before it is as good as it was.
+    // Good JSON, as long as whole blocks less one byte.
+    let mut json = document(4 << 10);
+    json.splice(1..1, vec![b' '; 15 - json.len() % 16]);
+    let damaged = |change: &dyn Fn(&mut [u8])| {
         let mut bytes = STANDARD.decode(sealed(&json)).expect("base64");
-        let at = bytes.len() - 17;
-        bytes[at] ^= 0x40;
+        change(&mut bytes);
         STANDARD.encode(bytes).into_bytes()
     };
-    let mut first_byte = json.clone();
-    first_byte[0] = b'!';
-    let mut no_text = json.clone();
-    no_text.fill(0xFF);
-    for (name, bad_content) in
-        [("a wrong first byte", first_byte), ("no text at all", no_text), ("cut short", json[..4102].to_vec())]
-    {
-        let kinds = [bad_padding.clone(), sealed(&bad_content)];
+    // The attack itself: a changed last byte of the last block but one garbles that block, and makes the padding wrong or,
+    // for one value, right. Here the byte is left, and another one is changed, so that the padding is right.
+    let wrong_padding = damaged(&|bytes| bytes[bytes.len() - 17] ^= 0x40);
+    let right_padding = damaged(&|bytes| bytes[bytes.len() - 32] ^= 0x40);
+    let changed = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut json = json.clone();
+        change(&mut json);
+        sealed(&json)
+    };
+    for (name, other) in [
+        ("right padding behind the same garbled block", right_padding),
+        ("right padding, a wrong first byte", changed(&|json| json[0] = b'!')),
+        ("right padding, no last bracket", changed(&|json| *json.last_mut().expect("a byte") = b' ')),
+        (
+            "right padding, one text without its end",
+            changed(&|json| {
+                json.fill(b'x');
+                json[0] = b'"';
+            }),
+        ),
+        ("right padding, no text at all", changed(&|json| json.fill(0xFF))),
+    ] {
+        let kinds = [wrong_padding.clone(), other];
         assert!(kinds[0].len() == kinds[1].len());
         let mut times: [Vec<f64>; 2] = Default::default();
         for _ in 0..ROUNDS {
@@ -213,7 +228,7 @@ fn timing(_: &mut Criterion) {
             (n, mean, times.iter().map(|time| (time - mean).powi(2)).sum::<f64>() / (n - 1.0))
         });
         let t = (m0 - m1) / (v0 / n0 + v1 / n1).sqrt();
-        println!("timing/bad padding {m0:.0} ns, {name} {m1:.0} ns: t = {t:.1}");
+        println!("timing/wrong padding {m0:.0} ns; {name} {m1:.0} ns; t = {t:.1}");
     }
 }
 
