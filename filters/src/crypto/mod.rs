@@ -1,1 +1,15 @@
-//! Pure cryptography of envelopes: bytes in, bytes out.
+//! Pure cryptography of body envelopes, profile `cryptojs`: bytes in, bytes out; no clock, no randomness, no HTTP.
+//!
+//! The format is that of existing clients, byte for byte, with every weakness it has: AES-CBC without a MAC, MD5 key
+//! derivation, a passphrase hash on the wire. What can be done about them without changing a byte is done here and in
+//! [`crate::encryption`]: one opaque error, padding in constant time, plaintext that must be well-formed JSON.
+
+mod derive;
+mod json;
+mod padding;
+mod salted;
+
+pub use derive::{KeyHash, KeyIv, Passphrase, evp_bytes_to_key, key_hash, passphrase};
+pub use json::is_json;
+pub use padding::unpad;
+pub use salted::{Ciphertext, LocalFailure, OpenError, SALT_LEN, open, seal, sealed_len};
