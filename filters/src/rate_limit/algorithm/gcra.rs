@@ -16,10 +16,10 @@ use governor::{
 
 use super::{Decision, LATEST, Quota, Verdict, nanos};
 
-/// Words of a counter: the instant at which the bucket is empty again (GCRA's "theoretical arrival time"), and since when it
-/// has not been empty.
+/// Words of a counter: the instant at which the bucket is empty again (GCRA's "theoretical arrival time"), and the latest
+/// charge.
 const EMPTY: usize = 0;
-const SINCE: usize = 1;
+const LATEST_CHARGE: usize = 1;
 pub(super) const WORDS: usize = 2;
 
 /// The numbers that `governor` takes.
@@ -39,6 +39,8 @@ impl Gcra {
 }
 
 pub(super) fn decide(counter: &mut [u64], quota: &Quota, now: u64, cost: u64, commit: bool) -> Decision {
+    // A thread that was overtaken counts as the one that overtook it.
+    let now = now.max(counter[LATEST_CHARGE]);
     let refused = |wait| Decision { verdict: Verdict { allowed: false, remaining: 0, wait }, at: now };
     let (Some(gcra), Some(weight)) = (Gcra::new(quota), u32::try_from(cost).ok().and_then(NonZeroU32::new)) else {
         // Checked when the rule was built.
@@ -58,9 +60,7 @@ pub(super) fn decide(counter: &mut [u64], quota: &Quota, now: u64, cost: u64, co
         Ok(Ok(state)) => {
             if commit {
                 counter[EMPTY] = bucket.get();
-                if before <= now {
-                    counter[SINCE] = now;
-                }
+                counter[LATEST_CHARGE] = now;
             }
             let spare = u64::from(state.remaining_burst_capacity());
             let remaining = if commit { spare } else { spare + cost };
@@ -79,13 +79,14 @@ pub(super) fn decide(counter: &mut [u64], quota: &Quota, now: u64, cost: u64, co
     }
 }
 
-/// A charge can be taken back only from the filling it went into. If the bucket has been empty since, the charge has drained,
-/// and taking it back would take away a later one.
+/// Had the charge not been made, the bucket might have run empty meanwhile: then part of it has drained where nothing else would
+/// have, and to take back all of it would take away what others were charged since. That part is no more than the time from
+/// this charge to the latest; so much of it stays. The charge that is the latest is taken back whole.
 pub(super) fn refund(counter: &mut [u64], quota: &Quota, at: u64, cost: u64) {
     let Some(gcra) = Gcra::new(quota) else { return };
-    if at >= counter[SINCE] {
-        counter[EMPTY] = counter[EMPTY].saturating_sub(gcra.interval.saturating_mul(cost));
-    }
+    let drained = counter[LATEST_CHARGE].saturating_sub(at);
+    let given = gcra.interval.saturating_mul(cost).saturating_sub(drained);
+    counter[EMPTY] = counter[EMPTY].saturating_sub(given);
 }
 
 pub(super) fn expired(counter: &[u64], now: u64) -> bool {

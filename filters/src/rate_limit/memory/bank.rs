@@ -103,7 +103,7 @@ impl Bank {
         }
         let shared = network();
         // Under this key's lock: what this key charged to its network before is seen, the rest does not matter.
-        let inherits = self.sharing.load(Ordering::Relaxed) > 0;
+        let inherits = key.class() == Class::Key && self.sharing.load(Ordering::Relaxed) > 0;
         if !commit {
             // What the counter would begin with, were it made.
             let mut fresh = vec![0; meter.words()];
@@ -148,8 +148,14 @@ impl Bank {
         let meter = networks.meter();
         networks.sweep(SWEPT, now, |class| room.give(class));
         for print in shared {
-            if networks.find(print).is_none() && room.take(print.class()) && networks.insert(print).is_none() {
-                room.give(print.class());
+            if networks.find(print).is_none() && room.take(print.class()) {
+                // A network that had no counter may have been charged to the one of the rest.
+                let before = networks.find(shared[1]).map(|counter| counter.to_vec());
+                match (networks.insert(print), before) {
+                    (Some(fresh), Some(before)) => fresh.copy_from_slice(&before),
+                    (Some(_), None) => {}
+                    (None, _) => room.give(print.class()),
+                }
             }
             self.sharing.store(networks.len(), Ordering::Relaxed);
             if let Some(counter) = networks.find(print) {
@@ -178,7 +184,11 @@ impl Bank {
     /// Looks at a few slots of one shard, if nobody else does.
     pub(super) fn reclaim(&self, shard: usize, slots: usize, now: u64, room: &Room) {
         if let Some(mut slab) = self.shards[shard % SHARDS].0.try_lock() {
-            slab.sweep(slots, now, |class: Class| room.give(class));
+            slab.sweep(slots, now, |class| room.give(class));
+        }
+        if let Some(mut networks) = self.networks.try_lock() {
+            networks.sweep(SWEPT, now, |class| room.give(class));
+            self.sharing.store(networks.len(), Ordering::Relaxed);
         }
     }
 
