@@ -34,7 +34,10 @@ pub use self::{
     memory::MemoryCounters,
     store::{Counted, CounterStore, Demand, Outage, Pending, SharedCounters},
 };
-use crate::contract::{Code, Exchange, Filter, Refusal, Services, Stage};
+use crate::{
+    contract::{Code, Exchange, Filter, Refusal, Services, Stage},
+    metrics::Metrics,
+};
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -66,9 +69,20 @@ impl RateLimits {
         stage: Stage,
         services: &Services,
     ) -> Result<Option<Self>, Vec<(String, String)>> {
+        Self::over(route, rules, stage, &services.counters, &services.metrics)
+    }
+
+    /// [`Self::build`], of all services those that it needs.
+    pub fn over(
+        route: &str,
+        rules: &[(&str, &model::RateLimit)],
+        stage: Stage,
+        counters: &CounterStore,
+        metrics: &Metrics,
+    ) -> Result<Option<Self>, Vec<(String, String)>> {
         let (mut built, mut faults) = (Vec::<Rule>::new(), Vec::new());
         for (name, rule) in rules {
-            match Rule::build(name, rule, services) {
+            match Rule::build(name, rule, counters, metrics) {
                 // Named twice it is still one rule.
                 Ok(rule) if built.iter().any(|other| other.name == rule.name) => {}
                 Ok(rule) => built.push(rule),
@@ -84,7 +98,7 @@ impl RateLimits {
         if mine.is_empty() {
             return Ok(None);
         }
-        Ok(Some(Self { stage, route: route.into(), rules: built.into(), mine, counters: services.counters.clone() }))
+        Ok(Some(Self { stage, route: route.into(), rules: built.into(), mine, counters: counters.clone() }))
     }
 
     /// Every rule is asked in memory. Charges as long as none refuses.

@@ -7,14 +7,14 @@ use http::{HeaderValue, request};
 use prometheus::IntCounter;
 
 use super::{
-    algorithm::{COST, Quota, Verdict},
+    algorithm::{COST, Quota, Verdict, spelled},
     charges::Report,
     key::{self, Owner},
     memory::{self, Bank, Charged, Fingerprint, MemoryCounters},
-    store::Demand,
+    store::{CounterStore, Demand},
 };
 use crate::{
-    contract::{Exchange, Services, Stage},
+    contract::{Exchange, Stage},
     metrics::Metrics,
 };
 
@@ -33,16 +33,21 @@ pub(super) struct Rule {
 }
 
 impl Rule {
-    pub(super) fn build(name: &str, rule: &model::RateLimit, services: &Services) -> Result<Self, (String, String)> {
+    pub(super) fn build(
+        name: &str,
+        rule: &model::RateLimit,
+        counters: &CounterStore,
+        metrics: &Metrics,
+    ) -> Result<Self, (String, String)> {
         let quota = Quota::new(rule).map_err(|(key, fault)| (format!("rate_limits.{name}.{key}"), fault))?;
         let quoted = quoted(name);
         let seconds = quota.window.as_nanos().div_ceil(1_000_000_000).max(1);
         let policy = HeaderValue::from_str(&format!("{quoted};q={};w={seconds}", quota.limit))
             .map_err(|_| (format!("rate_limits.{name}"), "this name fits no header".to_owned()))?;
-        let Metrics { rate_limit_decisions, rate_limit_overflow, .. } = &*services.metrics;
+        let Metrics { rate_limit_decisions, rate_limit_overflow, .. } = metrics;
         Ok(Self {
             name: name.into(),
-            bank: services.counters.memory().bank(name, &quota),
+            bank: counters.memory().bank(name, &quota),
             quota,
             by: rule.by.clone(),
             policy,
@@ -60,8 +65,9 @@ impl Rule {
     pub(super) fn explain(&self) -> String {
         let Quota { limit, window, .. } = &self.quota;
         format!(
-            "{}: {limit} per {window:?} by {}, {}: {}",
+            "{}: {limit} per {} by {}, {}: {}",
             self.name,
+            spelled(*window),
             key::spelled(&self.by),
             self.quota.method(),
             self.quota.guarantee()

@@ -183,7 +183,7 @@ impl Meter {
 }
 
 /// `60 s`, `250 ms`, `1.5 s`.
-fn spelled(duration: Duration) -> String {
+pub(super) fn spelled(duration: Duration) -> String {
     if duration < Duration::from_secs(1) {
         format!("{} ms", duration.as_nanos() as f64 / 1e6)
     } else {
