@@ -171,7 +171,7 @@ impl RateLimits {
     fn refusal(&self, report: &Report) -> Refusal {
         let rule = &self.rules[report.rule];
         let refusal = Refusal::new(Code::RateLimited, "The limit of requests is reached; try again later.")
-            .reason(format!("rule {} refuses for {} s", rule.name, report.seconds))
+            .reason(format!("rate limit {}", rule.name))
             .header(RETRY_AFTER, HeaderValue::from(report.seconds))
             .header(RATE_LIMIT_POLICY, rule.policy_field());
         match rule.state_field(report) {

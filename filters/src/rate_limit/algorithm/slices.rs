@@ -99,8 +99,9 @@ impl Slices {
     }
 
     fn place(&self, slice: u64) -> (usize, usize) {
-        let position = (slice % self.ring as u64) as usize;
-        (RING + position / self.lanes(), position % self.lanes() * self.bits)
+        // Division by numbers of 32 bits costs half.
+        let (position, lanes) = ((slice % self.ring as u64) as u32, self.lanes() as u32);
+        (RING + (position / lanes) as usize, (position % lanes) as usize * self.bits)
     }
 
     fn count(&self, counter: &[u64], slice: u64) -> u64 {
@@ -144,8 +145,10 @@ impl Slices {
             let lane = position % lanes;
             let here = (lanes - lane).min(self.ring - position).min(self.ring - age);
             let mut word = counter[RING + position / lanes] >> (lane * self.bits);
-            // Most slices of most counters are empty: whole words of them are skipped.
-            for lane in 0..here {
+            // Most slices of most counters are empty: they are skipped by words, and to the first that is not.
+            let empty = word.trailing_zeros() as usize / self.bits;
+            word = word.unbounded_shr((empty * self.bits) as u32);
+            for lane in empty..here {
                 if word == 0 {
                     break;
                 }

@@ -209,7 +209,7 @@ fn a_million_decisions_never_exceed_the_limit() {
             now += match random % 64 {
                 0..32 => 0,
                 63 if random >> 32 & 255 == 0 => window,
-                _ => random >> 16 & 0xFFFF_FFFF % (window / limit / 10),
+                _ => (random >> 16) % (window / limit / 10),
             };
             while inside.front().is_some_and(|at| at + window <= now) {
                 inside.pop_front();
