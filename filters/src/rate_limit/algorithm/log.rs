@@ -18,9 +18,9 @@ pub(in super::super) struct Log {
     /// Nanoseconds in a tick.
     tick: u64,
     /// Ticks in the window.
-    window: u64,
+    window: u32,
     /// Instants in the ring.
-    most: usize,
+    most: u32,
 }
 
 /// The ring of one counter.
@@ -38,16 +38,15 @@ impl Log {
         while window.div_ceil(tick) > (1 << 30) - 4 {
             tick *= 10;
         }
-        let most = usize::try_from(limit).unwrap_or(usize::MAX).min(u32::MAX as usize);
-        Self { tick, window: window.div_ceil(tick), most }
+        Self { tick, window: window.div_ceil(tick) as u32, most: u32::try_from(limit).unwrap_or(u32::MAX) }
     }
 
     pub(super) fn words(&self) -> usize {
-        RING + self.most.div_ceil(2)
+        RING + self.most.div_ceil(2) as usize
     }
 
     pub(super) fn most(&self) -> u64 {
-        self.most as u64
+        u64::from(self.most)
     }
 
     pub(super) fn decide(&self, counter: &mut [u64], limit: u64, now: u64, cost: u64, commit: bool) -> Decision {
@@ -56,7 +55,7 @@ impl Log {
         self.prune(counter, now);
         let mut ring = Ring::open(counter, self.most);
         let used = ring.len as u64;
-        let limit = limit.min(self.most as u64);
+        let limit = limit.min(u64::from(self.most));
         let free = limit.saturating_sub(used);
         let allowed = cost <= free;
         if allowed && commit {
@@ -77,7 +76,7 @@ impl Log {
             _ => {
                 let tick = now / self.tick;
                 let age = age(tick, ring.get(index));
-                tick.saturating_add_signed(-age).saturating_add(self.window).saturating_mul(self.tick)
+                tick.saturating_add_signed(-age).saturating_add(self.window.into()).saturating_mul(self.tick)
             }
         };
         ring.close();
@@ -122,7 +121,7 @@ impl Log {
 
     /// Nanoseconds after which even the newest entry has left.
     fn lasting(&self) -> u64 {
-        (self.window + 1) * self.tick
+        (u64::from(self.window) + 1) * self.tick
     }
 
     /// Drops what has left the window. An entry was younger than a window at the last touch, and the last touch is younger than
@@ -134,7 +133,7 @@ impl Log {
         counter[TOUCHED] = now;
         let tick = now / self.tick;
         let mut ring = Ring::open(counter, self.most);
-        while ring.len > 0 && age(tick, ring.get(0)) >= self.window as i64 {
+        while ring.len > 0 && age(tick, ring.get(0)) >= self.window.into() {
             ring.oldest = if ring.oldest + 1 == ring.most { 0 } else { ring.oldest + 1 };
             ring.len -= 1;
         }
@@ -148,7 +147,8 @@ fn age(tick: u64, instant: u32) -> i64 {
 }
 
 impl<'a> Ring<'a> {
-    fn open(words: &'a mut [u64], most: usize) -> Self {
+    fn open(words: &'a mut [u64], most: u32) -> Self {
+        let most = most as usize;
         let (oldest, len) = (words[ENDS] as u32 as usize, (words[ENDS] >> 32) as usize);
         Self { words, most, oldest, len }
     }

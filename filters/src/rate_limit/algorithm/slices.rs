@@ -21,9 +21,9 @@ pub(in super::super) struct Slices {
     /// Nanoseconds in a slice.
     width: u64,
     /// k + 1: slice `n` stands at `n % ring`, and leaves when slice `n + ring` begins.
-    ring: usize,
+    ring: u32,
     /// Of one slice's count: few for small limits, which is most of the memory.
-    bits: usize,
+    bits: u32,
 }
 
 impl Slices {
@@ -35,11 +35,11 @@ impl Slices {
             0x1_0000..0x20_0000 => 21,
             _ => 32,
         };
-        Self { width: window.div_ceil(slices).max(1), ring: slices as usize + 1, bits }
+        Self { width: window.div_ceil(slices).max(1), ring: slices as u32 + 1, bits }
     }
 
     pub(super) fn words(&self) -> usize {
-        RING + self.ring.div_ceil(self.lanes())
+        RING + self.ring.div_ceil(self.lanes()) as usize
     }
 
     pub(super) fn most(&self) -> u64 {
@@ -47,7 +47,7 @@ impl Slices {
     }
 
     /// k, and the length of a slice.
-    pub(super) fn division(&self) -> (usize, Duration) {
+    pub(super) fn division(&self) -> (u32, Duration) {
         (self.ring - 1, Duration::from_nanos(self.width))
     }
 
@@ -73,7 +73,7 @@ impl Slices {
 
     pub(super) fn refund(&self, counter: &mut [u64], at: u64, cost: u64) {
         let slice = at / self.width;
-        if slice <= counter[NEWEST] && slice + self.ring as u64 > counter[NEWEST] {
+        if slice <= counter[NEWEST] && slice + u64::from(self.ring) > counter[NEWEST] {
             let given = cost.min(self.count(counter, slice));
             let (word, shift) = self.place(slice);
             counter[word] -= given << shift;
@@ -82,26 +82,26 @@ impl Slices {
     }
 
     pub(super) fn expired(&self, counter: &[u64], now: u64) -> bool {
-        counter[SUM] == 0 || now / self.width >= counter[NEWEST] + self.ring as u64
+        counter[SUM] == 0 || now / self.width >= counter[NEWEST] + u64::from(self.ring)
     }
 
     pub(super) fn widen(&self, counter: &[u64], wider: &Self, fresh: &mut [u64]) {
         let newest = counter[NEWEST];
         fresh[NEWEST] = newest;
-        for slice in (newest + 1).saturating_sub(self.ring as u64)..=newest {
+        for slice in (newest + 1).saturating_sub(u64::from(self.ring))..=newest {
             wider.add(fresh, slice, self.count(counter, slice));
         }
     }
 
     /// Slices to a word; 21 bits go three times into 64.
-    fn lanes(&self) -> usize {
+    fn lanes(&self) -> u32 {
         64 / self.bits
     }
 
-    fn place(&self, slice: u64) -> (usize, usize) {
-        // Division by numbers of 32 bits costs half.
-        let (position, lanes) = ((slice % self.ring as u64) as u32, self.lanes() as u32);
-        (RING + (position / lanes) as usize, (position % lanes) as usize * self.bits)
+    /// The word, and the bit at which the slice's count begins.
+    fn place(&self, slice: u64) -> (usize, u32) {
+        let position = (slice % u64::from(self.ring)) as u32;
+        (RING + (position / self.lanes()) as usize, position % self.lanes() * self.bits)
     }
 
     fn count(&self, counter: &[u64], slice: u64) -> u64 {
@@ -121,7 +121,7 @@ impl Slices {
         if to <= newest {
             return;
         }
-        if to - newest >= self.ring as u64 || counter[SUM] == 0 {
+        if to - newest >= u64::from(self.ring) || counter[SUM] == 0 {
             counter[SUM..].fill(0);
         } else {
             for slice in newest + 1..=to {
@@ -140,21 +140,21 @@ impl Slices {
         let (lanes, mask) = (self.lanes(), self.most());
         let mut need = need;
         let mut age = 0;
-        let mut position = ((newest + 1) % self.ring as u64) as usize;
+        let mut position = ((newest + 1) % u64::from(self.ring)) as u32;
         while age < self.ring {
             let lane = position % lanes;
             let here = (lanes - lane).min(self.ring - position).min(self.ring - age);
-            let mut word = counter[RING + position / lanes] >> (lane * self.bits);
+            let mut word = counter[RING + (position / lanes) as usize] >> (lane * self.bits);
             // Most slices of most counters are empty: they are skipped by words, and to the first that is not.
-            let empty = word.trailing_zeros() as usize / self.bits;
-            word = word.unbounded_shr((empty * self.bits) as u32);
+            let empty = word.trailing_zeros() / self.bits;
+            word = word.unbounded_shr(empty * self.bits);
             for lane in empty..here {
                 if word == 0 {
                     break;
                 }
                 let count = word & mask;
                 if need <= count {
-                    return (newest + 1 + (age + lane) as u64) * self.width;
+                    return (newest + 1 + u64::from(age + lane)) * self.width;
                 }
                 need -= count;
                 word >>= self.bits;
@@ -162,6 +162,6 @@ impl Slices {
             age += here;
             position = if position + here == self.ring { 0 } else { position + here };
         }
-        (newest + 1 + self.ring as u64) * self.width
+        (newest + 1 + u64::from(self.ring)) * self.width
     }
 }

@@ -162,7 +162,7 @@ impl Bank {
                 return Charged { decision: meter.decide(counter, quota, now, cost, true), counter: print };
             }
         }
-        // Only with 2³² counters in one shard, which no memory holds: there is nothing to count in.
+        // Only with four million counters in one shard: there is nothing to count in.
         let verdict = Verdict { allowed: false, remaining: 0, wait: quota.window };
         Charged { decision: Decision { verdict, at: now }, counter: shared[1] }
     }

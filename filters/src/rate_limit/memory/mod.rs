@@ -5,6 +5,7 @@
 //! network (`bank`); to evict a live counter instead would hand out fresh quota to whoever can send from many addresses.
 
 mod bank;
+mod index;
 mod slab;
 
 use std::{
