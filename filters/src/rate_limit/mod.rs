@@ -102,8 +102,7 @@ impl RateLimits {
     }
 
     /// Every rule is asked in memory. Charges as long as none refuses.
-    fn charge_memory(&self, counters: &MemoryCounters, head: &request::Parts, exchange: &Exchange) -> Tally {
-        let mut tally = Tally { tightest: exchange.charges.tightest, ..Tally::default() };
+    fn charge_memory(&self, counters: &MemoryCounters, head: &request::Parts, exchange: &Exchange, tally: &mut Tally) {
         let now = nanos(exchange.now.monotonic);
         for index in self.mine.clone() {
             let rule = &self.rules[index];
@@ -118,7 +117,6 @@ impl RateLimits {
         if tally.refused.is_some() {
             self.refund_memory(&tally.receipts);
         }
-        tally
     }
 
     /// Every rule is asked in one call to the store.
@@ -127,8 +125,8 @@ impl RateLimits {
         shared: &dyn SharedCounters,
         head: &request::Parts,
         exchange: &Exchange,
-    ) -> Result<Tally, Outage> {
-        let mut tally = Tally { tightest: exchange.charges.tightest, ..Tally::default() };
+        tally: &mut Tally,
+    ) -> Result<(), Outage> {
         let keys: Vec<_> = self.mine.clone().map(|index| self.rules[index].key(&self.route, head, exchange)).collect();
         let demands: Vec<_> = self.mine.clone().zip(&keys).map(|(index, key)| self.rules[index].demand(key)).collect();
         let counted = shared.charge(exchange.now, &demands).await?;
@@ -136,7 +134,7 @@ impl RateLimits {
             tally.add(index, &self.rules[index], &verdict);
             tally.receipts.push(Receipt { rule: index, at, place: Place::Shared });
         }
-        Ok(tally)
+        Ok(())
     }
 
     /// Gives back charges in memory.
@@ -191,18 +189,21 @@ impl Filter for RateLimits {
     }
 
     async fn on_request(&self, head: &request::Parts, exchange: &mut Exchange) -> Result<(), Refusal> {
-        let tally = match &self.counters {
-            CounterStore::Memory(memory) => self.charge_memory(memory, head, exchange),
-            CounterStore::Shared { shared, local } => match self.charge_shared(&**shared, head, exchange).await {
-                Ok(tally) => tally,
-                Err(Outage::Local) => self.charge_memory(local, head, exchange),
-                Err(Outage::Open) => return Ok(()),
-                Err(Outage::Closed) => {
-                    return Err(Refusal::new(Code::Overloaded, "Requests cannot be counted at the moment.")
-                        .reason("the shared counters cannot be reached, and on_outage is \"closed\""));
+        let mut tally = Tally { tightest: exchange.charges.tightest, ..Tally::default() };
+        match &self.counters {
+            CounterStore::Memory(memory) => self.charge_memory(memory, head, exchange, &mut tally),
+            CounterStore::Shared { shared, local } => {
+                match self.charge_shared(&**shared, head, exchange, &mut tally).await {
+                    Ok(()) => {}
+                    Err(Outage::Local) => self.charge_memory(local, head, exchange, &mut tally),
+                    Err(Outage::Open) => return Ok(()),
+                    Err(Outage::Closed) => {
+                        return Err(Refusal::new(Code::Overloaded, "Requests cannot be counted at the moment.")
+                            .reason("the shared counters cannot be reached, and on_outage is \"closed\""));
+                    }
                 }
-            },
-        };
+            }
+        }
         let Some(report) = tally.refused else {
             exchange.charges.tightest = tally.tightest;
             // Nothing after the last rule of a route asks for them.

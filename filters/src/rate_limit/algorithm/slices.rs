@@ -11,7 +11,9 @@ use super::{Decision, Verdict};
 const MAX_SLICES: u64 = 60;
 const MIN_WIDTH: u64 = 50_000_000;
 
-/// Words of a counter: the number of the newest slice, the sum of all, then the ring, as many slices to a word as fit.
+/// Words of a counter: the number of the newest slice; the sum of all, above it the age of the oldest that is not empty; then
+/// the ring, as many slices to a word as fit. The age spares most decisions the walk through the ring: over a million keys that
+/// is a cache line and 80 ns.
 const NEWEST: usize = 0;
 const SUM: usize = 1;
 const RING: usize = 2;
@@ -53,7 +55,7 @@ impl Slices {
 
     pub(super) fn decide(&self, counter: &mut [u64], limit: u64, now: u64, cost: u64, commit: bool) -> Decision {
         self.advance(counter, now / self.width);
-        let used = counter[SUM];
+        let (used, _) = sum(counter);
         // An instant before the newest slice comes from a thread that was overtaken: it counts as the newest slice's beginning.
         let now = now.max(counter[NEWEST] * self.width);
         let limit = limit.min(self.most());
@@ -73,22 +75,22 @@ impl Slices {
 
     pub(super) fn refund(&self, counter: &mut [u64], at: u64, cost: u64) {
         let slice = at / self.width;
-        if slice <= counter[NEWEST] && slice + u64::from(self.ring) > counter[NEWEST] {
-            let given = cost.min(self.count(counter, slice));
-            let (word, shift) = self.place(slice);
-            counter[word] -= given << shift;
-            counter[SUM] -= given;
+        let newest = counter[NEWEST];
+        if slice <= newest && slice + u64::from(self.ring) > newest {
+            self.take(counter, slice, cost.min(self.count(counter, slice)));
+            self.settle(counter);
         }
     }
 
     pub(super) fn expired(&self, counter: &[u64], now: u64) -> bool {
-        counter[SUM] == 0 || now / self.width >= counter[NEWEST] + u64::from(self.ring)
+        sum(counter).0 == 0 || now / self.width >= counter[NEWEST] + u64::from(self.ring)
     }
 
     pub(super) fn widen(&self, counter: &[u64], wider: &Self, fresh: &mut [u64]) {
-        let newest = counter[NEWEST];
-        fresh[NEWEST] = newest;
-        for slice in (newest + 1).saturating_sub(u64::from(self.ring))..=newest {
+        let (_, age) = sum(counter);
+        // Oldest first, each the newest in its turn.
+        for slice in counter[NEWEST] - age..=counter[NEWEST] {
+            wider.advance(fresh, slice);
             wider.add(fresh, slice, self.count(counter, slice));
         }
     }
@@ -109,59 +111,77 @@ impl Slices {
         counter[word] >> shift & self.most()
     }
 
-    /// The caller has seen to it that the count stays within `most`.
+    /// To the newest slice. The caller has seen to it that the count stays within `most`.
     fn add(&self, counter: &mut [u64], slice: u64, cost: u64) {
         let (word, shift) = self.place(slice);
         counter[word] += cost << shift;
-        counter[SUM] += cost;
+        let (used, age) = sum(counter);
+        set_sum(counter, used + cost, if used == 0 { 0 } else { age });
     }
 
+    fn take(&self, counter: &mut [u64], slice: u64, cost: u64) {
+        let (word, shift) = self.place(slice);
+        counter[word] -= cost << shift;
+        counter[SUM] -= cost;
+    }
+
+    /// What has left goes: slices of an age of `ring` and more, whose places the newest need.
     fn advance(&self, counter: &mut [u64], to: u64) {
-        let newest = counter[NEWEST];
-        if to <= newest {
+        let gone = to.saturating_sub(counter[NEWEST]);
+        if gone == 0 {
             return;
         }
-        if to - newest >= u64::from(self.ring) || counter[SUM] == 0 {
-            counter[SUM..].fill(0);
-        } else {
-            for slice in newest + 1..=to {
-                let (word, shift) = self.place(slice);
-                let left = counter[word] >> shift & self.most();
-                counter[word] -= left << shift;
-                counter[SUM] -= left;
-            }
-        }
+        let (used, age) = sum(counter);
         counter[NEWEST] = to;
+        if used == 0 {
+            return;
+        }
+        let ring = u64::from(self.ring);
+        if gone >= ring {
+            counter[SUM..].fill(0);
+            return;
+        }
+        set_sum(counter, used, age + gone);
+        while let (1.., oldest) = sum(counter)
+            && oldest >= ring
+        {
+            let slice = to - oldest;
+            self.take(counter, slice, self.count(counter, slice));
+            self.settle(counter);
+        }
+    }
+
+    /// Finds the oldest slice that is not empty, from where it was. It comes by each slice once.
+    fn settle(&self, counter: &mut [u64]) {
+        let (used, mut age) = sum(counter);
+        while used > 0 && age > 0 && self.count(counter, counter[NEWEST] - age) == 0 {
+            age -= 1;
+        }
+        set_sum(counter, used, if used == 0 { 0 } else { age });
     }
 
     /// The instant at which `need` of what is counted has left: slices leave whole, oldest first.
     fn leaves(&self, counter: &[u64], need: u64) -> u64 {
         let newest = counter[NEWEST];
-        let (lanes, mask) = (self.lanes(), self.most());
-        let mut need = need;
-        let mut age = 0;
-        let mut position = ((newest + 1) % u64::from(self.ring)) as u32;
-        while age < self.ring {
-            let lane = position % lanes;
-            let here = (lanes - lane).min(self.ring - position).min(self.ring - age);
-            let mut word = counter[RING + (position / lanes) as usize] >> (lane * self.bits);
-            // Most slices of most counters are empty: they are skipped by words, and to the first that is not.
-            let empty = word.trailing_zeros() / self.bits;
-            word = word.unbounded_shr(empty * self.bits);
-            for lane in empty..here {
-                if word == 0 {
-                    break;
-                }
-                let count = word & mask;
-                if need <= count {
-                    return (newest + 1 + u64::from(age + lane)) * self.width;
-                }
-                need -= count;
-                word >>= self.bits;
+        let (used, oldest) = sum(counter);
+        let mut age = oldest;
+        // The oldest is not empty: one leaves with it.
+        let mut need = if need == 1 && used > 0 { 0 } else { need };
+        while need > 0 && age > 0 {
+            need = need.saturating_sub(self.count(counter, newest - age));
+            if need > 0 {
+                age -= 1;
             }
-            age += here;
-            position = if position + here == self.ring { 0 } else { position + here };
         }
-        (newest + 1 + u64::from(self.ring)) * self.width
+        (newest - age + u64::from(self.ring)) * self.width
     }
+}
+
+/// The sum, and the age of the oldest slice that is not empty. A sum is at most a billion, a limit's largest.
+fn sum(counter: &[u64]) -> (u64, u64) {
+    (counter[SUM] & u64::from(u32::MAX), counter[SUM] >> 32)
+}
+
+fn set_sum(counter: &mut [u64], sum: u64, age: u64) {
+    counter[SUM] = sum | age << 32;
 }
