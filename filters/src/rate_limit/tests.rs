@@ -192,6 +192,17 @@ fn an_absent_value_is_one_client_never_unlimited() {
 }
 
 #[test]
+fn a_full_store_is_seen_in_the_metrics() {
+    let store = CounterStore::Memory(Arc::new(MemoryCounters::new(1)));
+    let gate = Gate::over(store, "payments", &[("general", rule(2, "client_ip"))]);
+    let passed = |ips: [&str; 4]| ips.map(|ip| gate.from(ip).is_ok());
+    assert_eq!(passed(["192.0.2.1"; 4]), [true, true, false, false]);
+    assert_eq!(passed(["198.51.100.1", "198.51.100.2", "198.51.100.3", "203.0.113.1"]), [true, true, false, true]);
+    let encoded = gate.metrics.encode();
+    assert!(encoded.contains("gapura_rate_limit_overflow_total{rule=\"general\"} 4"), "{encoded}");
+}
+
+#[test]
 fn a_rule_is_one_thing_on_all_routes_except_by_route() {
     let store = || CounterStore::Memory(Arc::new(MemoryCounters::new(1000)));
     for (by, shared) in [("client_ip", true), ("global", true), ("route", false)] {
