@@ -1,9 +1,259 @@
 //! Rate limits with a printed guarantee.
+//!
+//! A route's rules by address, header, route or all stand before authentication, those by user or API key after it; each of
+//! the two stages is one [`RateLimits`]. Rules are all or nothing: a request that one refuses is charged to none.
+//!
+//! **Reserve, then roll back.** Rules are asked in turn, and each that agrees is charged under the same lock at once. At the
+//! first refusal what was charged is given back, the charges of the earlier stage too, and the remaining rules are only asked,
+//! for `Retry-After`. So no rule ever counts less than it has admitted, whatever runs beside it; the price is that a request
+//! may be refused because of a unit which another one, refused by a later rule, holds for those nanoseconds (across the
+//! stages: while it is authenticated).
+//!
+//! A request that authentication refuses stays charged: whoever guesses credentials uses up the limit by address.
 
-/// What an exchange was charged, so that it can be given back when a later rule refuses.
-#[derive(Debug, Default)]
-pub struct Charges {}
+mod algorithm;
+mod charges;
+mod key;
+mod memory;
+mod rule;
+mod store;
 
-/// Where counters live.
-#[derive(Clone)]
-pub enum CounterStore {}
+use std::{ops::Range, sync::Arc, time::Duration};
+
+use gapura_config::model;
+use http::{HeaderMap, HeaderName, HeaderValue, header::RETRY_AFTER, request};
+
+use self::{
+    algorithm::{COST, nanos},
+    charges::{Place, Receipt, Receipts, Report},
+    rule::Rule,
+};
+pub use self::{
+    algorithm::{Quota, Verdict},
+    charges::Charges,
+    memory::MemoryCounters,
+    store::{Counted, CounterStore, Demand, Outage, Pending, SharedCounters},
+};
+use crate::{
+    contract::{Code, Exchange, Filter, Refusal, Services, Stage},
+    metrics::Metrics,
+};
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// All rules of one stage of one route.
+pub struct RateLimits {
+    stage: Stage,
+    route: Arc<str>,
+    /// Of the whole route: those of the earlier stage first, for their refund.
+    rules: Box<[Rule]>,
+    mine: Range<usize>,
+    counters: CounterStore,
+}
+
+/// What the rules of a stage said together.
+#[derive(Default)]
+struct Tally {
+    refused: Option<Report>,
+    tightest: Option<Report>,
+    receipts: Receipts,
+}
+
+impl RateLimits {
+    /// The rules of `stage` among those that a route names; None where there is none. Give it all rules of the route, in their
+    /// order, in both stages. A fault is the path of the key that is wrong, and what to write instead.
+    pub fn build(
+        route: &str,
+        rules: &[(&str, &model::RateLimit)],
+        stage: Stage,
+        services: &Services,
+    ) -> Result<Option<Self>, Vec<(String, String)>> {
+        Self::over(route, rules, stage, &services.counters, &services.metrics)
+    }
+
+    /// [`Self::build`], of all services those that it needs.
+    pub fn over(
+        route: &str,
+        rules: &[(&str, &model::RateLimit)],
+        stage: Stage,
+        counters: &CounterStore,
+        metrics: &Metrics,
+    ) -> Result<Option<Self>, Vec<(String, String)>> {
+        let (mut built, mut faults) = (Vec::<Rule>::new(), Vec::new());
+        for (name, rule) in rules {
+            match Rule::build(name, rule, counters, metrics) {
+                // Named twice it is still one rule.
+                Ok(rule) if built.iter().any(|other| other.name == rule.name) => {}
+                Ok(rule) => built.push(rule),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        built.sort_by_key(Rule::stage);
+        let first = built.partition_point(|rule| rule.stage() < stage);
+        let mine = first..built.partition_point(|rule| rule.stage() <= stage);
+        if mine.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Self { stage, route: route.into(), rules: built.into(), mine, counters: counters.clone() }))
+    }
+
+    /// Every rule is asked in memory. Charges as long as none refuses.
+    fn charge_memory(&self, counters: &MemoryCounters, head: &request::Parts, exchange: &Exchange, tally: &mut Tally) {
+        let now = nanos(exchange.now.monotonic);
+        for index in self.mine.clone() {
+            let rule = &self.rules[index];
+            let commit = tally.refused.is_none();
+            let charged = rule.decide(counters, (&self.route, head, exchange), (now, COST, commit));
+            let at = charged.decision.at;
+            tally.add(index, rule, &charged.decision.verdict);
+            if commit && charged.decision.verdict.allowed {
+                tally.receipts.push(Receipt { rule: index, at, place: Place::Memory(charged.counter) });
+            }
+        }
+        if tally.refused.is_some() {
+            self.refund_memory(&tally.receipts);
+        }
+    }
+
+    /// Every rule is asked in one call to the store.
+    async fn charge_shared(
+        &self,
+        shared: &dyn SharedCounters,
+        head: &request::Parts,
+        exchange: &Exchange,
+        tally: &mut Tally,
+    ) -> Result<(), Outage> {
+        let keys: Vec<_> = self.mine.clone().map(|index| self.rules[index].key(&self.route, head, exchange)).collect();
+        let demands: Vec<_> = self.mine.clone().zip(&keys).map(|(index, key)| self.rules[index].demand(key)).collect();
+        let counted = shared.charge(exchange.now, &demands).await?;
+        for (index, Counted { verdict, at }) in self.mine.clone().zip(counted) {
+            tally.add(index, &self.rules[index], &verdict);
+            tally.receipts.push(Receipt { rule: index, at, place: Place::Shared });
+        }
+        Ok(())
+    }
+
+    /// Gives back charges in memory.
+    fn refund_memory(&self, receipts: &Receipts) {
+        for receipt in receipts.iter() {
+            if let (Some(rule), Place::Memory(counter)) = (self.rules.get(receipt.rule), receipt.place) {
+                rule.bank.refund(counter, &rule.quota, (receipt.at, COST));
+            }
+        }
+    }
+
+    async fn refund_shared(
+        &self,
+        shared: &dyn SharedCounters,
+        receipts: &Receipts,
+        head: &request::Parts,
+        exchange: &Exchange,
+    ) {
+        let charged: Vec<_> = receipts
+            .iter()
+            .filter(|receipt| matches!(receipt.place, Place::Shared))
+            .filter_map(|receipt| Some((self.rules.get(receipt.rule)?, receipt.at)))
+            .map(|(rule, at)| (rule, rule.key(&self.route, head, exchange), at))
+            .collect();
+        if charged.is_empty() {
+            return;
+        }
+        let demands: Vec<_> = charged.iter().map(|(rule, key, at)| (rule.demand(key), *at)).collect();
+        shared.refund(exchange.now, &demands).await;
+    }
+
+    fn refusal(&self, report: &Report) -> Refusal {
+        let rule = &self.rules[report.rule];
+        let refusal = Refusal::new(Code::RateLimited, "The limit of requests is reached; try again later.")
+            .reason(format!("rate limit {}", rule.name))
+            .header(RETRY_AFTER, HeaderValue::from(report.seconds))
+            .header(RATE_LIMIT_POLICY, rule.policy_field());
+        match rule.state_field(report) {
+            Some(state) => refusal.header(RATE_LIMIT, state),
+            None => refusal,
+        }
+    }
+}
+
+impl Filter for RateLimits {
+    fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    fn explain(&self) -> Vec<String> {
+        self.rules[self.mine.clone()].iter().map(Rule::explain).collect()
+    }
+
+    async fn on_request(&self, head: &request::Parts, exchange: &mut Exchange) -> Result<(), Refusal> {
+        let mut tally = Tally { tightest: exchange.charges.tightest, ..Tally::default() };
+        match &self.counters {
+            CounterStore::Memory(memory) => self.charge_memory(memory, head, exchange, &mut tally),
+            CounterStore::Shared { shared, local } => {
+                match self.charge_shared(&**shared, head, exchange, &mut tally).await {
+                    Ok(()) => {}
+                    Err(Outage::Local) => self.charge_memory(local, head, exchange, &mut tally),
+                    Err(Outage::Open) => return Ok(()),
+                    Err(Outage::Closed) => {
+                        return Err(Refusal::new(Code::Overloaded, "Requests cannot be counted at the moment.")
+                            .reason("the shared counters cannot be reached, and on_outage is \"closed\""));
+                    }
+                }
+            }
+        }
+        let Some(report) = tally.refused else {
+            exchange.charges.tightest = tally.tightest;
+            // Nothing after the last rule of a route asks for them.
+            if self.mine.end < self.rules.len() {
+                exchange.charges.receipts = tally.receipts;
+            }
+            return Ok(());
+        };
+        let earlier = std::mem::take(&mut exchange.charges.receipts);
+        self.refund_memory(&earlier);
+        if let CounterStore::Shared { shared, .. } = &self.counters {
+            self.refund_shared(&**shared, &earlier, head, exchange).await;
+        }
+        exchange.charges.refused = true;
+        Err(self.refusal(&report))
+    }
+
+    /// The tightest rule. An upstream's own fields give way: they speak of a limit that the client does not meet first.
+    fn on_response_headers(&self, headers: &mut HeaderMap, exchange: &Exchange) {
+        let Charges { tightest: Some(report), refused: false, .. } = &exchange.charges else { return };
+        // The filter whose rule it is writes it, so that two stages do not write twice.
+        if !self.mine.contains(&report.rule) {
+            return;
+        }
+        let rule = &self.rules[report.rule];
+        headers.insert(RATE_LIMIT_POLICY, rule.policy_field());
+        if let Some(state) = rule.state_field(report) {
+            headers.insert(RATE_LIMIT, state);
+        }
+    }
+}
+
+impl Tally {
+    fn add(&mut self, index: usize, rule: &Rule, verdict: &Verdict) {
+        rule.count(verdict);
+        let seconds = seconds(verdict.wait);
+        let report = Report { rule: index, remaining: verdict.remaining, seconds };
+        if verdict.allowed {
+            self.tightest = Some(report.tighter(self.tightest));
+        } else {
+            // `Retry-After: 0` invites the request that was just refused.
+            self.refused = Some(Report { seconds: seconds.max(1), ..report }.longer(self.refused));
+        }
+    }
+}
+
+/// Rounded up.
+fn seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
+
+#[cfg(test)]
+mod tests;

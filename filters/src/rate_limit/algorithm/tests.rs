@@ -1,0 +1,327 @@
+//! Every algorithm against a plain log of what it admitted.
+
+use std::collections::VecDeque;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const MS: u64 = 1_000_000;
+
+fn quota(algorithm: LimitAlgorithm, limit: u64, window_ms: u64, burst: u64) -> Quota {
+    Quota { algorithm, limit, window: Duration::from_millis(window_ms), burst }
+}
+
+/// A counter and the instants it admitted and kept.
+struct Watched {
+    quota: Quota,
+    meter: Meter,
+    counter: Vec<u64>,
+    admitted: VecDeque<u64>,
+}
+
+impl Watched {
+    fn new(quota: Quota) -> Self {
+        let meter = Meter::new(&quota);
+        Self { counter: vec![0; meter.words()], meter, quota, admitted: VecDeque::new() }
+    }
+
+    fn ask(&mut self, now: u64) -> Decision {
+        let decision = self.meter.decide(&mut self.counter, &self.quota, now, 1, true);
+        if decision.verdict.allowed {
+            self.admitted.push_back(decision.at);
+        }
+        decision
+    }
+
+    fn would_pass(&self, now: u64) -> bool {
+        let mut copy = self.counter.clone();
+        self.meter.decide(&mut copy, &self.quota, now, 1, false).verdict.allowed
+    }
+
+    /// Admitted in the window of length `length` that ends at `now`: (now − length, now].
+    fn counted(&self, now: u64, length: u64) -> u64 {
+        self.admitted.iter().filter(|&&at| at <= now && at + length > now).count() as u64
+    }
+
+    /// What the rule promises, checked for the windows that end at the newest charge: those are the fullest.
+    fn keeps_its_word(&self) {
+        let Some(&newest) = self.admitted.iter().max() else { return };
+        let (limit, window) = (self.quota.limit, nanos(self.quota.window));
+        if self.quota.algorithm == LimitAlgorithm::Gcra {
+            for (before, &since) in self.admitted.iter().enumerate() {
+                let come = (self.admitted.len() - before) as u64;
+                let earned = u128::from(newest - since) * u128::from(limit) / u128::from(window);
+                assert!(u128::from(come) <= u128::from(self.quota.burst) + earned, "{come} in {} ns", newest - since);
+            }
+        } else {
+            assert!(self.counted(newest, window) <= limit, "{} > {limit}", self.counted(newest, window));
+        }
+    }
+}
+
+/// Gaps an adversary would choose: none, one nanosecond, whole slices and windows, a little less, a little more.
+fn gaps(window_ms: u64) -> impl Strategy<Value = u64> {
+    let window = window_ms * MS;
+    let slice = window / (window_ms / 50).clamp(1, 60);
+    prop_oneof![
+        6 => Just(0),
+        2 => Just(1),
+        4 => 0..slice,
+        2 => Just(slice),
+        1 => Just(slice - 1),
+        1 => Just(slice + 1),
+        2 => 0..window,
+        1 => Just(window),
+        1 => Just(window - 1),
+        1 => Just(window + 1),
+        1 => 0..window * 5,
+    ]
+}
+
+fn cases() -> impl Strategy<Value = (Quota, u64, Vec<(u64, u8)>)> {
+    let algorithm =
+        prop_oneof![Just(LimitAlgorithm::SlidingWindow), Just(LimitAlgorithm::SlidingLog), Just(LimitAlgorithm::Gcra)];
+    (algorithm, 1..40_u64, prop_oneof![Just(1_u64), Just(40), Just(250), Just(1000), Just(60_000)], 1..40_u64)
+        .prop_flat_map(|(algorithm, limit, window, burst)| {
+            let start = prop_oneof![Just(0), 0..1_u64 << 45, Just(LATEST - (1 << 50))];
+            let arrivals = prop::collection::vec((gaps(window), 0..10_u8), 1..300);
+            (Just(quota(algorithm, limit, window, burst)), start, arrivals)
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// The bound holds, nothing is refused that need not be, and the wait is exact to the nanosecond.
+    #[test]
+    fn the_bound_holds_and_the_wait_is_exact((quota, start, arrivals) in cases()) {
+        let window = nanos(quota.window);
+        let mut watched = Watched::new(quota.clone());
+        let mut now = start;
+        for (gap, dice) in arrivals {
+            now += gap;
+            let asked = if dice == 0 { now.saturating_sub(7) } else { now };
+            let before = watched.counted(asked, window);
+            let decision = watched.ask(asked);
+            watched.keeps_its_word();
+            let Verdict { allowed, remaining, wait } = decision.verdict;
+            if !allowed {
+                prop_assert!(!wait.is_zero());
+                let passes = decision.at + nanos(wait);
+                prop_assert!(watched.would_pass(passes), "at its instant it passes");
+                prop_assert!(!watched.would_pass(passes - 1), "before it does not");
+            }
+            match (&watched.meter, dice) {
+                (Meter::Slices(slices), _) if !allowed => {
+                    let (_, width) = slices.division();
+                    prop_assert!(watched.counted(now, window + 2 * nanos(width)) >= quota.limit);
+                }
+                // Exact; where all instants are whole ticks, to the nanosecond.
+                (Meter::Log(_), 1..) if quota.window < Duration::from_secs(1) => {
+                    prop_assert_eq!(allowed, before < quota.limit);
+                    if allowed {
+                        prop_assert_eq!(remaining, quota.limit - before - 1);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// What is given back can be had again, but never more than that.
+    #[test]
+    fn a_refund_never_grants_more((quota, start, arrivals) in cases()) {
+        let mut watched = Watched::new(quota.clone());
+        let mut now = start;
+        let mut held: Vec<u64> = Vec::new();
+        for (gap, dice) in arrivals {
+            now += gap;
+            if dice < 3 && !held.is_empty() {
+                let at = held.remove(dice as usize % held.len());
+                watched.meter.refund(&mut watched.counter, &quota, at, 1);
+                let place = watched.admitted.iter().position(|&kept| kept == at);
+                watched.admitted.remove(place.unwrap());
+            } else {
+                let decision = watched.ask(now);
+                if decision.verdict.allowed && dice < 8 {
+                    held.push(decision.at);
+                }
+            }
+            watched.keeps_its_word();
+        }
+    }
+
+    /// A counter in a wider layout decides as before.
+    #[test]
+    fn a_wider_counter_decides_alike((quota, start, arrivals) in cases()) {
+        let wider = Meter::new(&Quota { limit: quota.limit * 50, ..quota.clone() });
+        let mut narrow = Watched::new(quota.clone());
+        let mut wide = vec![0; wider.words()];
+        let (mut now, half) = (start, arrivals.len() / 2);
+        for (turn, (gap, _)) in arrivals.into_iter().enumerate() {
+            now += gap;
+            let decision = narrow.ask(now);
+            if turn == half {
+                narrow.meter.widen(&narrow.counter, &wider, &mut wide);
+            } else if turn > half {
+                let same = wider.decide(&mut wide, &quota, now, 1, true);
+                prop_assert_eq!(same.verdict, decision.verdict);
+            }
+        }
+    }
+
+    /// An expired counter and a fresh one decide the same.
+    #[test]
+    fn what_has_expired_says_nothing((quota, start, arrivals) in cases()) {
+        let mut watched = Watched::new(quota.clone());
+        let mut now = start;
+        for (gap, _) in arrivals {
+            now += gap;
+            if watched.meter.expired(&watched.counter, now) {
+                let fresh = Watched::new(quota.clone()).ask(now);
+                prop_assert_eq!(fresh.verdict, Watched { counter: watched.counter.clone(), ..Watched::new(quota.clone()) }.ask(now).verdict);
+            }
+            watched.ask(now);
+        }
+    }
+}
+
+/// A million decisions at every limit of a layout: never more than N in any window.
+#[test]
+fn a_million_decisions_never_exceed_the_limit() {
+    for (algorithm, limit, decisions) in [
+        (LimitAlgorithm::SlidingWindow, 100, 1_000_000),
+        (LimitAlgorithm::SlidingWindow, 60_000, 1_000_000),
+        (LimitAlgorithm::SlidingLog, 100, 1_000_000),
+    ] {
+        let quota = quota(algorithm, limit, 60_000, limit);
+        let window = nanos(quota.window);
+        let meter = Meter::new(&quota);
+        let mut counter = vec![0; meter.words()];
+        let mut inside: VecDeque<u64> = VecDeque::new();
+        let (mut now, mut random, mut admitted) = (12_345_678_901_u64, 0x9E37_79B9_7F4A_7C15_u64, 0_u64);
+        for _ in 0..decisions {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            // In bursts at one instant, then up to 20 times faster than the limit allows, now and then a long silence.
+            now += match random % 64 {
+                0..32 => 0,
+                63 if random >> 32 & 255 == 0 => window,
+                _ => (random >> 16) % (window / limit / 10),
+            };
+            while inside.front().is_some_and(|at| at + window <= now) {
+                inside.pop_front();
+            }
+            if meter.decide(&mut counter, &quota, now, 1, true).verdict.allowed {
+                inside.push_back(now);
+                admitted += 1;
+                assert!(inside.len() as u64 <= limit);
+            }
+        }
+        // And it is used: at least what the sustained rate promises for the time that went by without silence.
+        assert!(admitted > limit * 10, "{admitted}");
+    }
+}
+
+#[test]
+fn the_two_bucket_attack_gets_nothing() {
+    let mut watched = Watched::new(quota(LimitAlgorithm::SlidingWindow, 100, 60_000, 100));
+    // All at the end of a window, then as fast as a weighted counter would let them.
+    for ms in (59_900..60_000).chain((60_000..120_000).step_by(3)) {
+        watched.ask(ms * MS);
+        watched.keeps_its_word();
+    }
+    assert_eq!(watched.admitted.iter().filter(|&&at| at < 119_900 * MS).count(), 100);
+}
+
+#[test]
+fn slices_leave_whole() {
+    let mut watched = Watched::new(quota(LimitAlgorithm::SlidingWindow, 2, 60_000, 2));
+    assert_eq!(
+        watched.ask(500 * MS).verdict,
+        Verdict { allowed: true, remaining: 1, wait: Duration::from_millis(60_500) }
+    );
+    assert_eq!(watched.ask(1_500 * MS).verdict.remaining, 0);
+    // The first slice leaves when second 61 begins: k = 60 slices of a second, and the current one.
+    let refused = watched.ask(2_000 * MS).verdict;
+    assert_eq!(refused, Verdict { allowed: false, remaining: 0, wait: Duration::from_secs(59) });
+    assert!(!watched.would_pass(61_000 * MS - 1));
+    assert!(watched.would_pass(61_000 * MS));
+}
+
+#[test]
+fn a_slice_is_at_least_50_ms() {
+    let division = |ms| match Meter::new(&quota(LimitAlgorithm::SlidingWindow, 5, ms, 5)) {
+        Meter::Slices(slices) => slices.division(),
+        _ => unreachable!(),
+    };
+    assert_eq!(division(60_000), (60, Duration::from_secs(1)));
+    assert_eq!(division(1_000), (20, Duration::from_millis(50)));
+    assert_eq!(division(250), (5, Duration::from_millis(50)));
+    assert_eq!(division(10), (1, Duration::from_millis(10)));
+}
+
+#[test]
+fn a_lowered_limit_counts_what_was_admitted_before() {
+    for algorithm in [LimitAlgorithm::SlidingWindow, LimitAlgorithm::SlidingLog] {
+        let mut watched = Watched::new(quota(algorithm, 200, 60_000, 200));
+        for ms in 0..150 {
+            watched.ask(ms * MS);
+        }
+        watched.quota.limit = 100;
+        let refused = watched.ask(200 * MS);
+        assert!(!refused.verdict.allowed);
+        assert!(watched.would_pass(refused.at + nanos(refused.verdict.wait)));
+        assert!(!watched.would_pass(refused.at + nanos(refused.verdict.wait) - 1));
+    }
+}
+
+#[test]
+fn gcra_admits_its_burst_then_its_rate() {
+    let mut watched = Watched::new(quota(LimitAlgorithm::Gcra, 10, 1_000, 3));
+    for remaining in [2, 1, 0] {
+        assert_eq!(watched.ask(5_000 * MS).verdict.remaining, remaining);
+    }
+    assert_eq!(
+        watched.ask(5_000 * MS).verdict,
+        Verdict { allowed: false, remaining: 0, wait: Duration::from_millis(100) }
+    );
+    assert_eq!(
+        watched.ask(5_100 * MS).verdict,
+        Verdict { allowed: true, remaining: 0, wait: Duration::from_millis(100) }
+    );
+}
+
+#[test]
+fn memory_is_what_the_rule_needs() {
+    let words = |algorithm, limit| 8 * Meter::new(&quota(algorithm, limit, 60_000, limit)).words();
+    assert_eq!(words(LimitAlgorithm::SlidingWindow, 100), 80);
+    assert_eq!(words(LimitAlgorithm::SlidingWindow, 1_000), 144);
+    assert_eq!(words(LimitAlgorithm::SlidingWindow, 1_000_000), 184);
+    assert_eq!(words(LimitAlgorithm::SlidingWindow, 1_000_000_000), 264);
+    assert_eq!(words(LimitAlgorithm::SlidingLog, 100), 416);
+    assert_eq!(words(LimitAlgorithm::Gcra, 1_000_000_000), 16);
+}
+
+#[test]
+fn rules_without_a_meaning_are_refused() {
+    let rule = |algorithm, limit, burst| model::RateLimit {
+        limit,
+        window: gapura_config::units::Period::secs(60),
+        by: model::LimitKey::Global,
+        algorithm,
+        burst,
+    };
+    let faulty = |rule: &model::RateLimit| Quota::new(rule).map_err(|(key, _)| key);
+    assert_eq!(faulty(&rule(LimitAlgorithm::SlidingLog, 4097, None)), Err("limit"));
+    assert_eq!(faulty(&rule(LimitAlgorithm::SlidingWindow, 10, Some(5))), Err("burst"));
+    assert_eq!(faulty(&rule(LimitAlgorithm::Gcra, 1, Some(1_000_000_000))), Err("burst"));
+    assert!(faulty(&rule(LimitAlgorithm::Gcra, 1_000_000_000, None)).is_ok());
+    let gcra = Quota::new(&rule(LimitAlgorithm::Gcra, 100, Some(20))).unwrap();
+    assert_eq!(gcra.guarantee(), "at most 20 + floor(100 / 60 s * T) in any T");
+    let window = Quota::new(&rule(LimitAlgorithm::SlidingWindow, 100, None)).unwrap();
+    assert_eq!(window.guarantee(), "never more than 100 in any 60 s");
+    assert_eq!(window.method(), "sliding_window (60 slices of 1 s)");
+}

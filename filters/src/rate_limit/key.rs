@@ -1,0 +1,125 @@
+//! Whose requests a rule counts together.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use gapura_config::model::LimitKey;
+use http::request;
+
+use crate::contract::{Exchange, Stage};
+
+/// What of a header value distinguishes keys. A longer one shares a counter with those that begin alike: hashing 32 KiB of it
+/// for each request would cost more than the request is worth.
+const MAX_HEADER: usize = 1024;
+
+/// Whether the number of a rule's counters is bounded by the configuration, or by how many clients there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// `global`, `route`, and the one that all requests share which lack the value.
+    Rule,
+    Client,
+}
+
+/// Rules by what a request says of itself stand before authentication, rules by who it is after it.
+pub(super) fn stage(by: &LimitKey) -> Stage {
+    match by {
+        LimitKey::ClientIp | LimitKey::Route | LimitKey::Global | LimitKey::Header(_) => Stage::ClientLimits,
+        LimitKey::User | LimitKey::ApiKey => Stage::PrincipalLimits,
+    }
+}
+
+/// As the configuration writes it.
+pub(super) fn spelled(by: &LimitKey) -> String {
+    match by {
+        LimitKey::ClientIp => "client_ip".to_owned(),
+        LimitKey::User => "user".to_owned(),
+        LimitKey::ApiKey => "api_key".to_owned(),
+        LimitKey::Route => "route".to_owned(),
+        LimitKey::Global => "global".to_owned(),
+        LimitKey::Header(name) => format!("header:{name}"),
+    }
+}
+
+/// Writes the key's bytes, piece by piece. The first tells present from absent, so that no value can pose as the absent one.
+pub(super) fn write(
+    by: &LimitKey,
+    route: &str,
+    head: &request::Parts,
+    exchange: &Exchange,
+    mut out: impl FnMut(&[u8]),
+) -> Owner {
+    let principal = exchange.principal.as_deref();
+    match by {
+        LimitKey::Global => out(b"g"),
+        LimitKey::Route => {
+            out(b"r");
+            out(route.as_bytes());
+        }
+        LimitKey::ClientIp => {
+            out(b"v");
+            match exchange.client_ip.to_canonical() {
+                IpAddr::V4(ip) => out(&ip.octets()),
+                // A subscriber has a /64 as a rule, and every address in it.
+                IpAddr::V6(ip) => out(&ip.octets()[..8]),
+            }
+            return Owner::Client;
+        }
+        LimitKey::User => {
+            let Some(principal) = principal else { return absent(out) };
+            out(b"v");
+            out(principal.user_id.as_str().as_bytes());
+            return Owner::Client;
+        }
+        LimitKey::ApiKey => {
+            let Some((principal, id)) = principal.and_then(|p| Some((p, p.api_key.as_deref()?))) else {
+                return absent(out);
+            };
+            // Ids are unique within one `[api_keys.NAME]` only.
+            out(b"v");
+            out(principal.method.as_bytes());
+            out(b"\0");
+            out(id.as_bytes());
+            return Owner::Client;
+        }
+        LimitKey::Header(name) => {
+            let mut values = head.headers.get_all(name.as_str()).iter().peekable();
+            if values.peek().is_none() {
+                return absent(out);
+            }
+            out(b"v");
+            let mut left = MAX_HEADER;
+            // RFC 9110, section 5.3: lines of one name are one list, whichever way they are written.
+            for (index, value) in values.enumerate() {
+                let pieces = [if index == 0 { b"" as &[u8] } else { b", " }, value.as_bytes()];
+                for piece in pieces {
+                    let piece = &piece[..piece.len().min(left)];
+                    left -= piece.len();
+                    out(piece);
+                }
+            }
+            return Owner::Client;
+        }
+    }
+    Owner::Rule
+}
+
+/// Never "unlimited": all who lack the value share one counter.
+fn absent(mut out: impl FnMut(&[u8])) -> Owner {
+    out(b"a");
+    Owner::Rule
+}
+
+/// The network that a key shares a counter with where it cannot have its own: IPv4 /24, IPv6 /48.
+pub(super) fn network(client: IpAddr) -> ([u8; 6], usize) {
+    match client.to_canonical() {
+        IpAddr::V4(ip) => {
+            let [a, b, c, _] = ip.octets();
+            ([a, b, c, 0, 0, 0], 3)
+        }
+        IpAddr::V6(ip) => (first_48(ip), 6),
+    }
+}
+
+fn first_48(ip: Ipv6Addr) -> [u8; 6] {
+    let [a, b, c, d, e, f, ..] = ip.octets();
+    [a, b, c, d, e, f]
+}

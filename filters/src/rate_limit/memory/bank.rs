@@ -1,0 +1,198 @@
+//! The counters of one rule, and what becomes of a key that finds no room.
+//!
+//! A check and its charge happen under one lock, so no two requests pass on the same last unit. The lock of a key's shard is
+//! also held while a key without a counter is charged to its network: whatever one key does is one after the other.
+//!
+//! When room comes back, the key's own counter begins with what its network's counter holds. It may have been used up by
+//! others; but to begin at zero would give a client 2N in one window, N with its network and N alone.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use super::{
+    Fingerprint, MemoryCounters, Room,
+    slab::{Class, Slab},
+};
+use crate::rate_limit::algorithm::{Decision, Meter, Quota, Verdict};
+
+/// Enough that 2 to 32 threads rarely meet, and that growing one index stays under a millisecond at ten million keys.
+const SHARDS: usize = 128;
+/// Slots looked at for each new key: expired counters go twice as fast as new ones come.
+const SWEPT: usize = 2;
+
+pub(in super::super) struct Bank {
+    name: Box<str>,
+    terms: Quota,
+    identity: u64,
+    shards: Box<[Shard]>,
+    /// Counters of networks. Locked after a shard, never before.
+    networks: Mutex<Slab>,
+    /// How many of them there are: while there are none, new keys need not look.
+    sharing: AtomicUsize,
+}
+
+/// On cache lines of its own.
+#[repr(align(128))]
+struct Shard(Mutex<Slab>);
+
+/// A decision, and the counter that was asked.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) struct Charged {
+    pub(in super::super) decision: Decision,
+    pub(in super::super) counter: Fingerprint,
+}
+
+impl Charged {
+    /// The key shares its counter with its network.
+    pub(in super::super) fn overflowed(&self, key: Fingerprint) -> bool {
+        self.counter != key
+    }
+}
+
+impl Bank {
+    pub(super) fn new(name: &str, quota: &Quota, identity: u64) -> Self {
+        let meter = Meter::new(quota);
+        Self {
+            name: name.into(),
+            terms: quota.clone(),
+            identity,
+            shards: (0..SHARDS).map(|_| Shard(Mutex::new(Slab::new(meter)))).collect(),
+            networks: Mutex::new(Slab::new(meter)),
+            sharing: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn identity(&self) -> u64 {
+        self.identity
+    }
+
+    /// Same name, window and algorithm: the counts mean the same, whatever the limit.
+    pub(super) fn serves(&self, name: &str, quota: &Quota) -> bool {
+        *self.name == *name && self.terms.algorithm == quota.algorithm && self.terms.window == quota.window
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.shards.iter().all(|shard| shard.0.lock().len() == 0) && self.networks.lock().len() == 0
+    }
+
+    /// Lays the counters out so that they can count up to `limit`, shard by shard. Counters are never narrowed: the policy
+    /// before a reload still counts with the larger limit, and a reload that fails later on must have changed nothing.
+    pub(super) fn widen(&self, meter: Meter, limit: u64) {
+        for slab in self.shards.iter().map(|shard| &shard.0).chain([&self.networks]) {
+            let mut slab = slab.lock();
+            if !slab.meter().holds(limit) {
+                *slab = slab.widened(meter);
+            }
+        }
+    }
+
+    /// Asks the key's counter, and charges it where it agrees and `commit` is set. `network` names the counter the key shares
+    /// where it cannot have its own; it is asked for new keys only.
+    pub(in super::super) fn decide(
+        &self,
+        counters: &MemoryCounters,
+        (key, network): (Fingerprint, impl FnOnce() -> [Fingerprint; 2]),
+        quota: &Quota,
+        (now, cost, commit): (u64, u64, bool),
+    ) -> Charged {
+        let mut slab = self.shard(key).lock();
+        let meter = slab.meter();
+        if let Some(counter) = slab.find(key) {
+            return Charged { decision: meter.decide(counter, quota, now, cost, commit), counter: key };
+        }
+        let shared = network();
+        // Under this key's lock: what this key charged to its network before is seen, the rest does not matter.
+        let inherits = key.class() == Class::Key && self.sharing.load(Ordering::Relaxed) > 0;
+        if !commit {
+            // What the counter would begin with, were it made.
+            let mut fresh = vec![0; meter.words()];
+            if inherits {
+                self.inherit(shared, meter, &mut fresh);
+            }
+            return Charged { decision: meter.decide(&mut fresh, quota, now, cost, false), counter: key };
+        }
+        let room = &counters.room;
+        slab.sweep(SWEPT, now, |class| room.give(class));
+        if room.take(key.class()) || {
+            slab.sweep(super::SEARCHED, now, |class| room.give(class));
+            counters.reclaim(now);
+            room.take(key.class())
+        } {
+            if let Some(counter) = slab.insert(key) {
+                if inherits {
+                    self.inherit(shared, meter, counter);
+                }
+                return Charged { decision: meter.decide(counter, quota, now, cost, true), counter: key };
+            }
+            room.give(key.class());
+        }
+        self.share(shared, room, quota, (now, cost))
+    }
+
+    /// Begins a counter with what the key may have charged to its network's.
+    fn inherit(&self, shared: [Fingerprint; 2], meter: Meter, fresh: &mut [u64]) {
+        let mut networks = self.networks.lock();
+        let from = networks.meter();
+        for print in shared {
+            if let Some(counter) = networks.find(print) {
+                from.widen(counter, &meter, fresh);
+                return;
+            }
+        }
+    }
+
+    /// Charges the counter of the key's network; beyond the bound on networks, the one that all the rest share.
+    fn share(&self, shared: [Fingerprint; 2], room: &Room, quota: &Quota, (now, cost): (u64, u64)) -> Charged {
+        let mut networks = self.networks.lock();
+        let meter = networks.meter();
+        networks.sweep(SWEPT, now, |class| room.give(class));
+        for print in shared {
+            if networks.find(print).is_none() && room.take(print.class()) {
+                // A network that had no counter may have been charged to the one of the rest.
+                let before = networks.find(shared[1]).map(|counter| counter.to_vec());
+                match (networks.insert(print), before) {
+                    (Some(fresh), Some(before)) => fresh.copy_from_slice(&before),
+                    (Some(_), None) => {}
+                    (None, _) => room.give(print.class()),
+                }
+            }
+            self.sharing.store(networks.len(), Ordering::Relaxed);
+            if let Some(counter) = networks.find(print) {
+                return Charged { decision: meter.decide(counter, quota, now, cost, true), counter: print };
+            }
+        }
+        // Only with four million counters in one shard: there is nothing to count in.
+        let verdict = Verdict { allowed: false, remaining: 0, wait: quota.window };
+        Charged { decision: Decision { verdict, at: now }, counter: shared[1] }
+    }
+
+    /// Gives back a charge, where it is still counted.
+    pub(in super::super) fn refund(&self, counter: Fingerprint, quota: &Quota, (at, cost): (u64, u64)) {
+        let mut slab = self.shard(counter).lock();
+        let meter = slab.meter();
+        if let Some(words) = slab.find(counter) {
+            meter.refund(words, quota, at, cost);
+            return;
+        }
+        let mut networks = self.networks.lock();
+        if let Some(words) = networks.find(counter) {
+            meter.refund(words, quota, at, cost);
+        }
+    }
+
+    /// Looks at a few slots of one shard, if nobody else does.
+    pub(super) fn reclaim(&self, shard: usize, slots: usize, now: u64, room: &Room) {
+        if let Some(mut slab) = self.shards[shard % SHARDS].0.try_lock() {
+            slab.sweep(slots, now, |class| room.give(class));
+        }
+        if let Some(mut networks) = self.networks.try_lock() {
+            networks.sweep(SWEPT, now, |class| room.give(class));
+            self.sharing.store(networks.len(), Ordering::Relaxed);
+        }
+    }
+
+    fn shard(&self, print: Fingerprint) -> &Mutex<Slab> {
+        &self.shards[print.shard(SHARDS)].0
+    }
+}

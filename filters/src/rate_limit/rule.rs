@@ -1,0 +1,159 @@
+//! One rule on one route, compiled: its numbers, its counters, its fields.
+
+use std::{hash::Hasher, sync::Arc};
+
+use gapura_config::model::{self, LimitKey};
+use http::{HeaderValue, request};
+use prometheus::IntCounter;
+
+use super::{
+    algorithm::{COST, Quota, Verdict, spelled},
+    charges::Report,
+    key::{self, Owner},
+    memory::{self, Bank, Charged, Fingerprint, MemoryCounters},
+    store::{CounterStore, Demand},
+};
+use crate::{
+    contract::{Exchange, Stage},
+    metrics::Metrics,
+};
+
+pub(super) struct Rule {
+    pub(super) name: Arc<str>,
+    pub(super) quota: Quota,
+    by: LimitKey,
+    pub(super) bank: Arc<Bank>,
+    /// `"general";q=100;w=60`
+    policy: HeaderValue,
+    /// `"general"`
+    quoted: String,
+    allowed: IntCounter,
+    refused: IntCounter,
+    overflow: IntCounter,
+}
+
+impl Rule {
+    pub(super) fn build(
+        name: &str,
+        rule: &model::RateLimit,
+        counters: &CounterStore,
+        metrics: &Metrics,
+    ) -> Result<Self, (String, String)> {
+        let quota = Quota::new(rule).map_err(|(key, fault)| (format!("rate_limits.{name}.{key}"), fault))?;
+        let quoted = quoted(name);
+        let seconds = quota.window.as_nanos().div_ceil(1_000_000_000).max(1);
+        let policy = HeaderValue::from_str(&format!("{quoted};q={};w={seconds}", quota.limit))
+            .map_err(|_| (format!("rate_limits.{name}"), "this name fits no header".to_owned()))?;
+        let Metrics { rate_limit_decisions, rate_limit_overflow, .. } = metrics;
+        Ok(Self {
+            name: name.into(),
+            bank: counters.memory().bank(name, &quota),
+            quota,
+            by: rule.by.clone(),
+            policy,
+            quoted,
+            allowed: rate_limit_decisions.with_label_values(&[name, "allowed"]),
+            refused: rate_limit_decisions.with_label_values(&[name, "refused"]),
+            overflow: rate_limit_overflow.with_label_values(&[name]),
+        })
+    }
+
+    pub(super) fn stage(&self) -> Stage {
+        key::stage(&self.by)
+    }
+
+    pub(super) fn explain(&self) -> String {
+        let Quota { limit, window, .. } = &self.quota;
+        format!(
+            "{}: {limit} per {} by {}, {}: {}",
+            self.name,
+            spelled(*window),
+            key::spelled(&self.by),
+            self.quota.method(),
+            self.quota.guarantee()
+        )
+    }
+
+    /// Asks the counter in memory, and charges it where it agrees and `commit` is set.
+    pub(super) fn decide(
+        &self,
+        counters: &MemoryCounters,
+        (route, head, exchange): (&str, &request::Parts, &Exchange),
+        (now, cost, commit): (u64, u64, bool),
+    ) -> Charged {
+        let key = self.fingerprint(counters, route, head, exchange);
+        let networks = || self.networks(counters, exchange);
+        let charged = self.bank.decide(counters, (key, networks), &self.quota, (now, cost, commit));
+        if charged.overflowed(key) {
+            self.overflow.inc();
+        }
+        charged
+    }
+
+    pub(super) fn count(&self, verdict: &Verdict) {
+        if verdict.allowed { self.allowed.inc() } else { self.refused.inc() }
+    }
+
+    /// The key in full, for a store that other instances read too.
+    pub(super) fn key(&self, route: &str, head: &request::Parts, exchange: &Exchange) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(32);
+        key::write(&self.by, route, head, exchange, |piece| bytes.extend_from_slice(piece));
+        bytes
+    }
+
+    pub(super) fn demand<'a>(&'a self, key: &'a [u8]) -> Demand<'a> {
+        Demand { rule: &self.name, quota: &self.quota, key, cost: COST }
+    }
+
+    pub(super) fn policy_field(&self) -> HeaderValue {
+        self.policy.clone()
+    }
+
+    /// `"general";r=42;t=13`
+    pub(super) fn state_field(&self, report: &Report) -> Option<HeaderValue> {
+        let mut value = Vec::with_capacity(self.quoted.len() + 32);
+        value.extend_from_slice(self.quoted.as_bytes());
+        for (name, number) in [(b";r=", report.remaining), (b";t=", report.seconds)] {
+            value.extend_from_slice(name);
+            value.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+        }
+        HeaderValue::from_maybe_shared(bytes::Bytes::from(value)).ok()
+    }
+
+    fn fingerprint(
+        &self,
+        counters: &MemoryCounters,
+        route: &str,
+        head: &request::Parts,
+        exchange: &Exchange,
+    ) -> Fingerprint {
+        let mut hasher = counters.hasher(&self.bank);
+        match key::write(&self.by, route, head, exchange, |piece| hasher.write(piece)) {
+            Owner::Client => memory::key(&hasher),
+            Owner::Rule => memory::fixed(&hasher),
+        }
+    }
+
+    /// The counter of the client's network, and the one for networks beyond the bound on their number.
+    fn networks(&self, counters: &MemoryCounters, exchange: &Exchange) -> [Fingerprint; 2] {
+        let (network, bytes) = key::network(exchange.client_ip);
+        let mut hasher = counters.hasher(&self.bank);
+        let rest = memory::fixed(&hasher);
+        hasher.write(&network[..bytes]);
+        [memory::network(&hasher), rest]
+    }
+}
+
+/// RFC 9651, section 3.3.3: a string of visible ASCII. TOML allows any text for a name.
+fn quoted(name: &str) -> String {
+    let mut text = String::from('"');
+    for c in name.chars() {
+        match c {
+            '"' | '\\' => text.extend(['\\', c]),
+            ' '..='~' => text.push(c),
+            _ => text.push('?'),
+        }
+    }
+    text.push('"');
+    text
+}

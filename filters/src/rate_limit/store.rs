@@ -1,0 +1,70 @@
+//! Where counters live, and the port of a store that several instances share.
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use super::{
+    algorithm::{Quota, Verdict},
+    memory::MemoryCounters,
+};
+use crate::contract::Now;
+
+/// Where counters live.
+#[derive(Clone)]
+pub enum CounterStore {
+    Memory(Arc<MemoryCounters>),
+    /// Counters shared between instances; `local` counts while they cannot be reached and `on_outage = "local"`.
+    Shared {
+        shared: Arc<dyn SharedCounters>,
+        local: Arc<MemoryCounters>,
+    },
+}
+
+/// The port. Rules of one request are decided in one call, all or nothing.
+pub trait SharedCounters: Send + Sync {
+    /// One verdict for each demand, in order. If any refuses, nothing is charged, and the `wait` of the others is as if it had
+    /// not been asked. A key is charged under the store's own clock where it has one; `now` is for those that have none.
+    fn charge<'a>(&'a self, now: Now, demands: &'a [Demand<'a>]) -> Pending<'a, Result<Vec<Counted>, Outage>>;
+
+    /// Gives back what [`Self::charge`] took. What is no longer counted, or cannot be reached, stays as it is.
+    fn refund<'a>(&'a self, now: Now, charged: &'a [(Demand<'a>, u64)]) -> Pending<'a, ()>;
+}
+
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// One key of one rule, and what it is asked to bear.
+#[derive(Debug, Clone, Copy)]
+pub struct Demand<'a> {
+    /// The name of the rule: with the quota's algorithm and window, and the key, it names the counter.
+    pub rule: &'a str,
+    pub quota: &'a Quota,
+    /// Any bytes, of up to about 1 KiB; they may be personal data (an address, a user id).
+    pub key: &'a [u8],
+    pub cost: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counted {
+    pub verdict: Verdict,
+    /// What the store wants back with a refund: as a rule the instant of the charge, in its own unit.
+    pub at: u64,
+}
+
+/// The store cannot be reached: what the operator wants of a request then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outage {
+    /// Count in this instance.
+    Local,
+    /// Let it pass uncounted.
+    Open,
+    /// Refuse it: 503.
+    Closed,
+}
+
+impl CounterStore {
+    /// The memory of this process, which every store has: alone, or for outages.
+    pub(super) fn memory(&self) -> &Arc<MemoryCounters> {
+        match self {
+            Self::Memory(memory) | Self::Shared { local: memory, .. } => memory,
+        }
+    }
+}
