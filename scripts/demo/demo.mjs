@@ -13,6 +13,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import tls from "node:tls";
+import { isatty } from "node:tty";
 import { fileURLToPath } from "node:url";
 import { connect, issueToken } from "../../examples/clients/node/client.js";
 import { sideBySide } from "./panels.mjs";
@@ -281,13 +282,19 @@ async function fail(error) {
   process.exit(1);
 }
 
-for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
-  process.once(signal, async () => {
-    console.log("\ndemo: stopping");
-    await stop();
-    process.exit(0);
-  });
+async function stopOn(reason) {
+  if (stopping) return; // `make` and the terminal may both pass a signal on; stop() ends by itself
+  say(`stopping (${reason})`);
+  await stop();
+  process.exit(0);
 }
+
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => stopOn(signal));
+
+// A closed terminal takes the output along; that must not keep the rest from being stopped. Nor does SIGHUP always come:
+// it goes to the session's leader, and where that is `make` (`ssh host -t make run`) it waits for us instead.
+for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
+if (isatty(1)) setInterval(() => isatty(1) || stopOn("the terminal is gone"), 1000).unref();
 
 main().then(
   async () => {
