@@ -59,7 +59,7 @@ impl Router {
                 None => router.wildcard.push((pattern, vec![entry])),
             }
         }
-        router.wildcard.sort_by(|(a, _), (b, _)| b.specificity().cmp(&a.specificity()));
+        router.wildcard.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.specificity()));
         router
     }
 

@@ -21,7 +21,7 @@ mod store;
 use std::{ops::Range, sync::Arc, time::Duration};
 
 use gapura_config::model;
-use http::{HeaderMap, HeaderName, HeaderValue, header::RETRY_AFTER, request};
+use http::{HeaderName, HeaderValue, header::RETRY_AFTER, request};
 
 use self::{
     algorithm::{COST, nanos},
@@ -35,7 +35,7 @@ pub use self::{
     store::{Counted, CounterStore, Demand, Outage, Pending, SharedCounters},
 };
 use crate::{
-    contract::{Code, Exchange, Filter, Refusal, Services, Stage},
+    contract::{Code, Exchange, Filter, HeaderEdit, Refusal, Services, Stage},
     metrics::Metrics,
 };
 
@@ -222,16 +222,16 @@ impl Filter for RateLimits {
     }
 
     /// The tightest rule. An upstream's own fields give way: they speak of a limit that the client does not meet first.
-    fn on_response_headers(&self, headers: &mut HeaderMap, exchange: &Exchange) {
+    fn on_response_headers<H: HeaderEdit>(&self, headers: &mut H, exchange: &Exchange) {
         let Charges { tightest: Some(report), refused: false, .. } = &exchange.charges else { return };
         // The filter whose rule it is writes it, so that two stages do not write twice.
         if !self.mine.contains(&report.rule) {
             return;
         }
         let rule = &self.rules[report.rule];
-        headers.insert(RATE_LIMIT_POLICY, rule.policy_field());
+        headers.set(&RATE_LIMIT_POLICY, rule.policy_field());
         if let Some(state) = rule.state_field(report) {
-            headers.insert(RATE_LIMIT, state);
+            headers.set(&RATE_LIMIT, state);
         }
     }
 }

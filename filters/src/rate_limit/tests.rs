@@ -8,7 +8,7 @@ use std::{
 };
 
 use gapura_config::{model::LimitAlgorithm, units::Period};
-use http::Request;
+use http::{HeaderMap, Request};
 use parking_lot::Mutex;
 
 use super::*;
