@@ -17,6 +17,9 @@ pub struct Metrics {
     pub rate_limit_overflow: IntCounterVec,
     pub decryptions: IntCounterVec,
     pub connections: IntGaugeVec,
+    pub store_up: IntGaugeVec,
+    pub store_calls: IntCounterVec,
+    pub store_duration: HistogramVec,
 }
 
 impl Metrics {
@@ -34,8 +37,11 @@ impl Metrics {
             registry.register(Box::new(histogram.clone()))?;
             Ok::<_, prometheus::Error>(histogram)
         };
-        let connections = IntGaugeVec::new(Opts::new("gapura_connections", "Open client connections."), &["listener"])?;
-        registry.register(Box::new(connections.clone()))?;
+        let gauge = |name: &str, help: &str, label: &str| {
+            let gauge = IntGaugeVec::new(Opts::new(name, help), &[label])?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok::<_, prometheus::Error>(gauge)
+        };
         Ok(Self {
             requests: counter("gapura_requests_total", "Requests answered.", &["route", "method", "status"])?,
             refusals: counter("gapura_refusals_total", "Requests the gateway itself refused.", &["code"])?,
@@ -68,7 +74,19 @@ impl Metrics {
                 "Request envelopes by result.",
                 &["encryption", "result"],
             )?,
-            connections,
+            connections: gauge("gapura_connections", "Open client connections.", "listener")?,
+            store_up: gauge("gapura_store_up", "1 while a shared store is asked, 0 in an outage.", "store")?,
+            store_calls: counter(
+                "gapura_store_calls_total",
+                "Questions to a shared store: answered, failed, late, or skipped in an outage.",
+                &["store", "result"],
+            )?,
+            store_duration: seconds(
+                "gapura_store_duration_seconds",
+                "From a question to a shared store until its answer.",
+                "store",
+                0.000_02,
+            )?,
             registry,
         })
     }

@@ -1,0 +1,3 @@
+//! What touches the world: stores.
+
+pub mod stores;
