@@ -77,12 +77,12 @@ fn the_wait_is_exact() {
 }
 
 /// The memory store, asked at the instants that Redis counted under.
-struct Memory {
+pub(crate) struct Memory {
     limits: RateLimits,
 }
 
 impl Memory {
-    fn new(quota: &Quota) -> Self {
+    pub(crate) fn new(quota: &Quota) -> Self {
         let &Quota { algorithm, limit, window, burst } = quota;
         let burst = (algorithm == LimitAlgorithm::Gcra).then_some(burst);
         let rule = model::RateLimit { limit, window: Period(window), by: model::LimitKey::Global, algorithm, burst };
@@ -92,7 +92,7 @@ impl Memory {
     }
 
     /// Whether it passes, and the field with `remaining` and the seconds to wait.
-    async fn ask(&self, at: u64) -> (bool, String) {
+    pub(crate) async fn ask(&self, at: u64) -> (bool, String) {
         let now = Now { monotonic: Duration::from_micros(at), unix_ms: 0 };
         let mut exchange = Exchange::new(now, IpAddr::from([192, 0, 2, 1]));
         let head = Request::new(()).into_parts().0;
@@ -110,7 +110,7 @@ impl Memory {
     }
 }
 
-fn field(Verdict { allowed, remaining, wait }: Verdict) -> (bool, String) {
+pub(crate) fn field(Verdict { allowed, remaining, wait }: Verdict) -> (bool, String) {
     let seconds = wait.as_micros().div_ceil(1_000_000).max(u128::from(!allowed));
     (allowed, format!("\"r\";r={remaining};t={seconds}"))
 }
@@ -246,9 +246,10 @@ fn counters_hold_nothing_personal_and_expire() {
         let server = Server::start();
         let instance = Instance::of(&server).await;
         for algorithm in ALGORITHMS {
-            let counted = instance.one("customers", &quota(algorithm, 5, MINUTE), b"vjane@example.com").await;
-            instance.refund("customers", &quota(algorithm, 5, MINUTE), b"vjane@example.com", counted.at).await;
-            instance.one("customers", &quota(algorithm, 5, MINUTE), b"vjane@example.com").await;
+            let quota = quota(algorithm, 5, MINUTE);
+            let counted = instance.one("customers", &quota, b"vjane@example.com").await;
+            instance.one("customers", &quota, b"vjane@example.com").await;
+            instance.refund("customers", &quota, b"vjane@example.com", counted.at).await;
         }
         let keys: Vec<String> = server.ask(&["KEYS", "*"]);
         // And that of the probe, for its second.

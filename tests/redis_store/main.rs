@@ -1,5 +1,6 @@
 //! The promises of `src/stores/redis`, against a real Redis.
 
+mod clock;
 mod counters;
 mod journal;
 mod outage;
