@@ -155,9 +155,9 @@ impl Link {
 
     /// Requests ask from now on.
     pub(super) fn publish(&self, connection: MultiplexedConnection) {
-        self.live.store(Some(Arc::new(Live { connection, failures: AtomicU32::new(0) })));
         self.meters.up.set(1);
         log::info!("Redis at {} answers", self.server);
+        self.live.store(Some(Arc::new(Live { connection, failures: AtomicU32::new(0) })));
     }
 
     /// Until the connection that was published is given up.
