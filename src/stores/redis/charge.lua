@@ -1,6 +1,6 @@
 -- Decides all rules of one request together, by the clock of Redis: it charges each of them, or none.
 --
--- KEYS   a counter for each rule
+-- KEYS   a counter for each rule, no two the same
 -- ARGV   five for each rule: algorithm, cost, limit, and two numbers of the algorithm
 -- reply  four for each rule: allowed (1 or 0), remaining, wait in µs, the instant of the charge in µs
 --
@@ -77,8 +77,11 @@ function algorithms.sliding_log(key, cost, limit, window)
   end
   local at = length > 0 and math.max(clock, instant(-1)) or clock
 
-  -- How many have left: they stand in order.
+  -- How many have left: they stand in order, and most often the oldest is still inside.
   local left, inside = 0, length
+  if length > 0 and instant(0) + window > at then
+    inside = 0
+  end
   while left < inside do
     local middle = math.floor((left + inside) / 2)
     if instant(middle) + window <= at then

@@ -1,6 +1,6 @@
 //! The connection: one per process, a time budget for each question, and a breaker.
 //!
-//! Requests never connect and never test whether Redis is back. A task of its own does ([`super::keeper`]), and hands over a
+//! Requests never connect and never test whether Redis is back. A task of its own does (`keeper`), and hands over a
 //! connection only after Redis has answered on it in time; while there is none a question costs one atomic load. So an outage
 //! costs [`FAILURES`] requests their budget, and nothing from then on.
 
@@ -31,8 +31,6 @@ pub(super) struct Link {
     client: Client,
     /// Host and port, for the log.
     server: String,
-    /// So that it can be kept out of the log.
-    password: Option<String>,
     budget: Duration,
     live: ArcSwapOption<Live>,
     /// Woken when `live` becomes None: once for each connection.
@@ -87,11 +85,10 @@ impl Link {
             }
             _ => return Err("the URL of Redis names no host".to_owned()),
         };
-        let password = info.redis_settings().password().map(str::to_owned);
         let client =
             Client::open(info).map_err(|fault| format!("the URL of Redis is not one: {}", fault.category()))?;
         let live = ArcSwapOption::empty();
-        Ok(Self { client, server, password, budget, live, lost: Notify::new(), meters: Meters::new(metrics) })
+        Ok(Self { client, server, budget, live, lost: Notify::new(), meters: Meters::new(metrics) })
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -189,7 +186,7 @@ impl Link {
 
     /// Redis repeats arguments in some of its errors.
     fn spelled(&self, fault: &RedisError) -> String {
-        match self.password.as_deref() {
+        match self.client.get_connection_info().redis_settings().password() {
             Some(password) if !password.is_empty() => fault.to_string().replace(password, "…"),
             _ => fault.to_string(),
         }

@@ -1,8 +1,10 @@
-//! Limits and replays shared between instances, in Redis 6 or newer (Valkey too), alone or behind one address.
+//! Limits and replays shared between instances, in Redis 6 or newer, one server or what stands for it at one address.
 //!
-//! * one connection per process ([`link`]), kept by a task of its own ([`keeper`]);
-//! * one script call per request for all its rules, on Redis' clock ([`counters`], `charge.lua`, `refund.lua`);
-//! * one `SET NX` per envelope ([`replays`]).
+//! * one connection per process (`link`), kept by a task of its own (`keeper`);
+//! * one script call per request for all its rules, on Redis' clock (`counters`, `charge.lua`, `refund.lua`);
+//! * one `SET NX` per envelope (`replays`).
+//!
+//! `rediss://` trusts the authorities of the system, or those that the environment variable `SSL_CERT_FILE` names.
 //!
 //! What it writes begins with `gapura:`, holds no personal data in clear, and expires by itself. Let Redis evict none of it
 //! (`maxmemory-policy noeviction`): an evicted counter is a fresh quota, an evicted envelope may come again. Its user needs
