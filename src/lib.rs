@@ -1,3 +1,14 @@
-//! What touches the world: stores.
+//! The part of Gapura that touches the world: command line, listeners, upstreams, reload.
+//!
+//! What is decided about a request stands in `gapura-filters`, what an operator may write in `gapura-config`. Start reading
+//! at [`cli`], then `serve`, `wiring`, and `proxy`.
 
+mod admin;
+pub mod cli;
+mod http1;
+mod proxy;
+mod reload;
+mod serve;
 pub mod stores;
+mod upstream;
+mod wiring;
