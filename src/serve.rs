@@ -46,9 +46,10 @@ pub(crate) fn run(path: PathBuf, loaded: Loaded) -> ExitCode {
 }
 
 async fn serve(path: PathBuf, loaded: Loaded) -> ExitCode {
+    let source = loaded.source.clone();
     let gateway = match Gateway::start(path, loaded) {
         Ok(gateway) => gateway,
-        Err(CannotStart::Faults(source, faults)) => {
+        Err(CannotStart::Faults(faults)) => {
             let _ = writeln!(io::stderr(), "{}", source.render(&faults, false));
             return Exit::Input.code();
         }
