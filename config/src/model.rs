@@ -268,6 +268,13 @@ pub struct Jwt {
     /// How far clocks may differ, for `exp`, `nbf` and `iat`.
     #[serde(default = "leeway")]
     pub leeway: Period,
+    /// A token issued longer ago than this is refused, whatever its `exp` says; so is one without `iat`.
+    pub max_age: Option<Period>,
+    /// The `typ` that a token's header must carry. Absent: `JWT`, `at+jwt` or none.
+    pub typ: Option<String>,
+    /// Claims that a token must have with these values; `"*"` is any value. Names as in `claims`.
+    #[serde(default)]
+    pub require: BTreeMap<String, String>,
     /// Where in a token the identity stands.
     #[serde(default)]
     pub claims: Claims,

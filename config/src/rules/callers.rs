@@ -99,6 +99,10 @@ fn jwt_claims(rules: &mut Rules<'_>, name: &str, jwt: &Jwt) {
     for (i, audience) in jwt.audience.iter().enumerate() {
         rules.not_empty(table.key("audience").index(i), audience);
     }
+    rules.not_empty(table.key("typ"), jwt.typ.as_deref().unwrap_or("-"));
+    for (claim, value) in &jwt.require {
+        required(rules, &table.key("require").key(claim), claim, value);
+    }
     let claims = &jwt.claims;
     let paths = [
         ("user_id", &claims.user_id),
@@ -113,6 +117,22 @@ fn jwt_claims(rules: &mut Rules<'_>, name: &str, jwt: &Jwt) {
         let message = format!("a token is accepted for `{}` after its end", jwt.leeway);
         rules.add(Fault::warning(table.key("leeway"), message).help("clocks seldom differ by more than \"30s\""));
     }
+}
+
+/// What has a key of its own is checked by that key's rules, not as plain text: an `aud` may be a list, a date is no text.
+fn required(rules: &mut Rules<'_>, place: &Place, claim: &str, value: &str) {
+    rules.not_empty(place.clone(), value);
+    let help = match claim {
+        "" => "write the name of the claim",
+        "iss" => "write `issuer`",
+        "aud" => "write `audience`",
+        "exp" | "nbf" => "leave it out: `exp` must be there, and both are checked in every token",
+        "iat" => "write `max_age`, which asks for it",
+        _ => return,
+    };
+    let what =
+        if claim.is_empty() { "this claim has no name".into() } else { format!("`{claim}` is not for `require`") };
+    rules.add(Fault::at(place.clone(), what).on_key().help(help));
 }
 
 fn api_keys(rules: &mut Rules<'_>, name: &str, method: &ApiKeys) {

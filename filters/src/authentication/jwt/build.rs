@@ -6,12 +6,14 @@ use gapura_config::{
     fault::{Fault, Place},
     model::{self, JwtAlgorithm},
     secret::SecretRef,
+    units::Period,
 };
 
 use super::{
     JwtMethod, algorithm,
     algorithm::KeyKind,
-    claims, jwks,
+    claims::{self, Required},
+    jwks,
     keys::{Family, Keys, family},
     public_key::PublicKey,
 };
@@ -36,6 +38,7 @@ impl JwtMethod {
             let help = "write a member's name, a dotted path or a JSON pointer";
             faults.extend(wrong.into_iter().map(|(claim, why)| Fault::at(place.key(claim), why).help(help)));
         });
+        let require = read_required(&place.key("require"), config).map_err(|found| faults.extend(found));
         if config.issuer.as_deref() == Some("") {
             let fault = Fault::at(place.key("issuer"), "the issuer is empty");
             faults.push(fault.help("write the exact `iss` of the tokens, or remove the key"));
@@ -46,8 +49,8 @@ impl JwtMethod {
         }
         let keys = read_keys(&place, config, &algorithms, &mut warnings).map_err(|found| faults.extend(found));
 
-        match (keys, claims) {
-            (Ok((keys, source)), Ok(claims)) if faults.is_empty() => Ok(Self {
+        match (keys, claims, require) {
+            (Ok((keys, source)), Ok(claims), Ok(require)) if faults.is_empty() => Ok(Self {
                 name: Arc::from(format!("jwt.{name}")),
                 algorithms,
                 keys,
@@ -55,12 +58,29 @@ impl JwtMethod {
                 issuer: config.issuer.clone(),
                 audience: config.audience.clone(),
                 leeway: config.leeway.get(),
+                max_age: config.max_age.map(Period::get),
+                typ: config.typ.clone(),
+                require,
                 claims,
                 warnings,
             }),
             _ => Err(faults),
         }
     }
+}
+
+fn read_required(place: &Place, config: &model::Jwt) -> Result<Vec<Required>, Vec<Fault>> {
+    let (mut required, mut faults) = (Vec::new(), Vec::new());
+    for (name, value) in &config.require {
+        match Required::parse(name, value) {
+            Ok(one) => required.push(one),
+            Err(why) => {
+                let fault = Fault::at(place.key(name), why).on_key();
+                faults.push(fault.help("write a member's name, a dotted path or a JSON pointer"));
+            }
+        }
+    }
+    if faults.is_empty() { Ok(required) } else { Err(faults) }
 }
 
 fn read_keys(

@@ -15,8 +15,11 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use gapura_config::{fault::Fault, model::JwtAlgorithm};
 
-use self::{claims::ClaimPaths, keys::Keys};
 pub(super) use self::{claims::issuer, token::Token};
+use self::{
+    claims::{ClaimPaths, Required},
+    keys::Keys,
+};
 use super::Reason;
 use crate::contract::Principal;
 
@@ -31,21 +34,28 @@ pub struct JwtMethod {
     issuer: Option<String>,
     audience: Vec<String>,
     leeway: Duration,
+    max_age: Option<Duration>,
+    /// The only `typ` that is taken, where the operator names one.
+    typ: Option<String>,
+    require: Vec<Required>,
     claims: ClaimPaths,
     warnings: Vec<Fault>,
 }
 
 impl JwtMethod {
-    /// The caller, if the token holds: signature first, then dates, issuer and audience, then the identity.
+    /// The caller, if the token holds: what it is for, its signature, then dates, issuer, audience and required claims, then
+    /// the identity.
     pub(super) fn verify(&self, token: &Token<'_>, now_ms: u64) -> Result<Principal, Reason> {
+        token.check_typ(self.typ.as_deref())?;
         self.keys.verify(token)?;
         let claims = token.claims()?;
-        claims::check_dates(&claims, now_ms, self.leeway)?;
+        claims::check_dates(&claims, now_ms, self.leeway, self.max_age)?;
         let issuer = issuer(&claims)?;
         if self.issuer.is_some() && issuer != self.issuer.as_deref() {
             return Err("the token is from another issuer".into());
         }
         claims::check_audience(&claims, &self.audience)?;
+        self.require.iter().try_for_each(|required| required.check(&claims))?;
         self.claims.principal(&self.name, &claims)
     }
 
@@ -75,13 +85,23 @@ impl JwtMethod {
         let algorithms: Vec<&str> = self.algorithms.iter().map(|algorithm| algorithm::name(*algorithm)).collect();
         let issuer = self.issuer.as_deref().unwrap_or("any");
         let audience = if self.audience.is_empty() { "any".to_owned() } else { self.audience.join(" or ") };
-        format!(
+        let mut text = format!(
             "{}: {} with {}, issuer {issuer}, audience {audience}, leeway {:?}",
             self.name,
             algorithms.join(" "),
             self.source,
             self.leeway
-        )
+        );
+        if let Some(max_age) = self.max_age {
+            text += &format!(", max_age {max_age:?}");
+        }
+        if let Some(typ) = &self.typ {
+            text += &format!(", typ {typ}");
+        }
+        for required in &self.require {
+            text += &format!(", requires {}", required.explain());
+        }
+        text
     }
 }
 

@@ -77,6 +77,9 @@ pub(in crate::authentication) fn jwt_config(algorithms: &[JwtAlgorithm]) -> mode
         issuer: None,
         audience: Vec::new(),
         leeway: Period::secs(30),
+        max_age: None,
+        typ: None,
+        require: Default::default(),
         claims: model::Claims::default(),
     }
 }
