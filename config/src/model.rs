@@ -250,6 +250,9 @@ fn upstream_idle() -> Period {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Jwt {
+    /// Where a request carries the token: `header` (`Authorization: Bearer`), `cookie:NAME`, or `websocket_protocol`.
+    #[serde(default)]
+    pub token: TokenSource,
     /// Exactly what is accepted, all of one key type. `none` does not exist.
     #[schemars(length(min = 1))]
     pub algorithms: Vec<JwtAlgorithm>,
@@ -278,6 +281,18 @@ pub struct Jwt {
     /// Where in a token the identity stands.
     #[serde(default)]
     pub claims: Claims,
+}
+
+/// Where a token stands in a request.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum TokenSource {
+    /// `Authorization: Bearer TOKEN`.
+    #[default]
+    Header,
+    /// The value of this cookie.
+    Cookie(String),
+    /// `Sec-WebSocket-Protocol: bearer, TOKEN`.
+    WebsocketProtocol,
 }
 
 fn leeway() -> Period {
@@ -542,7 +557,7 @@ pub struct Route {
     /// To the response head, and between two reads of a streamed response; on encrypted routes the whole exchange with the upstream.
     #[serde(default = "timeout")]
     pub timeout: Period,
-    /// Pass `Authorization` and the API key header to the upstream.
+    /// Pass `Authorization`, the API key header and the cookie of a token to the upstream.
     #[serde(default = "yes")]
     pub forward_credentials: bool,
     /// Response headers that tell browsers to be careful.
@@ -592,11 +607,41 @@ impl std::str::FromStr for LimitKey {
     }
 }
 
+impl std::str::FromStr for TokenSource {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "header" => Self::Header,
+            "websocket_protocol" => Self::WebsocketProtocol,
+            _ => match text.strip_prefix("cookie:") {
+                Some(name) if is_token(name) => Self::Cookie(name.to_owned()),
+                _ => {
+                    return Err(format!(
+                        "`{text}` is no place of a token; write \"header\", \"cookie:NAME\" or \"websocket_protocol\""
+                    ));
+                }
+            },
+        })
+    }
+}
+
+impl std::fmt::Display for TokenSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Header => f.write_str("header"),
+            Self::Cookie(name) => write!(f, "cookie:{name}"),
+            Self::WebsocketProtocol => f.write_str("websocket_protocol"),
+        }
+    }
+}
+
 /// RFC 9110, section 5.6.2: what a field name or a method is made of.
 pub(crate) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
 crate::units::written_as_string! {
+    TokenSource => "token-source", "header, cookie:NAME or websocket_protocol";
     LimitKey => "rate-limit-key", "client_ip, user, api_key, route, global or header:NAME";
 }

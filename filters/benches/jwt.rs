@@ -42,6 +42,7 @@ fn config(algorithm: JwtAlgorithm) -> model::Jwt {
         issuer: Some("https://id.example.com/realms/main".into()),
         audience: vec!["payments".into()],
         leeway: Period::secs(30),
+        token: Default::default(),
         max_age: None,
         typ: None,
         require: Default::default(),

@@ -6,11 +6,11 @@ use gapura_config::{
     fault::{Fault, Place},
     model::{self, Config},
 };
-use http::{HeaderName, Method};
+use http::Method;
 use ipnet::IpNet;
 
 use crate::{
-    authentication::{Authentication, Method as AuthMethod},
+    authentication::{Authentication, Method as AuthMethod, Withheld},
     authorisation::Authorisation,
     chain::Chain,
     contract::{Services, Stage},
@@ -43,8 +43,8 @@ pub struct Route {
     /// The largest response, in bytes, that a buffered exchange reads whole.
     pub max_response: u64,
     pub timeout: Duration,
-    /// Headers that do not pass on: those of credentials, with `forward_credentials = false`.
-    pub withheld: Box<[HeaderName]>,
+    /// What of the credentials does not pass on.
+    pub withheld: Withheld,
     pub metrics: RouteMetrics,
 }
 
@@ -135,7 +135,7 @@ impl Compiler<'_> {
     ) -> Option<Route> {
         let place = Place::root().key("routes").index(index);
         let mut filters: Vec<AnyFilter> = self.rate_limits(&place, route);
-        let mut withheld = Vec::new();
+        let mut withheld = Withheld::default();
         if !route.auth.is_empty() {
             let place = place.key("auth");
             let listed: Vec<Option<&Option<AuthMethod>>> = route.auth.iter().map(|name| methods.get(name)).collect();
@@ -148,9 +148,7 @@ impl Compiler<'_> {
             let built: Option<Vec<AuthMethod>> = listed.into_iter().map(|found| found.cloned().flatten()).collect();
             match Authentication::new(&place, built?) {
                 Ok(authentication) => {
-                    if !route.forward_credentials {
-                        withheld = authentication.credential_headers();
-                    }
+                    withheld = authentication.withheld(route.forward_credentials);
                     filters.push(authentication.into());
                 }
                 Err(faults) => self.faults.extend(faults),
@@ -174,7 +172,7 @@ impl Compiler<'_> {
             max_body: route.max_body.bytes(),
             max_response: chain.max_response().unwrap_or(u64::MAX),
             timeout: route.timeout.get(),
-            withheld: withheld.into(),
+            withheld,
             metrics: RouteMetrics::new(&route.name, &self.services.metrics),
             chain,
         })

@@ -108,7 +108,7 @@ impl Context {
             host: upstream.filter(|_| self.host.is_empty()).map_or(&self.host, |upstream| &upstream.host),
             request_id: &self.request_id,
             principal: self.exchange.principal.as_deref(),
-            withheld: self.route().map_or(&[], |route| &route.withheld),
+            withheld: self.route().map(|route| &route.withheld),
         };
         edits.apply(head);
     }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use gapura_filters::contract::Principal;
+use gapura_filters::{authentication::Withheld, contract::Principal};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Uri,
     header::{self, CONNECTION, FORWARDED, HOST},
@@ -55,7 +55,7 @@ pub(super) struct Edits<'a> {
     pub(super) host: &'a HeaderValue,
     pub(super) request_id: &'a RequestId,
     pub(super) principal: Option<&'a Principal>,
-    pub(super) withheld: &'a [HeaderName],
+    pub(super) withheld: Option<&'a Withheld>,
 }
 
 impl Edits<'_> {
@@ -69,8 +69,12 @@ impl Edits<'_> {
         for name in &dropped {
             head.remove_header(name);
         }
-        for name in self.withheld {
-            head.remove_header(name);
+        for (name, values) in self.withheld.map(|withheld| withheld.edits(&head.headers)).unwrap_or_default() {
+            head.remove_header(&name);
+            for value in values {
+                // Values of this type are always fit.
+                let _ = head.append_header(name.clone(), value);
+            }
         }
         head.set_uri(Uri::from(self.target.clone()));
         set(head, HOST, self.host.clone());

@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use gapura_filters::contract::{Clock, Code, Refusal};
+use gapura_filters::{
+    authentication::BEARER_PROTOCOL,
+    contract::{Clock, Code, Refusal},
+};
 use http::{StatusCode, header};
 use pingora::{
     Error, ErrorSource, ErrorType, Result,
@@ -125,6 +128,11 @@ impl ProxyHttp for Proxy {
             upstream.seconds.observe((self.gateway.clock.now().monotonic - sent.monotonic).as_secs_f64());
         }
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            let bearer =
+                context.route().is_some_and(|route| route.withheld.offers_bearer(&session.req_header().headers));
+            if bearer && !head.headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL) {
+                head.insert_header(header::SEC_WEBSOCKET_PROTOCOL, BEARER_PROTOCOL)?;
+            }
             answer::finish(head, context);
             return Ok(());
         }

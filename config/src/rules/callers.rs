@@ -145,7 +145,10 @@ fn api_keys(rules: &mut Rules<'_>, name: &str, method: &ApiKeys) {
         rules.add(fault.help("write \"ApiKey\", or leave `scheme` out where the whole header value is the key"));
     }
     if is_taken(&method.header) {
-        let message = format!("`{}` is a header that the gateway writes or that frames the message", method.header);
+        let message = format!(
+            "`{}` is a header that the gateway writes that frames the message, or that holds more than a key",
+            method.header
+        );
         rules.add(
             Fault::at(table.key("header"), message).help("write \"X-Api-Key\", or \"Authorization\" with a `scheme`"),
         );
@@ -197,7 +200,10 @@ fn is_taken(header: &str) -> bool {
     let owned = ["forwarded", "x-request-id", "x-auth-method", "traceparent"];
     let framing =
         ["host", "connection", "content-length", "content-type", "transfer-encoding", "te", "trailer", "upgrade"];
-    owned.contains(&header.as_str())
+    // They hold more than a key.
+    let shared = ["cookie", "sec-websocket-protocol"];
+    shared.contains(&header.as_str())
+        || owned.contains(&header.as_str())
         || framing.contains(&header.as_str())
         || header.starts_with("x-forwarded-")
         || header.starts_with("x-user-")

@@ -50,11 +50,12 @@ impl JwtMethod {
         let keys = read_keys(&place, config, &algorithms, &mut warnings).map_err(|found| faults.extend(found));
 
         match (keys, claims, require) {
-            (Ok((keys, source)), Ok(claims), Ok(require)) if faults.is_empty() => Ok(Self {
+            (Ok((keys, key_source)), Ok(claims), Ok(require)) if faults.is_empty() => Ok(Self {
                 name: Arc::from(format!("jwt.{name}")),
                 algorithms,
                 keys,
-                source,
+                key_source,
+                source: config.token.clone(),
                 issuer: config.issuer.clone(),
                 audience: config.audience.clone(),
                 leeway: config.leeway.get(),

@@ -13,7 +13,10 @@ mod key_tests;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use gapura_config::{fault::Fault, model::JwtAlgorithm};
+use gapura_config::{
+    fault::Fault,
+    model::{JwtAlgorithm, TokenSource},
+};
 
 pub(super) use self::{claims::issuer, token::Token};
 use self::{
@@ -30,7 +33,9 @@ pub struct JwtMethod {
     algorithms: Vec<JwtAlgorithm>,
     keys: Keys,
     /// Where the keys come from: the reference, never the key.
-    source: String,
+    key_source: String,
+    /// Where in a request its tokens stand.
+    source: TokenSource,
     issuer: Option<String>,
     audience: Vec<String>,
     leeway: Duration,
@@ -63,6 +68,10 @@ impl JwtMethod {
         &self.name
     }
 
+    pub(super) fn source(&self) -> &TokenSource {
+        &self.source
+    }
+
     pub(super) fn issuer(&self) -> Option<&str> {
         self.issuer.as_deref()
     }
@@ -89,9 +98,13 @@ impl JwtMethod {
             "{}: {} with {}, issuer {issuer}, audience {audience}, leeway {:?}",
             self.name,
             algorithms.join(" "),
-            self.source,
+            self.key_source,
             self.leeway
         );
+        match &self.source {
+            TokenSource::Header => {}
+            other => text += &format!(", token from {other}"),
+        }
         if let Some(max_age) = self.max_age {
             text += &format!(", max_age {max_age:?}");
         }

@@ -4,6 +4,7 @@ mod api_keys;
 mod arbitrary;
 mod attacks;
 mod claims;
+mod presented;
 mod route;
 
 use std::sync::Arc;
@@ -77,6 +78,7 @@ pub(in crate::authentication) fn jwt_config(algorithms: &[JwtAlgorithm]) -> mode
         issuer: None,
         audience: Vec::new(),
         leeway: Period::secs(30),
+        token: Default::default(),
         max_age: None,
         typ: None,
         require: Default::default(),
