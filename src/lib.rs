@@ -6,6 +6,8 @@
 mod admin;
 pub mod cli;
 mod http1;
+mod keys;
+mod providers;
 mod proxy;
 mod reload;
 mod serve;

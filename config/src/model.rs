@@ -263,6 +263,11 @@ pub struct Jwt {
     /// A JSON Web Key Set: `file:/path` or `https://host/path`.
     #[schemars(extend("format" = "jwks"))]
     pub jwks: Option<String>,
+    /// Ask the issuer where its key set is (OpenID Connect Discovery): `issuer` is then an https address.
+    #[serde(default)]
+    pub discovery: bool,
+    /// PEM bundle of authorities to trust instead of the system's, for keys that are fetched.
+    pub ca: Option<PathBuf>,
     /// The exact `iss` a token must carry.
     pub issuer: Option<String>,
     /// A token must carry one of these in `aud`.
@@ -281,6 +286,13 @@ pub struct Jwt {
     /// Where in a token the identity stands.
     #[serde(default)]
     pub claims: Claims,
+}
+
+impl Jwt {
+    /// Its keys come over the network.
+    pub fn fetches_keys(&self) -> bool {
+        self.discovery || self.jwks.as_ref().is_some_and(|set| set.starts_with("https://"))
+    }
 }
 
 /// Where a token stands in a request.

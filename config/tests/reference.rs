@@ -115,6 +115,7 @@ fn with_every_alternative_in_force_only_the_alternatives_disagree() {
             "`ca` belongs to TLS, and these servers are reached without it",
             "`secret` and `public_key` both say what tokens are verified with",
             "`secret` and `jwks` both say what tokens are verified with",
+            "`secret` and `discovery` both say what tokens are verified with",
             "`burst` belongs to `algorithm = \"gcra\"`; the others never exceed `limit`",
         ]
     );

@@ -66,8 +66,8 @@ impl Gateway {
         Self { child, public: public.unwrap(), admin: admin.unwrap(), _dir: dir, _log: log }
     }
 
-    pub(crate) fn get(&self, fields: &[(&str, &str)]) -> Response {
-        send(self.public, "/", fields)
+    pub(crate) fn get(&self, path: &str, fields: &[(&str, &str)]) -> Response {
+        send(self.public, path, fields)
     }
 
     pub(crate) fn admin(&self, path: &str) -> Response {

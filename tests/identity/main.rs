@@ -1,6 +1,8 @@
 //! Who calls, end to end: the gateway as a process, an upstream that shows what it gets.
 
 mod gateway;
+mod key_sets;
+mod provider;
 mod sources;
 mod upstream;
 
@@ -16,9 +18,12 @@ fn now() -> u64 {
 }
 
 /// A good token of user `u1`, for five minutes.
-fn token(algorithm: Algorithm, kid: Option<&str>, key: &EncodingKey) -> String {
+fn token(algorithm: Algorithm, kid: Option<&str>, issuer: Option<&str>, key: &EncodingKey) -> String {
     let header = Header { kid: kid.map(str::to_owned), ..Header::new(algorithm) };
-    let claims = serde_json::json!({ "sub": "u1", "iat": now(), "exp": now() + 300 });
+    let mut claims = serde_json::json!({ "sub": "u1", "iat": now(), "exp": now() + 300 });
+    if let Some(issuer) = issuer {
+        claims["iss"] = issuer.into();
+    }
     jsonwebtoken::encode(&header, &claims, key).unwrap()
 }
 

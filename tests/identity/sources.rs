@@ -16,7 +16,7 @@ fn gateway(upstream: &Upstream, source: &str, route: &str) -> Gateway {
 
 fn good() -> String {
     let secret = std::fs::read(key_file("hs256.secret")).unwrap();
-    token(Algorithm::HS256, None, &EncodingKey::from_secret(&secret))
+    token(Algorithm::HS256, None, None, &EncodingKey::from_secret(&secret))
 }
 
 const HANDSHAKE: [(&str, &str); 4] = [
@@ -27,7 +27,7 @@ const HANDSHAKE: [(&str, &str); 4] = [
 ];
 
 fn handshake(gateway: &Gateway, protocols: &str) -> crate::gateway::Response {
-    gateway.get(&[&HANDSHAKE[..], &[("Sec-WebSocket-Protocol", protocols)]].concat())
+    gateway.get("/", &[&HANDSHAKE[..], &[("Sec-WebSocket-Protocol", protocols)]].concat())
 }
 
 #[test]
@@ -35,13 +35,13 @@ fn a_cookie_opens_and_stays_behind() {
     let upstream = Upstream::start(None);
     let gateway = gateway(&upstream, "cookie:session", "forward_credentials = false");
     let cookies = format!("theme=dark; session={}", good());
-    assert_eq!(gateway.get(&[("Cookie", &cookies)]).status, 200);
+    assert_eq!(gateway.get("/", &[("Cookie", &cookies)]).status, 200);
     let head = upstream.last();
     assert!(head.contains("cookie: theme=dark\n") && !head.contains("session="), "{head}");
     assert!(head.contains("x-user-id: u1\n"), "{head}");
 
     for cookies in ["session=x.y.z", "theme=dark", &format!("{cookies}; session=")] {
-        let refused = gateway.get(&[("Cookie", cookies)]);
+        let refused = gateway.get("/", &[("Cookie", cookies)]);
         assert_eq!(refused.status, 401, "{}", refused.body);
         let challenge = refused.header("www-authenticate").unwrap();
         assert!(challenge.starts_with("Bearer realm=\"gapura\", cookie=\"session\""), "{challenge}");

@@ -14,6 +14,7 @@ pub(super) fn check(rules: &mut Rules<'_>) {
     rules.names("api_keys", &config.api_keys);
     for (name, jwt) in &config.jwt {
         jwt_keys(rules, name, jwt);
+        jwt_fetched(rules, name, jwt);
         jwt_claims(rules, name, jwt);
     }
     for (name, method) in &config.api_keys {
@@ -40,18 +41,18 @@ fn family(algorithm: JwtAlgorithm) -> Family {
     }
 }
 
-const KEYS: [&str; 3] = ["secret", "public_key", "jwks"];
+const KEYS: [&str; 4] = ["secret", "public_key", "jwks", "discovery"];
 
 fn jwt_keys(rules: &mut Rules<'_>, name: &str, jwt: &Jwt) {
     let table = at(&["jwt", name]);
     rules.repeated(&table.key("algorithms"), &jwt.algorithms);
-    let given = [jwt.secret.is_some(), jwt.public_key.is_some(), jwt.jwks.is_some()];
+    let given = [jwt.secret.is_some(), jwt.public_key.is_some(), jwt.jwks.is_some(), jwt.discovery];
     let present: Vec<&str> = KEYS.into_iter().zip(given).filter(|(_, given)| *given).map(|(key, _)| key).collect();
     match present.as_slice() {
         // A literal secret is refused elsewhere; here it counts as present, and a misspelt key is none of these.
         [] if rules.sound_keys(&table, &KEYS) => {
             let fault = Fault::at(table, format!("`[jwt.{name}]` has no key to verify tokens with")).on_key();
-            rules.add(fault.help("add one of `secret`, `public_key` and `jwks`"));
+            rules.add(fault.help("add one of `secret`, `public_key`, `jwks` and `discovery`"));
         }
         [] => {}
         [one] => algorithms_for(rules, &table, one, jwt),
@@ -62,6 +63,36 @@ fn jwt_keys(rules: &mut Rules<'_>, name: &str, jwt: &Jwt) {
             }
         }
     }
+}
+
+/// Discovery 1.0, section 2: an issuer is an https address without query and fragment.
+fn jwt_fetched(rules: &mut Rules<'_>, name: &str, jwt: &Jwt) {
+    let table = at(&["jwt", name]);
+    const HELP: &str = "write `issuer = \"https://id.example.com\"`, or the key set itself in `jwks`";
+    if jwt.discovery && rules.sound(&table.key("issuer")) {
+        match &jwt.issuer {
+            None => {
+                let fault = Fault::at(table.key("discovery"), "discovery starts from the issuer, and there is none");
+                rules.add(fault.on_key().help(HELP));
+            }
+            Some(issuer) if !is_https(issuer) => {
+                let message = format!("{issuer:?} is not an address that discovery could start from");
+                rules.add(Fault::at(table.key("issuer"), message).help(HELP));
+            }
+            Some(_) => {}
+        }
+    }
+    if jwt.ca.is_some() && !jwt.fetches_keys() && rules.sound_keys(&table, &["jwks", "discovery"]) {
+        let fault = Fault::at(table.key("ca"), "`ca` is for keys that are fetched, and these are not");
+        rules.add(fault.on_key().help("remove it, or write `discovery = true` or an https address in `jwks`"));
+    }
+}
+
+fn is_https(issuer: &str) -> bool {
+    issuer.strip_prefix("https://").is_some_and(|rest| {
+        let host = rest.split(['/', ':']).next().unwrap_or_default();
+        !host.is_empty() && rest.bytes().all(|b| b.is_ascii_graphic() && !b"?#@\\\"<>^`{|}".contains(&b))
+    })
 }
 
 /// RFC 8725, section 3.1: a verifier whose key fits several kinds of algorithm is open to confusion, above all where a

@@ -28,7 +28,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION, request};
 
 pub use self::{
     api_keys::{ApiKeysMethod, api_key_hash},
-    jwt::JwtMethod,
+    jwt::{JwtMethod, KeySet, KeySets, KeySource, Location, Taken},
     presented::{BEARER_PROTOCOL, Withheld},
 };
 use self::{challenge::Challenges, jwt::Token};
@@ -36,6 +36,31 @@ use crate::contract::{Code, Exchange, Filter, Principal, Refusal, Stage};
 
 /// Why a credential is bad, for the operator's log. It never repeats what was presented.
 type Reason = Cow<'static, str>;
+
+/// Why a credential is not taken.
+#[derive(Debug)]
+enum Denial {
+    /// It is bad.
+    Invalid(Reason),
+    /// It may be good; there is nothing yet to tell by.
+    Unready(Reason),
+}
+
+impl<R: Into<Reason>> From<R> for Denial {
+    fn from(reason: R) -> Self {
+        Self::Invalid(reason.into())
+    }
+}
+
+impl Denial {
+    /// For the log, which method said so.
+    fn by(self, method: &str) -> Self {
+        match self {
+            Self::Invalid(reason) => Self::Invalid(format!("{method}: {reason}").into()),
+            Self::Unready(reason) => Self::Unready(format!("{method}: {reason}").into()),
+        }
+    }
+}
 
 /// A `[jwt.NAME]` or `[api_keys.NAME]`, compiled. Built once per policy; a clone shares it.
 #[derive(Debug, Clone)]
@@ -45,8 +70,8 @@ pub enum Method {
 }
 
 impl Method {
-    pub fn jwt(name: &str, config: &model::Jwt) -> Result<Self, Vec<Fault>> {
-        JwtMethod::build(name, config).map(|method| Self::Jwt(Arc::new(method)))
+    pub fn jwt(name: &str, config: &model::Jwt, key_sets: &KeySets) -> Result<Self, Vec<Fault>> {
+        JwtMethod::build(name, config, key_sets).map(|method| Self::Jwt(Arc::new(method)))
     }
 
     pub fn api_keys(name: &str, config: &model::ApiKeys) -> Result<Self, Vec<Fault>> {
@@ -116,6 +141,14 @@ impl Authentication {
         Ok(Self { challenges: Challenges::new(&methods), methods, headers, sources })
     }
 
+    /// The key sets of providers that its methods verify with.
+    pub fn key_sets(&self) -> impl Iterator<Item = &Arc<KeySet>> {
+        self.methods.iter().filter_map(|method| match method {
+            Method::Jwt(method) => method.key_set(),
+            Method::ApiKeys(_) => None,
+        })
+    }
+
     /// What is kept from the upstream, with and without `forward_credentials`.
     pub fn withheld(&self, forward_credentials: bool) -> Withheld {
         let protocol = self.sources.contains(&TokenSource::WebsocketProtocol);
@@ -137,15 +170,15 @@ impl Authentication {
             let Some(value) = values.next() else { continue };
             // Which of two the upstream would read is anyone's guess.
             if values.next().is_some() {
-                return Err(self.invalid(&format!("{name} occurs more than once").into()));
+                return Err(self.deny(format!("{name} occurs more than once").into()));
             }
-            let proof = self.prove(name, value, now_ms).map_err(|reason| self.invalid(&reason))?;
+            let proof = self.prove(name, value, now_ms).map_err(|denial| self.deny(denial))?;
             keep_first(&mut first, proof);
         }
         for source in &self.sources {
-            let token = presented::token(source, headers).map_err(|reason| self.invalid(&reason))?;
+            let token = presented::token(source, headers).map_err(|reason| self.deny(reason.into()))?;
             let Some(token) = token else { continue };
-            let proof = self.prove_token(source, token, now_ms).map_err(|reason| self.invalid(&reason))?;
+            let proof = self.prove_token(source, token, now_ms).map_err(|denial| self.deny(denial))?;
             keep_first(&mut first, proof);
         }
         first.map(|(_, principal)| principal).ok_or_else(|| self.missing())
@@ -153,7 +186,7 @@ impl Authentication {
 
     /// A credential names its method: by its scheme first; what has no scheme that is known here is a bare key, where this
     /// header may carry one.
-    fn prove(&self, header: &HeaderName, value: &HeaderValue, now_ms: u64) -> Result<Proof, Reason> {
+    fn prove(&self, header: &HeaderName, value: &HeaderValue, now_ms: u64) -> Result<Proof, Denial> {
         let (scheme, rest) = split_scheme(value.as_bytes());
         if *header == AUTHORIZATION && scheme.eq_ignore_ascii_case(b"Bearer") {
             let header = &TokenSource::Header;
@@ -173,11 +206,10 @@ impl Authentication {
         Err(format!("{header} has a scheme that this route does not accept").into())
     }
 
-    fn prove_token(&self, source: &TokenSource, text: &[u8], now_ms: u64) -> Result<Proof, Reason> {
+    fn prove_token(&self, source: &TokenSource, text: &[u8], now_ms: u64) -> Result<Proof, Denial> {
         let token = Token::parse(text)?;
         let (rank, method) = self.choose(source, &token)?;
-        let principal =
-            method.verify(&token, now_ms).map_err(|reason| Reason::from(format!("{}: {reason}", method.name())))?;
+        let principal = method.verify(&token, now_ms).map_err(|denial| denial.by(method.name()))?;
         Ok((rank, Arc::new(principal)))
     }
 
@@ -203,7 +235,7 @@ impl Authentication {
         mut methods: impl Iterator<Item = (usize, &'m ApiKeysMethod)>,
         key: &[u8],
         now_ms: u64,
-    ) -> Result<Proof, Reason> {
+    ) -> Result<Proof, Denial> {
         let found = methods.find_map(|(rank, method)| method.find(key).map(|found| (rank, method, found)));
         let (rank, method, found) = found.ok_or("the API key is not known")?;
         match found.principal(now_ms) {
@@ -232,9 +264,16 @@ impl Authentication {
     }
 
     /// One text for whatever is wrong: which check failed helps only whoever forges.
-    fn invalid(&self, reason: &Reason) -> Refusal {
+    fn deny(&self, denial: Denial) -> Refusal {
+        let reason = match denial {
+            Denial::Invalid(reason) => reason,
+            // A good token must not be called bad: its owner would throw it away.
+            Denial::Unready(reason) => {
+                return Refusal::new(Code::Overloaded, "Credentials cannot be checked at the moment.").reason(reason);
+            }
+        };
         let refusal = Refusal::new(Code::CredentialsInvalid, "The credentials of this request are not valid.");
-        self.challenges.invalid().fold(refusal.reason(reason.clone()), with_challenge)
+        self.challenges.invalid().fold(refusal.reason(reason), with_challenge)
     }
 }
 

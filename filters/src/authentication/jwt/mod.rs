@@ -6,6 +6,7 @@ mod claims;
 mod jwks;
 mod keys;
 mod public_key;
+mod remote;
 mod token;
 
 #[cfg(test)]
@@ -18,12 +19,13 @@ use gapura_config::{
     model::{JwtAlgorithm, TokenSource},
 };
 
+pub use self::remote::{KeySet, KeySets, KeySource, Location, Taken};
 pub(super) use self::{claims::issuer, token::Token};
 use self::{
     claims::{ClaimPaths, Required},
     keys::Keys,
 };
-use super::Reason;
+use super::Denial;
 use crate::contract::Principal;
 
 /// One `[jwt.NAME]`, compiled. Built once per policy, shared by its routes.
@@ -50,7 +52,7 @@ pub struct JwtMethod {
 impl JwtMethod {
     /// The caller, if the token holds: what it is for, its signature, then dates, issuer, audience and required claims, then
     /// the identity.
-    pub(super) fn verify(&self, token: &Token<'_>, now_ms: u64) -> Result<Principal, Reason> {
+    pub(super) fn verify(&self, token: &Token<'_>, now_ms: u64) -> Result<Principal, Denial> {
         token.check_typ(self.typ.as_deref())?;
         self.keys.verify(token)?;
         let claims = token.claims()?;
@@ -61,7 +63,7 @@ impl JwtMethod {
         }
         claims::check_audience(&claims, &self.audience)?;
         self.require.iter().try_for_each(|required| required.check(&claims))?;
-        self.claims.principal(&self.name, &claims)
+        Ok(self.claims.principal(&self.name, &claims)?)
     }
 
     pub(super) fn name(&self) -> &Arc<str> {
@@ -70,6 +72,11 @@ impl JwtMethod {
 
     pub(super) fn source(&self) -> &TokenSource {
         &self.source
+    }
+
+    /// The provider's keys, where it has them from one.
+    pub(super) fn key_set(&self) -> Option<&Arc<KeySet>> {
+        self.keys.remote()
     }
 
     pub(super) fn issuer(&self) -> Option<&str> {

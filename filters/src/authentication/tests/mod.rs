@@ -75,6 +75,8 @@ pub(in crate::authentication) fn jwt_config(algorithms: &[JwtAlgorithm]) -> mode
         secret: None,
         public_key: None,
         jwks: None,
+        discovery: false,
+        ca: None,
         issuer: None,
         audience: Vec::new(),
         leeway: Period::secs(30),
@@ -99,7 +101,7 @@ pub(in crate::authentication) fn set_config(algorithms: &[JwtAlgorithm]) -> mode
 }
 
 pub(in crate::authentication) fn jwt(name: &str, config: &model::Jwt) -> Method {
-    Method::jwt(name, config).unwrap()
+    Method::jwt(name, config, &KeySets::default()).unwrap()
 }
 
 pub(in crate::authentication) fn route(methods: Vec<Method>) -> Authentication {
