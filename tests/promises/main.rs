@@ -9,4 +9,6 @@
 
 mod support;
 
+mod forwarding;
+mod identity;
 mod problems;

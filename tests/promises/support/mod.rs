@@ -7,6 +7,7 @@ pub mod curl;
 pub mod gateway;
 pub mod node;
 pub mod problem;
+pub mod tls;
 pub mod tool;
 pub mod upstream;
 pub mod wait;

@@ -3,16 +3,26 @@
 use std::{
     io::{ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
 };
 
-use super::wait::DEADLINE;
+use super::{tls, wait::DEADLINE};
 
 /// One connection. Bytes beyond an answer stay for the next.
 pub struct Wire {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
+    /// The same connection below TLS.
+    socket: TcpStream,
     buffer: Vec<u8>,
-    closed: bool,
 }
+
+trait Stream: Read + Write + Send {}
+impl<S: Read + Write + Send> Stream for S {}
 
 /// A response as it came over the wire, its chunks joined.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,29 +69,58 @@ impl Answer {
 impl Wire {
     #[track_caller]
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap_or_else(|error| panic!("{address}: {error}"));
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        stream.set_write_timeout(Some(DEADLINE)).unwrap();
-        Self { stream, buffer: Vec::new(), closed: false }
+        let socket = Self::socket(address);
+        Self { stream: Box::new(socket.try_clone().unwrap()), socket, buffer: Vec::new() }
+    }
+
+    /// HTTP/1.1 by ALPN unless a protocol is given.
+    #[track_caller]
+    pub fn tls(address: SocketAddr, protocols: &[&str]) -> Self {
+        let socket = Self::socket(address);
+        let stream = tls::handshake(socket.try_clone().unwrap(), protocols);
+        Self { stream: Box::new(stream), socket, buffer: Vec::new() }
+    }
+
+    fn socket(address: SocketAddr) -> TcpStream {
+        let socket = TcpStream::connect(address).unwrap_or_else(|error| panic!("{address}: {error}"));
+        socket.set_nodelay(true).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        socket.set_write_timeout(Some(DEADLINE)).unwrap();
+        socket
     }
 
     /// Bytes as they are. A peer that has closed in the meantime is no fault here: what it answered is yet to be read.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
-        if self.stream.write_all(bytes.as_ref()).is_err() {
-            self.closed = true;
-        }
+        self.try_send(bytes);
         self
     }
 
     /// Whether these bytes were taken: a refusing peer closes at some point.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
-        self.stream.write_all(bytes.as_ref()).is_ok()
+        self.stream.write_all(bytes.as_ref()).and_then(|()| self.stream.flush()).is_ok()
     }
 
     /// No more is sent; what comes back can still be read.
     pub fn finish_sending(&mut self) {
-        let _ = self.stream.shutdown(Shutdown::Write);
+        let _ = self.socket.shutdown(Shutdown::Write);
+    }
+
+    /// Sends a byte now and then (not on TLS), until the answer is here. The pauses decide nothing; they only keep the
+    /// connection from ever being silent.
+    #[track_caller]
+    pub fn dribble(&mut self, byte: u8, method: &str) -> Answer {
+        let mut socket = self.socket.try_clone().unwrap();
+        let done = Arc::new(AtomicBool::new(false));
+        let stop = done.clone();
+        let dribbler = thread::spawn(move || {
+            while !stop.load(Ordering::SeqCst) && socket.write_all(&[byte]).is_ok() {
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let answer = self.try_answer(method);
+        done.store(true, Ordering::SeqCst);
+        dribbler.join().unwrap();
+        answer.expect("the connection closed without an answer")
     }
 
     /// The next final answer; interim ones (1xx but 101) are skipped.
