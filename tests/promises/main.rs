@@ -10,5 +10,8 @@
 mod support;
 
 mod forwarding;
+mod hostile;
 mod identity;
 mod problems;
+mod streaming;
+mod upstreams;

@@ -1,0 +1,279 @@
+//! On routes that need no body whole, bodies pass as they come, both ways: nothing is held back, changed or cut unnoticed.
+
+use std::io::Write;
+
+use crate::support::{
+    Curl, Flow, Gateway, Setup, Upstream, expect_problem,
+    upstream::Call,
+    wait::{Gate, until_true},
+    wire::{chunked, find, request_bytes},
+};
+
+const TABLES: &str = r#"
+[upstreams.backend]
+servers = ["@BACKEND@"]
+
+[[routes]]
+name = "open"
+path = "/open/**"
+upstream = "backend"
+max_body = "16MiB"
+
+[[routes]]
+name = "small"
+path = "/small"
+upstream = "backend"
+max_body = "64KiB"
+
+[[routes]]
+name = "private"
+path = "/private"
+upstream = "backend"
+auth = ["jwt.users"]
+
+[jwt.users]
+algorithms = ["HS256"]
+secret = "env:JWT_SECRET"
+"#;
+
+fn start(upstream: &Upstream) -> Gateway {
+    Setup::tls(TABLES).put("BACKEND", upstream.address()).start()
+}
+
+/// Bytes that do not compress and do not repeat within a block.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let next = std::iter::repeat_with(move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    next.flatten().take(length).collect()
+}
+
+fn echo(call: &mut Call<'_>) -> Flow {
+    let body = call.body();
+    call.respond(200, &[("Content-Type", "application/octet-stream")], &body)
+}
+
+#[test]
+fn a_request_body_is_not_held_back() {
+    let upstream = Upstream::start(echo);
+    let gateway = start(&upstream);
+    for framing in [("Transfer-Encoding", "chunked"), ("Content-Length", "10")] {
+        upstream.forget();
+        let coded = framing.0 == "Transfer-Encoding";
+        let piece = |text: &str| if coded { format!("5\r\n{text}\r\n") } else { text.to_owned() };
+        let mut wire = gateway.connect();
+        wire.send(request_bytes("POST", "/open", &[framing], b""));
+        wire.send(piece("first"));
+        until_true("the first part reaches the upstream", || find(&upstream.bytes(), b"first").is_some());
+        wire.send(piece("other"));
+        if coded {
+            wire.send("0\r\n\r\n");
+        }
+        assert_eq!(wire.answer("POST").text(), "firstother");
+    }
+}
+
+#[test]
+fn a_response_body_is_not_held_back() {
+    let seen = Gate::default();
+    let gate = seen.clone();
+    let upstream = Upstream::start(move |call| {
+        call.body();
+        call.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+        call.send("d\r\ndata: first\n\n\r\n");
+        gate.wait();
+        call.send("c\r\ndata: last\n\n\r\n0\r\n\r\n");
+        Flow::Keep
+    });
+    let gateway = start(&upstream);
+    let mut wire = gateway.connect();
+    wire.send(request_bytes("GET", "/open/events", &[], b""));
+    let head = wire.head().expect("a head");
+    assert_eq!((head.status, head.header("content-type")), (200, Some("text/event-stream")));
+    // The upstream sends the rest only now, and so has sent nothing more yet.
+    let mut first = Vec::new();
+    while first != b"data: first\n\n" {
+        first.extend(wire.chunk().expect("the first event"));
+        assert!(b"data: first\n\n".starts_with(&first), "{:?}", String::from_utf8_lossy(&first));
+    }
+    seen.open();
+    let mut rest = Vec::new();
+    while let Some(chunk) = wire.chunk().filter(|chunk| !chunk.is_empty()) {
+        rest.extend(chunk);
+    }
+    assert_eq!(rest, b"data: last\n\n");
+}
+
+#[test]
+fn chunked_bodies_pass_both_ways() {
+    let body = noise(300_000);
+    let answer = body.clone();
+    let upstream = Upstream::start(move |call| {
+        call.body();
+        call.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        call.send(chunked(&answer, 7000));
+        Flow::Keep
+    });
+    let gateway = start(&upstream);
+    let mut wire = gateway.connect();
+    wire.send(request_bytes("PUT", "/open", &[("Transfer-Encoding", "chunked")], b""));
+    wire.send(chunked(&body, 999));
+    let got = wire.answer("PUT");
+    assert!(got.complete && got.body == body, "{} bytes", got.body.len());
+    let heard = upstream.only();
+    assert!(heard.body == body, "{} bytes reached the upstream", heard.body.len());
+    assert_eq!(heard.all("content-length").len() + heard.all("transfer-encoding").len(), 1, "{:?}", heard.raw_headers);
+    let over_h2 = Curl::h2(gateway.https(), "/open").streamed(&body).answer();
+    assert!(over_h2.body == body && upstream.last().body == body);
+}
+
+#[test]
+fn large_bodies_pass_both_ways() {
+    let upstream = Upstream::start(echo);
+    let gateway = start(&upstream);
+    let body = noise(8 * 1024 * 1024);
+    let plain = gateway.request("POST", "/open", &[], &body);
+    assert!(plain.complete && plain.body == body, "{} bytes", plain.body.len());
+    assert_eq!(plain.header("content-length"), Some("8388608"));
+    for curl in [Curl::h1(gateway.https(), "/open"), Curl::h2(gateway.https(), "/open")] {
+        let answer = curl.body(&body).answer();
+        assert!(answer.body == body, "{} bytes", answer.body.len());
+    }
+}
+
+#[test]
+fn a_body_of_unknown_length_is_cut_at_its_limit() {
+    let upstream = Upstream::start(echo);
+    let gateway = start(&upstream);
+    let fits = noise(64 * 1024);
+    let mut wire = gateway.connect();
+    wire.send(request_bytes("POST", "/small", &[("Transfer-Encoding", "chunked")], b"")).send(chunked(&fits, 4096));
+    assert!(wire.answer("POST").body == fits);
+
+    upstream.forget();
+    let mut wire = gateway.connect();
+    wire.send(request_bytes("POST", "/small", &[("Transfer-Encoding", "chunked")], b""));
+    wire.send(chunked(&noise(64 * 1024 + 1), 4096));
+    expect_problem(&wire.answer("POST"), 413, "BODY_TOO_LARGE");
+    let over_h2 = Curl::h2(gateway.https(), "/small").method("POST").streamed(noise(64 * 1024 + 1)).run();
+    expect_problem(&over_h2.answer, 413, "BODY_TOO_LARGE");
+    // The upstream may have seen a part, but must never take it for a whole.
+    until_true("the upstream's connections end", || upstream.ended() >= upstream.connections().saturating_sub(1));
+    for heard in upstream.requests() {
+        assert!(!heard.complete, "a cut body looked complete: {} bytes", heard.body.len());
+    }
+}
+
+#[test]
+fn expect_100_continue() {
+    let upstream = Upstream::start(echo);
+    let gateway = start(&upstream);
+    let mut wire = gateway.connect();
+    wire.send(request_bytes("POST", "/open", &[("Expect", "100-continue"), ("Content-Length", "4")], b""));
+    assert_eq!(wire.head().expect("an interim answer").status, 100);
+    wire.send("body");
+    let answer = wire.answer("POST");
+    assert_eq!((answer.status, answer.text()), (200, "body"));
+    assert_eq!(upstream.only().text(), "body");
+}
+
+#[test]
+fn a_refused_request_is_not_asked_for_its_body() {
+    let upstream = Upstream::start(echo);
+    let gateway = start(&upstream);
+    let expects = [("Expect", "100-continue"), ("Content-Length", "70000")];
+    for (target, status, code) in
+        [("/small", 413, "BODY_TOO_LARGE"), ("/private", 401, "CREDENTIALS_MISSING"), ("/none", 404, "ROUTE_NOT_FOUND")]
+    {
+        let mut wire = gateway.connect();
+        wire.send(request_bytes("POST", target, &expects, b""));
+        let mut answer = wire.head().expect("an answer");
+        wire.body("POST", &mut answer);
+        expect_problem(&answer, status, code);
+    }
+    upstream.expect_untouched();
+}
+
+#[test]
+fn answers_without_a_body_stay_without() {
+    let upstream = Upstream::start(|call| {
+        call.body();
+        match call.heard.target.as_str() {
+            "/open/204" => call.respond(204, &[("X-Of-Upstream", "1")], b""),
+            "/open/304" => call.respond(304, &[("ETag", "\"v1\"")], b""),
+            _ => call.respond(200, &[("ETag", "\"v1\"")], b"twelve bytes"),
+        }
+    });
+    let gateway = start(&upstream);
+    // On one connection: a body that should not be there would be read as the next answer.
+    let mut wire = gateway.connect();
+    let mut ask = |method: &str, target: &str| {
+        wire.send(request_bytes(method, target, &[], b""));
+        wire.answer(method)
+    };
+    let none = ask("DELETE", "/open/204");
+    assert_eq!((none.status, none.header("x-of-upstream")), (204, Some("1")));
+    assert_eq!((none.header("content-length"), none.header("transfer-encoding")), (None, None));
+    let same = ask("GET", "/open/304");
+    assert_eq!((same.status, same.header("etag")), (304, Some("\"v1\"")));
+    let head = ask("HEAD", "/open/x");
+    assert_eq!((head.status, head.header("content-length"), head.header("etag")), (200, Some("12"), Some("\"v1\"")));
+    assert_eq!(upstream.last().method, "HEAD");
+    assert_eq!(ask("GET", "/open/x").text(), "twelve bytes");
+    let over_h2 = Curl::h2(gateway.https(), "/open/x").method("HEAD").answer();
+    assert_eq!((over_h2.status, over_h2.header("content-length")), (200, Some("12")));
+}
+
+#[test]
+fn compressed_answers_pass_as_they_are() {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(b"compressed by the upstream").unwrap();
+    let packed = encoder.finish().unwrap();
+    let body = packed.clone();
+    let upstream = Upstream::start(move |call| {
+        call.respond(200, &[("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding")], &body)
+    });
+    let gateway = start(&upstream);
+    let answer = gateway.request("GET", "/open", &[("Accept-Encoding", "gzip, br")], b"");
+    assert_eq!((answer.header("content-encoding"), answer.header("vary")), (Some("gzip"), Some("Accept-Encoding")));
+    assert_eq!(answer.body, packed);
+    assert_eq!(upstream.only().header("accept-encoding"), Some("gzip, br"));
+}
+
+#[test]
+fn an_answer_that_ends_with_its_connection_passes() {
+    let upstream = Upstream::start(|call| {
+        call.send("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\nuntil the end");
+        Flow::Close
+    });
+    let gateway = start(&upstream);
+    assert_eq!(gateway.get("/open").text(), "until the end");
+    assert_eq!(Curl::h2(gateway.https(), "/open").answer().text(), "until the end");
+}
+
+#[test]
+fn interim_answers_of_the_upstream_do_no_harm() {
+    let upstream = Upstream::start(|call| {
+        call.send("HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n");
+        call.send("HTTP/1.1 100 Continue\r\n\r\n");
+        call.body();
+        call.respond(200, &[], b"final")
+    });
+    let gateway = start(&upstream);
+    assert_eq!(gateway.request("POST", "/open", &[], b"x").text(), "final");
+    assert_eq!(Curl::h2(gateway.https(), "/open").answer().text(), "final");
+}
+
+#[test]
+fn set_cookie_fields_stay_apart() {
+    let upstream = Upstream::start(|call| call.respond(200, &[("Set-Cookie", "a=1"), ("Set-Cookie", "b=2, c")], b""));
+    let gateway = start(&upstream);
+    assert_eq!(gateway.get("/open").all("set-cookie"), ["a=1", "b=2, c"]);
+    // Cookies that HTTP/2 splits become one field again (RFC 9113, section 8.2.3).
+    Curl::h2(gateway.https(), "/open").header("Cookie", "a=1; b=2").answer();
+    assert_eq!(upstream.last().header("cookie"), Some("a=1; b=2"));
+}
