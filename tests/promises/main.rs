@@ -9,9 +9,14 @@
 
 mod support;
 
+mod admin;
+mod connections;
 mod forwarding;
 mod hostile;
 mod identity;
+mod listeners;
 mod problems;
+mod reload;
+mod shutdown;
 mod streaming;
 mod upstreams;
