@@ -11,12 +11,15 @@ mod support;
 
 mod admin;
 mod connections;
+mod envelopes;
 mod forwarding;
 mod hostile;
 mod identity;
 mod listeners;
 mod problems;
 mod reload;
+mod sealed_answers;
 mod shutdown;
 mod streaming;
+mod tampering;
 mod upstreams;
