@@ -99,7 +99,7 @@ fn client_statuses(gateway: &Gateway, authority: &Authority) -> [Option<u16>; 3]
         let fetched = curl.run();
         (fetched.exit == 0).then_some(fetched.answer.status)
     };
-    let mut with = |authority: &Authority, name: &str| {
+    let with = |authority: &Authority, name: &str| {
         let pem = authority.client(name);
         let (cert, key) = (write(&format!("{name}.pem"), pem.cert), write(&format!("{name}.key"), pem.key));
         ask(curl(gateway, "a.test").options(["--cert", &cert]).options(["--key", &key]))

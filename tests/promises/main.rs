@@ -10,16 +10,21 @@
 mod support;
 
 mod admin;
+mod applications;
+mod cli;
 mod connections;
 mod envelopes;
 mod forwarding;
+mod harness;
 mod hostile;
+mod hostile_h2;
 mod identity;
 mod listeners;
 mod problems;
 mod reload;
 mod sealed_answers;
 mod shutdown;
+mod silence;
 mod streaming;
 mod tampering;
 mod upstreams;

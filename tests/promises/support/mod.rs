@@ -5,6 +5,7 @@ pub mod cert;
 pub mod credential;
 pub mod curl;
 pub mod gateway;
+pub mod h2;
 pub mod node;
 pub mod problem;
 pub mod tls;
