@@ -34,6 +34,9 @@ pub struct Loaded {
 pub struct Faults {
     pub source: Source,
     pub faults: Vec<Fault>,
+    /// The file with a stand-in for each faulty value, where that much could be made of it: what is sound in it can still be
+    /// held to secrets and certificates. Never to be served.
+    pub repaired: Option<Config>,
 }
 
 /// Reads and checks a file: everything that its text alone can tell. Secrets and certificates are not opened.
@@ -66,7 +69,7 @@ fn too_large() -> String {
 }
 
 fn refuse(source: Source, fault: Fault) -> Faults {
-    Faults { source, faults: vec![fault] }
+    Faults { source, faults: vec![fault], repaired: None }
 }
 
 /// Checks a text as [`load`] checks a file. `name` is what the faults call it.
@@ -112,7 +115,7 @@ pub fn parse(name: &str, text: &str) -> Result<Loaded, Faults> {
         Some(config) if faults.iter().all(|fault| fault.severity == Severity::Warning) => {
             Ok(Loaded { config, source, warnings: faults })
         }
-        _ => Err(Faults { source, faults }),
+        repaired => Err(Faults { source, faults, repaired }),
     }
 }
 

@@ -32,7 +32,8 @@ struct Spans {
 }
 
 impl Source {
-    pub(crate) fn new(name: &str, text: &str) -> Self {
+    /// `name` is what its faults call it.
+    pub fn new(name: &str, text: &str) -> Self {
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
         Self(Arc::new(File { name: name.to_owned(), text: text.to_owned(), lines, ..File::default() }))
     }

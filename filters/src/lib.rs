@@ -5,12 +5,15 @@
 
 pub mod authentication;
 pub mod authorisation;
+pub mod chain;
 pub mod contract;
 pub mod crypto;
 pub mod encryption;
 pub mod json;
 pub mod metrics;
+pub mod policy;
 pub mod rate_limit;
+pub mod registry;
 pub mod router;
 pub mod security_headers;
 pub mod target;

@@ -1,8 +1,14 @@
 //! Every metric, declared once. Labels are enums or names from the configuration, so their number is bounded.
 
+use std::sync::OnceLock;
+
+use http::{Method, StatusCode};
 use prometheus::{
-    HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder, exponential_buckets,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+    exponential_buckets,
 };
+
+use crate::contract::Code;
 
 /// The metrics of one process. Filters take the counters they need when they are built, so that counting is one atomic add.
 pub struct Metrics {
@@ -36,7 +42,7 @@ impl Metrics {
         };
         let connections = IntGaugeVec::new(Opts::new("gapura_connections", "Open client connections."), &["listener"])?;
         registry.register(Box::new(connections.clone()))?;
-        Ok(Self {
+        let metrics = Self {
             requests: counter("gapura_requests_total", "Requests answered.", &["route", "method", "status"])?,
             refusals: counter("gapura_refusals_total", "Requests the gateway itself refused.", &["code"])?,
             reloads: counter("gapura_reloads_total", "Configuration reloads.", &["result"])?,
@@ -70,7 +76,16 @@ impl Metrics {
             )?,
             connections,
             registry,
-        })
+        };
+        // From the start at 0: an alert on a rate must see the first one.
+        for code in Code::ALL {
+            metrics.refusals.with_label_values(&[code.name()]);
+        }
+        Ok(metrics)
+    }
+
+    pub fn refused(&self, code: Code) {
+        self.refusals.with_label_values(&[code.name()]).inc();
     }
 
     /// For metrics that the adapter adds.
@@ -84,5 +99,68 @@ impl Metrics {
         // Writing into a String does not fail.
         let _ = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text);
         text
+    }
+}
+
+/// What clients may put into the label `method`; anything else is `other`.
+const METHODS: [Method; 9] = [
+    Method::GET,
+    Method::POST,
+    Method::PUT,
+    Method::PATCH,
+    Method::DELETE,
+    Method::HEAD,
+    Method::OPTIONS,
+    Method::TRACE,
+    Method::CONNECT,
+];
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// The metrics of one route. A counter is looked up by its labels once, the first time it counts.
+pub struct RouteMetrics {
+    route: String,
+    requests: IntCounterVec,
+    counters: [[OnceLock<IntCounter>; CLASSES.len()]; METHODS.len() + 1],
+    pub seconds: Histogram,
+}
+
+impl RouteMetrics {
+    pub fn new(route: &str, metrics: &Metrics) -> Self {
+        Self {
+            route: route.to_owned(),
+            requests: metrics.requests.clone(),
+            counters: Default::default(),
+            seconds: metrics.request_duration.with_label_values(&[route]),
+        }
+    }
+
+    /// `gapura_requests_total`: the label `status` is the class, `2xx`.
+    pub fn count(&self, method: &Method, status: StatusCode) {
+        let row = METHODS.iter().position(|known| known == method).unwrap_or(METHODS.len());
+        let class = usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1;
+        self.counters[row][class]
+            .get_or_init(|| {
+                let method = METHODS.get(row).map_or("other", Method::as_str);
+                self.requests.with_label_values(&[&self.route, method, CLASSES[class]])
+            })
+            .inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_bounded_whatever_a_client_sends() {
+        let metrics = Metrics::new().expect("no two metrics have one name");
+        let route = RouteMetrics::new("r", &metrics);
+        for method in ["GET", "PURGE", "X-1", "X-2"] {
+            route.count(&method.parse().unwrap(), StatusCode::from_u16(799).unwrap());
+        }
+        let text = metrics.encode();
+        assert!(text.contains(r#"gapura_requests_total{method="GET",route="r",status="5xx"} 1"#), "{text}");
+        assert!(text.contains(r#"gapura_requests_total{method="other",route="r",status="5xx"} 3"#), "{text}");
+        assert!(text.contains(r#"gapura_refusals_total{code="RATE_LIMITED"} 0"#), "{text}");
     }
 }

@@ -13,6 +13,11 @@ pub struct Now {
     pub unix_ms: u64,
 }
 
+/// The port of the clock.
+pub trait Clock: Send + Sync {
+    fn now(&self) -> Now;
+}
+
 /// What is known of an exchange. The adapter makes one per request; it lives until the response is complete.
 #[derive(Debug)]
 pub struct Exchange {

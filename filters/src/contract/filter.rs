@@ -55,6 +55,11 @@ pub trait Filter: Send + Sync + Sized + 'static {
         false
     }
 
+    /// The largest response, in bytes, that it takes whole. None: it takes none.
+    fn max_response(&self) -> Option<u64> {
+        None
+    }
+
     fn on_request(
         &self,
         _head: &request::Parts,

@@ -6,7 +6,7 @@ mod principal;
 mod problem;
 mod services;
 
-pub use exchange::{Exchange, Now};
+pub use exchange::{Clock, Exchange, Now};
 pub use filter::{Filter, HeaderEdit, Stage};
 pub use principal::{Principal, UnfitIdentity, UserId};
 pub use problem::{Code, PROBLEM_JSON, Refusal};

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::{encryption::ReplayStore, metrics::Metrics, rate_limit::CounterStore};
+use crate::{
+    encryption::{MemoryReplays, ReplayStore},
+    metrics::Metrics,
+    rate_limit::{CounterStore, MemoryCounters},
+};
 
 /// What filters may be given when they are built.
 #[derive(Clone)]
@@ -10,4 +14,15 @@ pub struct Services {
     pub counters: CounterStore,
     pub replays: ReplayStore,
     pub metrics: Arc<Metrics>,
+}
+
+impl Services {
+    /// All state in this process: at most so many limiter keys, and so many remembered envelopes.
+    pub fn in_memory(max_keys: usize, max_replays: usize, metrics: Arc<Metrics>) -> Self {
+        Self {
+            counters: CounterStore::Memory(Arc::new(MemoryCounters::new(max_keys))),
+            replays: ReplayStore::Memory(Arc::new(MemoryReplays::new(max_replays))),
+            metrics,
+        }
+    }
 }

@@ -110,11 +110,6 @@ impl Encryption {
         })
     }
 
-    /// The largest upstream response, in bytes, that the adapter may read whole for sealing.
-    pub fn max_response(&self) -> u64 {
-        self.max_response
-    }
-
     /// How long an accepted envelope is remembered. It may be accepted from `max_age` before its timestamp until `max_age`
     /// after it, so that this is the shortest time that covers its whole life.
     fn keep(&self) -> Duration {
@@ -200,6 +195,10 @@ impl Filter for Encryption {
 
     fn needs_body(&self) -> bool {
         true
+    }
+
+    fn max_response(&self) -> Option<u64> {
+        Some(self.max_response)
     }
 
     fn explain(&self) -> Vec<String> {

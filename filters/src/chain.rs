@@ -1,0 +1,134 @@
+//! The filters of one route, in the gateway's order.
+
+use bytes::Bytes;
+use http::{request, response};
+use prometheus::Histogram;
+
+use crate::{
+    contract::{Clock, Exchange, Filter, HeaderEdit, Refusal, Services, Stage},
+    registry::AnyFilter,
+};
+
+/// The order is that of [`Stage`], whatever the file said.
+pub struct Chain {
+    links: Box<[Link]>,
+    needs_body: bool,
+}
+
+struct Link {
+    filter: AnyFilter,
+    /// `gapura_stage_duration_seconds` of its stage.
+    seconds: Histogram,
+}
+
+impl Chain {
+    pub fn new(mut filters: Vec<AnyFilter>, services: &Services) -> Self {
+        filters.sort_by_key(Filter::stage);
+        let needs_body = filters.iter().any(Filter::needs_body);
+        let links = filters
+            .into_iter()
+            .map(|filter| Link {
+                seconds: services.metrics.stage_duration.with_label_values(&[filter.stage().name()]),
+                filter,
+            })
+            .collect();
+        Self { links, needs_body }
+    }
+
+    /// A filter must see whole bodies: the exchange is *buffered*.
+    pub fn needs_body(&self) -> bool {
+        self.needs_body
+    }
+
+    /// The largest response, in bytes, that a filter takes whole.
+    pub fn max_response(&self) -> Option<u64> {
+        self.links.iter().filter_map(|link| link.filter.max_response()).min()
+    }
+
+    /// Stages and settings, in the order in which a request meets them.
+    pub fn explain(&self) -> impl Iterator<Item = (Stage, Vec<String>)> {
+        self.links.iter().map(|link| (link.filter.stage(), link.filter.explain()))
+    }
+
+    /// The request head. Each filter sees the time at which it is asked: one before it may have waited.
+    pub async fn on_request(
+        &self,
+        clock: &impl Clock,
+        head: &request::Parts,
+        exchange: &mut Exchange,
+    ) -> Result<(), Refusal> {
+        for link in self.links.iter().filter(|link| link.filter.stage() != Stage::ResponseHeaders) {
+            let before = exchange.now.monotonic;
+            let outcome = link.filter.on_request(head, exchange).await;
+            exchange.now = clock.now();
+            link.seconds.observe((exchange.now.monotonic - before).as_secs_f64());
+            outcome?;
+        }
+        Ok(())
+    }
+
+    /// The whole request body, empty where there is none.
+    pub async fn on_request_body(
+        &self,
+        clock: &impl Clock,
+        head: &mut request::Parts,
+        body: &mut Bytes,
+        exchange: &mut Exchange,
+    ) -> Result<(), Refusal> {
+        for link in self.links.iter().filter(|link| link.filter.needs_body()) {
+            exchange.now = clock.now();
+            let before = exchange.now.monotonic;
+            let outcome = link.filter.on_request_body(head, body, exchange).await;
+            link.seconds.observe((clock.now().monotonic - before).as_secs_f64());
+            outcome?;
+        }
+        Ok(())
+    }
+
+    /// The whole response of a buffered exchange, in reverse order.
+    pub async fn on_response_body(
+        &self,
+        clock: &impl Clock,
+        head: &mut response::Parts,
+        body: &mut Bytes,
+        exchange: &mut Exchange,
+    ) -> Result<(), Refusal> {
+        for link in self.links.iter().rev().filter(|link| link.filter.needs_body()) {
+            exchange.now = clock.now();
+            link.filter.on_response_body(head, body, exchange).await?;
+        }
+        Ok(())
+    }
+
+    /// The fields of any response, the gateway's own problems too.
+    pub fn on_response_headers<H: HeaderEdit>(&self, headers: &mut H, exchange: &Exchange) {
+        for link in self.links.iter().rev() {
+            link.filter.on_response_headers(headers, exchange);
+        }
+    }
+
+    /// Always, once the exchange is over.
+    pub fn on_complete(&self, exchange: &mut Exchange) {
+        for link in self.links.iter().rev() {
+            link.filter.on_complete(exchange);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{authorisation::Authorisation, metrics::Metrics, security_headers::SecurityHeaders};
+
+    #[test]
+    fn the_order_is_the_gateways() {
+        let services = Services::in_memory(1000, 1000, Metrics::new().unwrap().into());
+        let route = serde_json::json!({ "name": "r", "path": "/r", "upstream": "u", "roles": ["a"] });
+        let authorisation = Authorisation::new(&serde_json::from_value(route).unwrap()).unwrap();
+        let headers = SecurityHeaders::build(gapura_config::model::SecurityHeaders::Api).unwrap();
+        let chain = Chain::new(vec![headers.into(), authorisation.into()], &services);
+        let stages: Vec<Stage> = chain.explain().map(|(stage, _)| stage).collect();
+        assert_eq!(stages, [Stage::Authorisation, Stage::ResponseHeaders]);
+        assert!(!chain.needs_body());
+    }
+}

@@ -1,0 +1,215 @@
+//! What runs: a configuration compiled into routes with their chains. Replaced as a whole by a reload.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use gapura_config::{
+    fault::{Fault, Place},
+    model::{self, Config},
+};
+use http::{HeaderName, Method};
+use ipnet::IpNet;
+
+use crate::{
+    authentication::{Authentication, Method as AuthMethod},
+    authorisation::Authorisation,
+    chain::Chain,
+    contract::{Services, Stage},
+    encryption::Encryption,
+    metrics::RouteMetrics,
+    rate_limit::RateLimits,
+    registry::AnyFilter,
+    router::{Found, Router},
+    security_headers::SecurityHeaders,
+};
+
+/// Routes, and whom to believe. An exchange pins one from its first byte to its last.
+pub struct Policy {
+    router: Router,
+    routes: Box<[Route]>,
+    /// Only from these are forwarding fields and request ids believed.
+    pub trusted_proxies: Box<[IpNet]>,
+    /// Of requests that no route takes.
+    pub unrouted: RouteMetrics,
+}
+
+/// One route, compiled.
+pub struct Route {
+    pub name: Arc<str>,
+    pub chain: Chain,
+    /// The NAME of `[upstreams.NAME]`.
+    pub upstream: Arc<str>,
+    /// The largest request body, in bytes.
+    pub max_body: u64,
+    /// The largest response, in bytes, that a buffered exchange reads whole.
+    pub max_response: u64,
+    pub timeout: Duration,
+    /// Headers that do not pass on: those of credentials, with `forward_credentials = false`.
+    pub withheld: Box<[HeaderName]>,
+    pub metrics: RouteMetrics,
+}
+
+/// The label of requests that no route takes. No route can have this name.
+const UNROUTED: &str = "(none)";
+
+impl Policy {
+    /// Every fault at once. What the text alone tells was checked before; here secrets and keys are read.
+    pub fn compile(config: &Config, services: &Services) -> Result<(Self, Vec<Fault>), Vec<Fault>> {
+        let mut compiler = Compiler { config, services, faults: Vec::new(), warnings: Vec::new() };
+        let methods = compiler.methods();
+        let encryptions = compiler.encryptions();
+        let routes: Vec<Option<Route>> = config
+            .routes
+            .iter()
+            .enumerate()
+            .map(|(index, route)| compiler.route(index, route, &methods, &encryptions))
+            .collect();
+        if !compiler.faults.is_empty() {
+            return Err(compiler.faults);
+        }
+        let patterns = config.routes.iter().map(|route| (route.path.as_str(), route_methods(route)));
+        let policy = Self {
+            router: Router::new(patterns),
+            routes: routes.into_iter().flatten().collect(),
+            trusted_proxies: config.server.trusted_proxies.clone().into(),
+            unrouted: RouteMetrics::new(UNROUTED, &services.metrics),
+        };
+        Ok((policy, compiler.warnings))
+    }
+
+    /// `path` is canonical.
+    pub fn find(&self, path: &str, method: &Method) -> Found {
+        self.router.find(path, method)
+    }
+
+    pub fn route(&self, index: usize) -> &Route {
+        &self.routes[index]
+    }
+
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+}
+
+type Methods = BTreeMap<String, Option<AuthMethod>>;
+type Encryptions = BTreeMap<String, Option<Arc<Encryption>>>;
+
+struct Compiler<'a> {
+    config: &'a Config,
+    services: &'a Services,
+    faults: Vec<Fault>,
+    warnings: Vec<Fault>,
+}
+
+impl Compiler<'_> {
+    /// All methods, used or not: what stands in the file must be right. None where one failed, its faults noted.
+    fn methods(&mut self) -> Methods {
+        let jwt = self.config.jwt.iter().map(|(name, method)| (format!("jwt.{name}"), AuthMethod::jwt(name, method)));
+        let keys = self.config.api_keys.iter();
+        let keys = keys.map(|(name, method)| (format!("api_keys.{name}"), AuthMethod::api_keys(name, method)));
+        let mut methods = Methods::new();
+        for (name, built) in jwt.chain(keys) {
+            let method = built.map_err(|faults| self.faults.extend(faults)).ok();
+            if let Some(method) = &method {
+                self.warnings.extend_from_slice(method.warnings());
+            }
+            methods.insert(name, method);
+        }
+        methods
+    }
+
+    fn encryptions(&mut self) -> Encryptions {
+        let mut encryptions = Encryptions::new();
+        for (name, entry) in &self.config.encryption {
+            let built = Encryption::build(name, entry, self.services);
+            encryptions.insert(name.clone(), built.map_err(|faults| self.faults.extend(faults)).ok().map(Arc::new));
+        }
+        encryptions
+    }
+
+    fn route(
+        &mut self,
+        index: usize,
+        route: &model::Route,
+        methods: &Methods,
+        encryptions: &Encryptions,
+    ) -> Option<Route> {
+        let place = Place::root().key("routes").index(index);
+        let mut filters: Vec<AnyFilter> = self.rate_limits(&place, route);
+        let mut withheld = Vec::new();
+        if !route.auth.is_empty() {
+            let place = place.key("auth");
+            let listed: Vec<Option<&Option<AuthMethod>>> = route.auth.iter().map(|name| methods.get(name)).collect();
+            for (at, (found, name)) in listed.iter().zip(&route.auth).enumerate() {
+                if found.is_none() {
+                    self.faults.push(Fault::at(place.index(at), format!("there is no authentication `{name}`")));
+                }
+            }
+            // A method that failed to build has its own faults; without it nothing can be said about the list.
+            let built: Option<Vec<AuthMethod>> = listed.into_iter().map(|found| found.cloned().flatten()).collect();
+            match Authentication::new(&place, built?) {
+                Ok(authentication) => {
+                    if !route.forward_credentials {
+                        withheld = authentication.credential_headers();
+                    }
+                    filters.push(authentication.into());
+                }
+                Err(faults) => self.faults.extend(faults),
+            }
+        }
+        filters.extend(Authorisation::new(route).map(AnyFilter::from));
+        if let Some(name) = &route.encryption {
+            match encryptions.get(name) {
+                Some(Some(encryption)) => filters.push(Arc::clone(encryption).into()),
+                Some(None) => {}
+                None => {
+                    self.faults.push(Fault::at(place.key("encryption"), format!("there is no `[encryption.{name}]`")))
+                }
+            }
+        }
+        filters.extend(SecurityHeaders::build(route.security_headers).map(AnyFilter::from));
+        let chain = Chain::new(filters, self.services);
+        Some(Route {
+            name: route.name.as_str().into(),
+            upstream: route.upstream.as_str().into(),
+            max_body: route.max_body.bytes(),
+            max_response: chain.max_response().unwrap_or(u64::MAX),
+            timeout: route.timeout.get(),
+            withheld: withheld.into(),
+            metrics: RouteMetrics::new(&route.name, &self.services.metrics),
+            chain,
+        })
+    }
+
+    fn rate_limits(&mut self, place: &Place, route: &model::Route) -> Vec<AnyFilter> {
+        let mut rules = Vec::new();
+        for (at, name) in route.rate_limits.iter().enumerate() {
+            match self.config.rate_limits.get(name) {
+                Some(rule) => rules.push((name.as_str(), rule)),
+                None => self
+                    .faults
+                    .push(Fault::at(place.key("rate_limits").index(at), format!("there is no `[rate_limits.{name}]`"))),
+            }
+        }
+        let mut filters = Vec::new();
+        for stage in [Stage::ClientLimits, Stage::PrincipalLimits] {
+            match RateLimits::build(&route.name, &rules, stage, self.services) {
+                Ok(limits) => filters.extend(limits.map(AnyFilter::from)),
+                Err(faults) => {
+                    for (path, message) in faults {
+                        let place = path.split('.').fold(Place::root(), |place, key| place.key(key));
+                        let fault = Fault::at(place, message);
+                        // Both stages look at every rule, and so may several routes.
+                        if !self.faults.contains(&fault) {
+                            self.faults.push(fault);
+                        }
+                    }
+                }
+            }
+        }
+        filters
+    }
+}
+
+fn route_methods(route: &model::Route) -> Vec<Method> {
+    route.methods.iter().filter_map(|method| method.parse().ok()).collect()
+}

@@ -1,0 +1,114 @@
+//! The admin listener: health, metrics, reload. It trusts whoever reaches it, so it never stands on a public address.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use gapura_filters::contract::{Code, Refusal};
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use pingora::{apps::http_app::ServeHttp, protocols::http::ServerSession};
+
+use crate::{
+    proxy::problem::{self, X_REQUEST_ID},
+    reload,
+    wiring::Gateway,
+};
+
+pub(crate) struct Admin {
+    pub(crate) gateway: Arc<Gateway>,
+}
+
+const GET: &str = "GET, HEAD";
+
+#[async_trait]
+impl ServeHttp for Admin {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        // No call here has a body.
+        if !session.is_body_done() {
+            session.set_keepalive(None);
+        }
+        let head = session.req_header();
+        let get = matches!(head.method, Method::GET | Method::HEAD);
+        let mut response = match (head.uri.path(), get, head.method == Method::POST) {
+            ("/healthz", true, _) => text(StatusCode::OK, "ok\n"),
+            ("/readyz", true, _) if self.gateway.is_ready() => text(StatusCode::OK, "ready\n"),
+            ("/readyz", true, _) => text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
+            ("/metrics", true, _) => {
+                let mut response = text(StatusCode::OK, self.gateway.services.metrics.encode());
+                let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+                response.headers_mut().insert(header::CONTENT_TYPE, kind);
+                response
+            }
+            // Browsers name the page that makes a call; no page has a reason for this one.
+            ("/reload", _, true) if head.headers.contains_key(header::ORIGIN) => {
+                refuse(&Refusal::new(Code::PermissionDenied, "A reload is not for pages in a browser."))
+            }
+            ("/reload", _, true) => self.reload().await,
+            ("/healthz" | "/readyz" | "/metrics", ..) => not_allowed(GET),
+            ("/reload", ..) => not_allowed("POST"),
+            _ => refuse(&Refusal::new(
+                Code::RouteNotFound,
+                "The admin listener has /healthz, /readyz, /metrics and POST /reload.",
+            )),
+        };
+        if session.req_header().method == Method::HEAD {
+            response.body_mut().clear();
+        }
+        response
+    }
+}
+
+impl Admin {
+    async fn reload(&self) -> Response<Vec<u8>> {
+        match reload::reload(&self.gateway).await {
+            Ok(()) => text(StatusCode::OK, "reloaded\n"),
+            Err(faults) => unprocessable(&faults),
+        }
+    }
+}
+
+/// 422 with every fault, as `gapura check` would show it. It is a problem, but none of the exchange's table.
+fn unprocessable(faults: &reload::Rejected) -> Response<Vec<u8>> {
+    let request_id = problem::request_id();
+    let body = serde_json::json!({
+        "type": "urn:gapura:problem:configuration-invalid",
+        "title": "The configuration cannot be used",
+        "status": 422,
+        "detail": "Nothing was changed; the faults say where and what to write instead.",
+        "code": "CONFIGURATION_INVALID",
+        "request_id": request_id.as_str(),
+        "faults": faults.list(),
+        "report": faults.report(),
+    });
+    let mut response = text(StatusCode::UNPROCESSABLE_ENTITY, body.to_string());
+    let kind = HeaderValue::from_static(gapura_filters::contract::PROBLEM_JSON);
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response.headers_mut().insert(X_REQUEST_ID, request_id.value().clone());
+    response
+}
+
+fn text(status: StatusCode, text: impl Into<Vec<u8>>) -> Response<Vec<u8>> {
+    let body = text.into();
+    let mut response = Response::new(Vec::new());
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(header::CONTENT_LENGTH, body.len().into());
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    *response.body_mut() = body;
+    response
+}
+
+fn refuse(refusal: &Refusal) -> Response<Vec<u8>> {
+    let request_id = problem::request_id();
+    let mut response = Response::new(refusal.body(request_id.as_str()));
+    *response.status_mut() = refusal.code.status();
+    let length = response.body().len();
+    problem::describe(response.headers_mut(), refusal, &request_id, length);
+    response
+}
+
+fn not_allowed(allow: &'static str) -> Response<Vec<u8>> {
+    refuse(
+        &Refusal::new(Code::MethodNotAllowed, "This path does not take this method.")
+            .header(header::ALLOW, HeaderValue::from_static(allow)),
+    )
+}

@@ -1,0 +1,106 @@
+//! `gapura explain`: what a request would meet.
+
+use std::{fmt::Write as _, path::Path, process::ExitCode};
+
+use gapura_config::{model, units::Address};
+use gapura_filters::{
+    contract::Code,
+    policy::{Policy, Route},
+    router::Found,
+    target::{canonical_path, check_query},
+};
+use http::Method;
+
+use super::{Exit, check, print};
+
+pub(super) fn run(path: &Path, method: &str, url: &str) -> ExitCode {
+    let (loaded, _) = match check::examine(path) {
+        Ok(loaded) => loaded,
+        Err((source, faults)) => {
+            eprint!("{}", source.render(&faults, false));
+            return Exit::Input.code();
+        }
+    };
+    let Ok(method) = method.parse::<Method>() else {
+        return Exit::Input.with(&format!("`{}` is no method", method.escape_debug()));
+    };
+    let Some(target) = target_of(url) else {
+        return Exit::Input
+            .with(&format!("`{}` is neither a path nor a URL; write /path or https://host/path", url.escape_debug()));
+    };
+    let services = match check::services() {
+        Ok(services) => services,
+        Err(why) => return Exit::Environment.with(&why),
+    };
+    match Policy::compile(&loaded.config, &services) {
+        Ok((policy, _)) => print(describe(&policy, &loaded.config, &method, target).as_bytes()),
+        Err(faults) => {
+            eprint!("{}", loaded.source.render(&faults, false));
+            Exit::Input.code()
+        }
+    }
+}
+
+/// Path and query of a URL, or of what is one without scheme and host.
+fn target_of(url: &str) -> Option<&str> {
+    if url.starts_with('/') {
+        return Some(url);
+    }
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"))?;
+    Some(rest.find('/').map_or("/", |at| &rest[at..]))
+}
+
+fn describe(policy: &Policy, config: &model::Config, method: &Method, target: &str) -> String {
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    let canonical =
+        match canonical_path(path).and_then(|canonical| query.map_or(Ok(()), check_query).map(|()| canonical)) {
+            Ok(canonical) => canonical,
+            Err(why) => return answer(method, path, Code::RequestMalformed, why.0),
+        };
+    match policy.find(&canonical, method) {
+        Found::Nothing => answer(method, &canonical, Code::RouteNotFound, "no route matches this path"),
+        Found::OtherMethods(methods) => {
+            let allowed: Vec<&str> = methods.iter().map(Method::as_str).collect();
+            let why = format!("this path takes {}", allowed.join(", "));
+            answer(method, &canonical, Code::MethodNotAllowed, &why)
+        }
+        Found::Route(index) => route(policy.route(index), config, &config.routes[index], (method, &canonical)),
+    }
+}
+
+fn answer(method: &Method, path: &str, code: Code, why: &str) -> String {
+    format!("{method} {path}\n  answered by the gateway: {} {} ({why})\n", code.status().as_u16(), code.name())
+}
+
+fn route(route: &Route, config: &model::Config, written: &model::Route, (method, path): (&Method, &str)) -> String {
+    let mut text = String::new();
+    let methods = if written.methods.is_empty() { "all".to_owned() } else { written.methods.join(", ") };
+    // Writing into a String does not fail.
+    let _ = writeln!(text, "{method} {path}");
+    let _ = writeln!(text, "  route            {} (path {}, methods {methods})", route.name, written.path);
+    if written.auth.is_empty() {
+        let _ = writeln!(text, "  authentication   none: the route is public");
+    }
+    for (stage, lines) in route.chain.explain() {
+        for (at, line) in lines.iter().enumerate() {
+            let name = if at == 0 { stage.name() } else { "" };
+            let _ = writeln!(text, "  {name:<16} {line}");
+        }
+    }
+    let _ = writeln!(text, "  body limit       {} bytes", route.max_body);
+    let way = if route.chain.needs_body() {
+        "buffered: read whole before any upstream is contacted, answered whole"
+    } else {
+        "streamed"
+    };
+    let _ = writeln!(text, "  bodies           {way}");
+    if !route.withheld.is_empty() {
+        let names: Vec<&str> = route.withheld.iter().map(http::HeaderName::as_str).collect();
+        let _ = writeln!(text, "  withheld         {}", names.join(", "));
+    }
+    let servers = config.upstreams.get(&*route.upstream).map_or(&[][..], |upstream| &upstream.servers);
+    let servers: Vec<String> = servers.iter().map(Address::to_string).collect();
+    let _ =
+        writeln!(text, "  upstream         {} ({}), timeout {:?}", route.upstream, servers.join(", "), route.timeout);
+    text
+}

@@ -1,0 +1,160 @@
+//! The command line: what users type, and the exit codes they rely on.
+
+mod check;
+mod explain;
+mod log;
+mod seal;
+
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::serve;
+
+/// A reverse-proxy security gateway: TLS, rate limits, authentication and message encryption in front of a backend that
+/// need not change.
+#[derive(Debug, Parser)]
+#[command(name = "gapura", version, propagate_version = true, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway in the foreground. SIGHUP reloads the configuration, SIGTERM drains and stops.
+    Run(ConfigFile),
+    /// Check everything that can be known without serving: exit 0 and one line, or every fault with its place.
+    Check(ConfigFile),
+    /// Show which route takes a request, and the filters that it would meet, in order.
+    Explain {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// The request's method.
+        method: String,
+        /// A URL or a path. Only path and query count.
+        url: String,
+    },
+    /// Work with API keys.
+    #[command(subcommand)]
+    Keys(Keys),
+    /// Seal standard input as a client would, to standard output.
+    Encrypt(seal::Options),
+    /// Open an envelope from standard input, to standard output.
+    Decrypt(seal::Options),
+    /// Print the JSON Schema of the configuration, for editors.
+    Schema,
+    /// Print the version.
+    Version,
+    /// Print a completion script for a shell.
+    Completions { shell: Shell },
+}
+
+#[derive(Debug, Subcommand)]
+enum Keys {
+    /// Read an API key on standard input and print its hash for `keys = [{ hash = … }]`.
+    Hash {
+        /// The salt of the `[api_keys.NAME]` table: env:NAME or file:/path.
+        #[arg(long, value_name = "REF")]
+        salt: seal::Reference,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct ConfigFile {
+    /// The configuration.
+    #[arg(short, long, value_name = "FILE", default_value = "gapura.toml")]
+    config: PathBuf,
+}
+
+/// What the process tells whoever started it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Fine = 0,
+    /// The user's input was wrong.
+    Input = 1,
+    // 2, wrong usage, is clap's.
+    /// The environment failed: a port is taken, a store cannot be reached.
+    Environment = 3,
+}
+
+impl Exit {
+    pub(crate) fn code(self) -> ExitCode {
+        ExitCode::from(self as u8)
+    }
+
+    /// With one line on standard error.
+    pub(crate) fn with(self, message: &str) -> ExitCode {
+        let _ = writeln!(io::stderr(), "gapura: {message}");
+        self.code()
+    }
+}
+
+/// Parses the command line and does what it says.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match arguments.command {
+        Command::Run(file) => {
+            log::start();
+            harden();
+            match check::load(&file.config) {
+                Ok(loaded) => serve::run(file.config, loaded),
+                Err(code) => code,
+            }
+        }
+        Command::Check(file) => check::run(&file.config),
+        Command::Explain { config, method, url } => explain::run(&config.config, &method, &url),
+        Command::Keys(Keys::Hash { salt }) => seal::hash(&salt),
+        Command::Encrypt(options) => seal::encrypt(&options),
+        Command::Decrypt(options) => seal::decrypt(&options),
+        Command::Schema => {
+            let schema = serde_json::to_string_pretty(&gapura_config::json_schema()).unwrap_or_default();
+            print(format!("{schema}\n").as_bytes())
+        }
+        Command::Version => print(format!("gapura {}\n", env!("CARGO_PKG_VERSION")).as_bytes()),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "gapura", &mut script);
+            print(&script)
+        }
+    }
+}
+
+/// To standard output. A reader that closed early, as `head` does, is no failure.
+fn print(bytes: &[u8]) -> ExitCode {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Ok(()) => Exit::Fine.code(),
+        Err(why) if why.kind() == io::ErrorKind::BrokenPipe => Exit::Fine.code(),
+        Err(why) => Exit::Environment.with(&format!("standard output cannot be written: {why}")),
+    }
+}
+
+/// Keys in memory are for no core file and no debugger; and a gateway needs as many descriptors as it may have.
+fn harden() {
+    use nix::sys::{
+        prctl,
+        resource::{Resource, getrlimit, setrlimit},
+    };
+    if setrlimit(Resource::RLIMIT_CORE, 0, 0).is_err() || prctl::set_dumpable(false).is_err() {
+        ::log::warn!("core dumps cannot be switched off: a crash could write keys to disk");
+    }
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,152 @@
+//! The client's side, for people with `curl`: `encrypt`, `decrypt`, `keys hash`.
+
+use std::{
+    io::{self, Read as _},
+    process::ExitCode,
+    str::FromStr,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use clap::ValueEnum;
+use gapura_config::{
+    model::KeyDerivation,
+    secret::{Secret, SecretRef},
+};
+use gapura_filters::{
+    authentication::api_key_hash,
+    encryption::client::{self, Identity},
+};
+
+use super::{Exit, print};
+
+/// Where a secret is found. The text itself is never a secret: it would stand in the shell's history.
+#[derive(Debug, Clone)]
+pub(super) struct Reference(SecretRef);
+
+impl FromStr for Reference {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Self)
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Options {
+    /// The master key: env:NAME or file:/path.
+    #[arg(long, value_name = "REF", required_unless_present = "passphrase", requires = "user_id", requires = "email")]
+    master_key: Option<Reference>,
+    /// The user that the envelope is of.
+    #[arg(long, value_name = "ID", requires = "master_key")]
+    user_id: Option<String>,
+    /// The user's email address.
+    #[arg(long, requires = "master_key")]
+    email: Option<String>,
+    /// The envelope's time in milliseconds since 1970; without it, now.
+    #[arg(long, value_name = "MS", requires = "master_key")]
+    timestamp: Option<u64>,
+    /// What the passphrase is made of, as `key_derivation` of the configuration says.
+    #[arg(long, value_enum, default_value = "user")]
+    key_derivation: Derivation,
+    /// Instead of the three: the passphrase itself. Then input and output are the bare base64 of `encryptedData`.
+    #[arg(long, value_name = "REF", conflicts_with_all = ["master_key", "user_id", "email", "timestamp"])]
+    passphrase: Option<Reference>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum Derivation {
+    User,
+    UserTimestamp,
+}
+
+/// Larger than any body that a gateway takes.
+const MAX_INPUT: u64 = 256 << 20;
+
+pub(super) fn encrypt(options: &Options) -> ExitCode {
+    finish(|| {
+        let plaintext = input()?;
+        if let Some(passphrase) = &options.passphrase {
+            return Ok(line(client::seal_with_passphrase(&plaintext, read(passphrase)?.bytes())));
+        }
+        let timestamp = options.timestamp.unwrap_or_else(now);
+        with_identity(options, |identity| Ok(line(client::seal_request(&plaintext, identity, timestamp))))
+    })
+}
+
+pub(super) fn decrypt(options: &Options) -> ExitCode {
+    finish(|| {
+        let sealed = input()?;
+        if let Some(passphrase) = &options.passphrase {
+            return client::open_with_passphrase(&sealed, read(passphrase)?.bytes()).map_err(|why| why.to_string());
+        }
+        with_identity(options, |identity| client::open_envelope(&sealed, identity).map_err(|why| why.to_string()))
+    })
+}
+
+pub(super) fn hash(salt: &Reference) -> ExitCode {
+    finish(|| {
+        let key = input()?;
+        // `echo` and editors end a line; no key does.
+        let key = key.strip_suffix(b"\n").map_or(&key[..], |key| key.strip_suffix(b"\r").unwrap_or(key));
+        if key.is_empty() {
+            return Err("standard input holds no key; write `printf %s \"$KEY\" | gapura keys hash …`".into());
+        }
+        if key.iter().any(|byte| !byte.is_ascii_graphic()) {
+            return Err("the key holds a character that no header carries; a key is one line of visible ASCII".into());
+        }
+        Ok(line(api_key_hash(read(salt)?.bytes(), key).to_string()))
+    })
+}
+
+fn with_identity<T>(options: &Options, act: impl FnOnce(Identity<'_>) -> Result<T, String>) -> Result<T, String> {
+    let (Some(reference), Some(user_id), Some(email)) = (&options.master_key, &options.user_id, &options.email) else {
+        return Err("--master-key, --user-id and --email belong together".into());
+    };
+    let master_key = read(reference)?;
+    act(Identity {
+        user_id,
+        email,
+        master_key: master_key.bytes(),
+        key_derivation: match options.key_derivation {
+            Derivation::User => KeyDerivation::User,
+            Derivation::UserTimestamp => KeyDerivation::UserTimestamp,
+        },
+    })
+}
+
+fn finish(act: impl FnOnce() -> Result<Vec<u8>, String>) -> ExitCode {
+    match act() {
+        Ok(bytes) => print(&bytes),
+        Err(why) => Exit::Input.with(&why),
+    }
+}
+
+fn read(reference: &Reference) -> Result<Secret, String> {
+    reference.0.read()
+}
+
+fn input() -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    io::stdin()
+        .lock()
+        .take(MAX_INPUT + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|why| format!("standard input cannot be read: {why}"))?;
+    if bytes.len() as u64 > MAX_INPUT {
+        Err(format!("standard input is larger than {} MiB", MAX_INPUT >> 20))
+    } else {
+        Ok(bytes)
+    }
+}
+
+fn line(text: impl Into<Vec<u8>>) -> Vec<u8> {
+    let mut line = text.into();
+    line.push(b'\n');
+    line
+}
+
+fn now() -> u64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
+}

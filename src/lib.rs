@@ -1,0 +1,13 @@
+//! The part of Gapura that touches the world: command line, listeners, upstreams, reload.
+//!
+//! What is decided about a request stands in `gapura-filters`, what an operator may write in `gapura-config`. Start reading
+//! at [`cli`], then `serve`, `wiring`, and `proxy`.
+
+mod admin;
+pub mod cli;
+mod http1;
+mod proxy;
+mod reload;
+mod serve;
+mod upstream;
+mod wiring;

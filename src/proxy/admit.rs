@@ -1,0 +1,157 @@
+//! A request head on its way in: canonical target, route, filters. A refusal here has reached no upstream.
+
+use std::borrow::Cow;
+
+use gapura_filters::{
+    contract::{Code, Refusal},
+    router::Found,
+    target::{canonical_path, check_query},
+};
+use http::{
+    HeaderValue, Method, Version,
+    header::{self, ALLOW, CONTENT_LENGTH, HOST, UPGRADE},
+    uri::PathAndQuery,
+};
+use pingora::{http::RequestHeader, proxy::Session};
+
+use super::{
+    context::Context,
+    listen::{PASSABLE, is_authority},
+};
+use crate::wiring::Gateway;
+
+/// How an admitted request goes on.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Read whole, at most so many bytes; `seen` by filters.
+    Whole {
+        max_body: u64,
+        seen: bool,
+    },
+    Streamed,
+}
+
+/// A body up to this is read before its request goes on: a failed connection can then be replaced, and a small request
+/// costs the upstream one read.
+const SMALL: u64 = 64 * 1024;
+
+pub(super) async fn admit(gateway: &Gateway, session: &mut Session, context: &mut Context) -> Result<Way, Refusal> {
+    find_route(session.req_header(), context)?;
+    let live = std::sync::Arc::clone(&context.live);
+    let route = live.policy.route(context.route.ok_or_else(lost)?);
+    // A cheap clock read: the time since `started` belongs to no stage.
+    context.exchange.now = context.started;
+    route.chain.on_request(&gateway.clock, session.req_header(), &mut context.exchange).await?;
+    let length = declared_length(session.req_header())?;
+    if length.is_some_and(|length| length > route.max_body) {
+        return Err(too_large(route.max_body));
+    }
+    let seen = route.chain.needs_body();
+    // On routes whose bodies are seen nothing may leave unseen: no upgrade.
+    if seen {
+        return Ok(Way::Whole { max_body: route.max_body, seen });
+    }
+    if session.is_upgrade_req() {
+        return Ok(Way::Streamed);
+    }
+    match length {
+        Some(length) if length <= SMALL => Ok(Way::Whole { max_body: route.max_body, seen }),
+        None if session.as_downstream_mut().is_body_empty() => Ok(Way::Whole { max_body: 0, seen }),
+        _ => Ok(Way::Streamed),
+    }
+}
+
+fn find_route(head: &RequestHeader, context: &mut Context) -> Result<(), Refusal> {
+    if matches!(head.method, Method::CONNECT | Method::TRACE) {
+        return Err(not_allowed(HeaderValue::from_static(PASSABLE)));
+    }
+    context.host = host(head)?;
+    let uri = &head.uri;
+    let given = uri.path();
+    if given == "*" {
+        return Err(no_route());
+    }
+    let ambiguous = |why: gapura_filters::target::Ambiguous| {
+        Refusal::new(Code::RequestMalformed, "The target of the request is ambiguous.").reason(why.0)
+    };
+    let path = canonical_path(given).map_err(ambiguous)?;
+    if let Some(query) = uri.query() {
+        check_query(query).map_err(ambiguous)?;
+    }
+    context.target = match (&path, uri.query(), uri.path_and_query()) {
+        (Cow::Borrowed(_), _, Some(same)) => same.clone(),
+        (path, None, _) => PathAndQuery::try_from(path.as_ref()).map_err(|_| no_route())?,
+        (path, Some(query), _) => PathAndQuery::try_from(format!("{path}?{query}")).map_err(|_| no_route())?,
+    };
+    match context.live.policy.find(&path, &head.method) {
+        Found::Route(index) => {
+            context.route = Some(index);
+            Ok(())
+        }
+        Found::OtherMethods(methods) => {
+            let names: Vec<&str> = methods.iter().map(Method::as_str).collect();
+            let allow = HeaderValue::try_from(names.join(", ")).unwrap_or(HeaderValue::from_static(PASSABLE));
+            Err(not_allowed(allow))
+        }
+        Found::Nothing => Err(no_route()),
+    }
+}
+
+/// `Host`, or what HTTP/2 has in its place; where it has both they are one (RFC 9113, section 8.3.1).
+fn host(head: &RequestHeader) -> Result<HeaderValue, Refusal> {
+    let mut values = head.headers.get_all(HOST).iter();
+    let (host, more) = (values.next(), values.next());
+    let unfit = || Refusal::new(Code::RequestMalformed, "The request does not say clearly which host it is for.");
+    if more.is_some() || host.is_some_and(|host| !is_authority(host.as_bytes())) {
+        return Err(unfit());
+    }
+    if head.version != Version::HTTP_2 {
+        // Without one it is HTTP/1.0, which the gate lets pass; the upstream gets its own name.
+        return Ok(host.cloned().unwrap_or(HeaderValue::from_static("")));
+    }
+    let authority = head.uri.authority().map(|authority| authority.as_str());
+    match (authority, host) {
+        (Some(authority), _) if !is_authority(authority.as_bytes()) => Err(unfit()),
+        (Some(authority), Some(host)) if !host.as_bytes().eq_ignore_ascii_case(authority.as_bytes()) => Err(unfit()),
+        (Some(authority), _) => HeaderValue::from_str(authority).map_err(|_| unfit()),
+        (None, Some(host)) => Ok(host.clone()),
+        (None, None) => Err(unfit()),
+    }
+}
+
+/// The gate has checked it for HTTP/1; HTTP/2 comes here first.
+fn declared_length(head: &RequestHeader) -> Result<Option<u64>, Refusal> {
+    let mut values = head.headers.get_all(CONTENT_LENGTH).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let digits = value.to_str().ok().filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()));
+    match (digits.and_then(|digits| digits.parse().ok()), values.next()) {
+        (Some(length), None) => Ok(Some(length)),
+        _ => Err(Refusal::new(Code::RequestMalformed, "The Content-Length of the request is not a number.")),
+    }
+}
+
+/// The client waits for leave to send its body.
+pub(super) fn expects_continue(head: &RequestHeader) -> bool {
+    head.version == Version::HTTP_11
+        && head.headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+pub(super) fn wants_upgrade(head: &RequestHeader) -> bool {
+    head.headers.contains_key(UPGRADE)
+}
+
+pub(super) fn too_large(max: u64) -> Refusal {
+    Refusal::new(Code::BodyTooLarge, format!("A request body on this route may have {max} bytes."))
+}
+
+fn not_allowed(allow: HeaderValue) -> Refusal {
+    Refusal::new(Code::MethodNotAllowed, "This path does not take this method.").header(ALLOW, allow)
+}
+
+fn no_route() -> Refusal {
+    Refusal::new(Code::RouteNotFound, "No route of the gateway matches this path.")
+}
+
+fn lost() -> Refusal {
+    Refusal::new(Code::Internal, "The request cannot be served.").reason("admitted without a route")
+}

@@ -1,0 +1,84 @@
+//! A response head on its way out, of an upstream or our own.
+
+use gapura_filters::contract::{Code, Refusal};
+use http::{HeaderMap, HeaderName, header};
+use pingora::{http::ResponseHeader, proxy::Session};
+
+use super::{
+    admit,
+    context::Context,
+    problem::{self, Head},
+};
+use gapura_filters::contract::HeaderEdit as _;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Fields of the connection to the upstream, not of the one to the client.
+const HOP_BY_HOP: [HeaderName; 6] =
+    [header::CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE, header::TRAILER];
+
+/// What an upstream said of its connection is not passed on (RFC 9110, section 7.6.1).
+pub(super) fn drop_hop_by_hop(head: &mut ResponseHeader) {
+    let values = head.headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let nominated = values.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse::<HeaderName>().ok());
+    let nominated: Vec<HeaderName> = nominated.filter(|name| *name != header::CONTENT_LENGTH).collect();
+    for name in nominated.iter().chain(&HOP_BY_HOP) {
+        head.remove_header(name);
+    }
+}
+
+/// What every response carries: its id, and what the route's filters add.
+pub(super) fn finish(head: &mut ResponseHeader, context: &Context) {
+    Head(head).set(&problem::X_REQUEST_ID, context.request_id.value().clone());
+    if let Some(route) = context.route() {
+        route.chain.on_response_headers(&mut Head(head), &context.exchange);
+    }
+}
+
+/// The most of an unread request body that is read away so that its connection can go on.
+const READ_AWAY: u64 = 64 * 1024;
+
+/// Writes a refusal. Where the response has begun already there is nothing left to say: the connection breaks.
+pub(super) async fn refuse(session: &mut Session, context: &mut Context, refusal: Refusal) -> pingora::Result<()> {
+    context.live.metrics.refused(refusal.code);
+    if refusal.code.status().is_server_error() {
+        log::warn!("{} {}: {} ({})", context.request_id, context.target.path(), refusal.code.name(), refusal.reason);
+    }
+    let body = refusal.body(context.request_id.as_str());
+    let mut fields = HeaderMap::new();
+    problem::describe(&mut fields, &refusal, &context.request_id, body.len());
+    context.refused = Some((refusal.code, refusal.reason.into_owned()));
+    if session.response_written().is_some_and(|head| !head.status.is_informational()) {
+        session.set_keepalive(None);
+        return Ok(());
+    }
+    let mut head = ResponseHeader::build(refusal.code.status(), Some(fields.len() + 12))?;
+    for (name, value) in &fields {
+        head.append_header(name.clone(), value.clone())?;
+    }
+    finish(&mut head, context);
+    if !may_go_on(session, refusal.code) {
+        session.set_keepalive(None);
+    }
+    let bodiless = context.method == http::Method::HEAD;
+    session.write_response_header(Box::new(head), bodiless).await?;
+    if !bodiless {
+        session.write_response_body(Some(body.into()), true).await?;
+    }
+    Ok(())
+}
+
+/// Whether another request may follow a refused one: what the client still sends of it must be known to be little.
+fn may_go_on(session: &mut Session, code: Code) -> bool {
+    if matches!(code, Code::RequestMalformed | Code::RequestTimeout) {
+        return false;
+    }
+    if session.as_downstream_mut().is_body_done() {
+        return true;
+    }
+    let head = session.req_header();
+    let length = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    // A client that waits for leave may send the body all the same, or never.
+    !admit::expects_continue(head) && length.is_some_and(|length| length <= READ_AWAY)
+}

@@ -1,0 +1,108 @@
+//! What one exchange carries from its first byte to its last.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use gapura_filters::{
+    contract::{Clock, Code, Exchange, Now},
+    policy::Route,
+};
+use http::{HeaderValue, Method, uri::PathAndQuery};
+use pingora::{http::RequestHeader, proxy::Session};
+
+use super::{
+    forward::{self, Edits},
+    listen::{self, Facts},
+    problem::{self, RequestId},
+};
+use crate::wiring::{Gateway, Live};
+
+pub(crate) struct Context {
+    /// Pinned: a reload in between changes nothing for this exchange.
+    pub(super) live: Arc<Live>,
+    pub(super) started: Now,
+    pub(super) facts: Facts,
+    pub(super) trusted: bool,
+    pub(super) request_id: RequestId,
+    pub(super) method: Method,
+    pub(super) exchange: Exchange,
+    /// None: no route takes it.
+    pub(super) route: Option<usize>,
+    /// Canonical, with the query.
+    pub(super) target: PathAndQuery,
+    pub(super) host: HeaderValue,
+    /// The refusal that the client got, and why.
+    pub(super) refused: Option<(Code, String)>,
+    /// Bytes of a streamed request body.
+    pub(super) received: u64,
+    /// Which server of the upstream a streamed exchange tries next.
+    pub(super) attempt: usize,
+    /// When a streamed request went to its upstream.
+    pub(super) sent: Option<Now>,
+}
+
+impl Context {
+    /// Before anything of the request is known.
+    pub(super) fn new(gateway: &Gateway) -> Self {
+        let now = gateway.clock.now();
+        let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        Self {
+            live: gateway.live(),
+            started: now,
+            facts: Facts { peer: SocketAddr::new(nobody, 0), secure: false },
+            trusted: false,
+            request_id: problem::request_id(),
+            method: Method::GET,
+            exchange: Exchange::new(now, nobody),
+            route: None,
+            target: PathAndQuery::from_static("/"),
+            host: HeaderValue::from_static(""),
+            refused: None,
+            received: 0,
+            attempt: 0,
+            sent: None,
+        }
+    }
+
+    /// With the connection's facts, and what trusted proxies say.
+    pub(super) fn begin(&mut self, session: &Session) {
+        let digest = session.digest().and_then(|digest| digest.proxy_digest.as_ref());
+        if let Some(facts) = digest.and_then(|digest| listen::facts(digest)) {
+            self.facts = facts.clone();
+        }
+        let head = session.req_header();
+        self.method = head.method.clone();
+        let proxies = &self.live.policy.trusted_proxies;
+        let peer = self.facts.peer_ip();
+        self.trusted = forward::is_trusted(peer, proxies);
+        self.exchange.client_ip = forward::client_ip(peer, &head.headers, proxies);
+        self.exchange.secure = self.facts.secure;
+        if self.trusted
+            && let Some(id) = head.headers.get(problem::X_REQUEST_ID).and_then(RequestId::of_proxy)
+        {
+            self.request_id = id;
+        }
+    }
+
+    pub(super) fn route(&self) -> Option<&Route> {
+        self.route.map(|index| self.live.policy.route(index))
+    }
+
+    /// Turns a received head into the one that goes to the upstream.
+    pub(super) fn edit(&self, head: &mut RequestHeader) {
+        let upstream = self.route().and_then(|route| self.live.upstreams.get(&route.upstream));
+        let edits = Edits {
+            facts: &self.facts,
+            trusted: self.trusted,
+            target: &self.target,
+            // HTTP/1.0 may come without one; HTTP/1.1 must not go on without.
+            host: upstream.filter(|_| self.host.is_empty()).map_or(&self.host, |upstream| &upstream.host),
+            request_id: &self.request_id,
+            principal: self.exchange.principal.as_deref(),
+            withheld: self.route().map_or(&[], |route| &route.withheld),
+        };
+        edits.apply(head);
+    }
+}

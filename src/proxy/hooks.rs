@@ -1,0 +1,267 @@
+//! Pingora's hooks. Most requests end in the first of them; the others serve the *streamed* way.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use gapura_filters::contract::{Clock, Code, Refusal};
+use http::{StatusCode, header};
+use pingora::{
+    Error, ErrorSource, ErrorType, Result,
+    http::{RequestHeader, ResponseHeader},
+    proxy::{FailToProxy, ProxyHttp, Session},
+    upstreams::peer::HttpPeer,
+};
+
+use super::{
+    admit::{self, Way},
+    answer,
+    context::Context,
+    whole::{self, Broken},
+};
+use crate::wiring::Gateway;
+
+/// The application behind every public listener.
+pub(crate) struct Proxy {
+    pub(crate) gateway: Arc<Gateway>,
+}
+
+/// Marks an error as one whose refusal is already noted.
+const OVERRUN: ErrorType = ErrorType::Custom("the request body overruns max_body");
+
+#[async_trait]
+impl ProxyHttp for Proxy {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        Context::new(&self.gateway)
+    }
+
+    /// The gateway's own modules are its filters; Pingora's compression stays out of the path.
+    fn init_downstream_modules(&self, _modules: &mut pingora::modules::http::HttpModules) {}
+
+    /// True: the exchange is over.
+    async fn request_filter(&self, session: &mut Session, context: &mut Context) -> Result<bool> {
+        context.begin(session);
+        match self.first(session, context).await {
+            Ok(over) => Ok(over),
+            Err(Broken::Refused(refusal)) => {
+                answer::refuse(session, context, refusal).await?;
+                Ok(true)
+            }
+            Err(Broken::Cut) => Err(cut(session)),
+        }
+    }
+
+    async fn upstream_peer(&self, session: &mut Session, context: &mut Context) -> Result<Box<HttpPeer>> {
+        let upstream = context.route().and_then(|route| context.live.upstreams.get(&route.upstream));
+        let (Some(upstream), Some(route)) = (upstream, context.route()) else {
+            return Err(Error::new(ErrorType::InternalError));
+        };
+        let attempt = context.attempt;
+        let server = upstream.in_turn().nth(attempt).ok_or_else(|| Error::new(ErrorType::ConnectNoRoute))?;
+        let peers = server.peers().await.map_err(|why| Error::explain(ErrorType::ConnectNoRoute, why))?;
+        let mut peer = peers.into_iter().next().ok_or_else(|| Error::new(ErrorType::ConnectNoRoute))?;
+        peer.options.read_timeout = Some(if admit::wants_upgrade(session.req_header()) {
+            // What was upgraded is silent as long as its users are.
+            UPGRADED_IDLE.max(route.timeout)
+        } else {
+            route.timeout
+        });
+        peer.options.write_timeout = Some(route.timeout);
+        Ok(Box::new(peer))
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        head: &mut RequestHeader,
+        context: &mut Context,
+    ) -> Result<()> {
+        let framing = head.headers.get(header::TRANSFER_ENCODING).cloned();
+        let (upgrade, connection) =
+            (head.headers.get(header::UPGRADE).cloned(), head.headers.get(header::CONNECTION).cloned());
+        context.edit(head);
+        if let Some(framing) = framing {
+            head.insert_header(header::TRANSFER_ENCODING, framing)?;
+        }
+        if session.is_upgrade_req()
+            && let (Some(upgrade), Some(_)) = (upgrade, connection)
+        {
+            head.insert_header(header::UPGRADE, upgrade)?;
+            head.insert_header(header::CONNECTION, "upgrade")?;
+        }
+        context.sent = Some(self.gateway.clock.now());
+        Ok(())
+    }
+
+    /// A body of unknown length that overruns the limit ends the request to the upstream before it completes.
+    async fn request_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end: bool,
+        context: &mut Context,
+    ) -> Result<()> {
+        if session.was_upgraded() {
+            return Ok(());
+        }
+        context.received += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        let max = context.route().map_or(0, |route| route.max_body);
+        if context.received > max { Err(Error::new_down(OVERRUN)) } else { Ok(()) }
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        head: &mut ResponseHeader,
+        context: &mut Context,
+    ) -> Result<()> {
+        if let Some(sent) = context.sent.take()
+            && let Some(upstream) = context.route().and_then(|route| context.live.upstreams.get(&route.upstream))
+        {
+            upstream.seconds.observe((self.gateway.clock.now().monotonic - sent.monotonic).as_secs_f64());
+        }
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            answer::finish(head, context);
+            return Ok(());
+        }
+        if head.status.is_informational() {
+            return Ok(());
+        }
+        let framing = head.headers.get(header::TRANSFER_ENCODING).cloned();
+        answer::drop_hop_by_hop(head);
+        if let Some(framing) = framing.filter(|_| !session.is_http2()) {
+            head.insert_header(header::TRANSFER_ENCODING, framing)?;
+        }
+        answer::finish(head, context);
+        Ok(())
+    }
+
+    /// Nothing was sent: the next server can take it.
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        context: &mut Context,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        context.attempt += 1;
+        let upstream = context.route().and_then(|route| context.live.upstreams.get(&route.upstream));
+        error.set_retry(upstream.is_some_and(|upstream| context.attempt < upstream.len()));
+        error
+    }
+
+    /// A streamed request is repeated only where it is idempotent and none of its body is gone (RFC 9110, section 9.2.2).
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        context: &mut Context,
+        client_reused: bool,
+    ) -> Box<Error> {
+        let mut error = error;
+        let again = client_reused && context.received == 0 && context.method.is_idempotent();
+        if !(again && session.response_written().is_none() && error.esource() == &ErrorSource::Upstream) {
+            error.set_retry(false);
+        }
+        error
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut Context) -> FailToProxy {
+        if context.refused.is_none()
+            && let Some(refusal) = refusal(error, context)
+            && answer::refuse(session, context, refusal).await.is_err()
+        {
+            log::debug!("{}: the client left before its refusal", context.request_id);
+        }
+        session.set_keepalive(None);
+        let code = context.refused.as_ref().map_or(0, |(code, _)| code.status().as_u16());
+        FailToProxy { error_code: code, can_reuse_downstream: false }
+    }
+
+    /// Refusals are logged where they are made.
+    fn suppress_error_log(&self, _session: &Session, _context: &Context, _error: &Error) -> bool {
+        true
+    }
+
+    /// Always, after everything else.
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, context: &mut Context) {
+        let now = self.gateway.clock.now();
+        context.exchange.now = now;
+        let live = Arc::clone(&context.live);
+        let route = context.route.map(|index| live.policy.route(index));
+        if let Some(route) = route {
+            route.chain.on_complete(&mut context.exchange);
+        }
+        let metrics = route.map_or(&live.policy.unrouted, |route| &route.metrics);
+        let taken = now.monotonic.saturating_sub(context.started.monotonic);
+        metrics.seconds.observe(taken.as_secs_f64());
+        let status = session.response_written().map(|head| head.status);
+        if let Some(status) = status {
+            metrics.count(&context.method, status);
+        }
+        if live.access_log {
+            log_access(context, route.map_or("-", |route| &route.name), status, taken, session.body_bytes_sent());
+        }
+    }
+}
+
+/// As long as a tunnel may be silent. Its ends are told apart from the dead by their own pings.
+const UPGRADED_IDLE: Duration = Duration::from_secs(3600);
+
+impl Proxy {
+    async fn first(&self, session: &mut Session, context: &mut Context) -> Result<bool, Broken> {
+        match admit::admit(&self.gateway, session, context).await? {
+            Way::Streamed => Ok(false),
+            Way::Whole { max_body, seen } => {
+                let body = whole::read_body(session, max_body).await?;
+                whole::exchange(&self.gateway, session, context, body, seen).await?;
+                Ok(true)
+            }
+        }
+    }
+}
+
+/// The client is gone, or its response broke off: nothing more can be said.
+fn cut(session: &mut Session) -> Box<Error> {
+    session.set_keepalive(None);
+    Error::new_down(ErrorType::ConnectionClosed)
+}
+
+/// What a failed streamed exchange is to its client; None where that is gone.
+fn refusal(error: &Error, context: &Context) -> Option<Refusal> {
+    if *error.etype() == OVERRUN {
+        return Some(admit::too_large(context.route().map_or(0, |route| route.max_body)));
+    }
+    if *error.esource() == ErrorSource::Downstream {
+        return whole::unread(error);
+    }
+    let reason = error.etype().as_str().to_owned();
+    Some(match error.etype() {
+        ErrorType::ReadTimedout | ErrorType::WriteTimedout => {
+            Refusal::new(Code::UpstreamTimeout, "The service behind the gateway did not answer in time.").reason(reason)
+        }
+        ErrorType::InternalError => Refusal::new(Code::Internal, "The request cannot be served.").reason(reason),
+        _ => {
+            Refusal::new(Code::UpstreamUnavailable, "The service behind the gateway cannot be reached.").reason(reason)
+        }
+    })
+}
+
+/// One line, `key=value`. No query: it may hold what its sender thought private. No user but the id that the operator set.
+fn log_access(context: &Context, route: &str, status: Option<StatusCode>, taken: Duration, bytes: usize) {
+    let user = context.exchange.principal.as_ref().map_or("-", |principal| principal.user_id.as_str());
+    let (code, reason) = context.refused.as_ref().map_or(("-", "-"), |(code, reason)| (code.name(), reason));
+    log::info!(
+        target: "gapura::access",
+        "id={} client={} method={} path={:?} route={route} status={} ms={:.3} bytes={bytes} user={user:?} code={code} reason={reason:?}",
+        context.request_id,
+        context.exchange.client_ip,
+        context.method,
+        context.target.path(),
+        status.map_or(0, |status| status.as_u16()),
+        taken.as_secs_f64() * 1000.0,
+    );
+}

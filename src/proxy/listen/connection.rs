@@ -1,0 +1,382 @@
+//! One client connection as Pingora holds it: TLS or plain, and between two requests ours again.
+//!
+//! Three things that Pingora's own streams do not do. What is read beyond a request stays here for the next one
+//! ([`Connection::frame`]), so that a pipelined head meets the same gate as the first. A response head waits for the first
+//! bytes of its body, so that both leave in one TLS record. And closing lets the client read the refusal before it sees a reset.
+
+use std::{
+    any::Any,
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    os::fd::AsRawFd,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::{Buf, BytesMut};
+use pingora::{
+    http::ResponseHeader,
+    protocols::{
+        ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
+        UniqueID, raw_connect::ProxyDigest,
+    },
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::server::TlsStream;
+
+use crate::http1::Chunks;
+
+/// What filters may know of a connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts {
+    pub(crate) peer: SocketAddr,
+    pub(crate) secure: bool,
+}
+
+impl Facts {
+    pub(crate) fn peer_ip(&self) -> IpAddr {
+        self.peer.ip().to_canonical()
+    }
+}
+
+/// How far the session of one request may read.
+#[derive(Debug)]
+pub(super) enum Framing {
+    /// So many bytes of body, and not one of the next request.
+    Length(u64),
+    Chunked(Chunks),
+    /// Everything: HTTP/2, or a request to upgrade.
+    Open,
+}
+
+enum Io {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+pub(crate) struct Connection {
+    io: Io,
+    digest: Arc<ProxyDigest>,
+    framing: Framing,
+    /// Read from the client, not yet handed out.
+    ahead: BytesMut,
+    /// Written by the session, not yet sent.
+    held: Vec<u8>,
+    /// The next write is a response head: hold it.
+    hold: bool,
+    ended: bool,
+}
+
+/// Read at once while a client is watched for its end: enough for a pipelined head.
+const AHEAD: usize = 64 * 1024;
+/// What a refused client may still send before it is cut off: it is read so that the refusal is not lost to a reset.
+const LINGER_BYTES: usize = 512 * 1024;
+const LINGER: Duration = Duration::from_secs(2);
+/// One TLS record.
+const RECORD: usize = 16 * 1024;
+
+impl Connection {
+    pub(super) fn plain(stream: TcpStream, peer: SocketAddr) -> Self {
+        Self::new(Io::Plain(stream), Facts { peer, secure: false })
+    }
+
+    pub(super) fn tls(stream: TlsStream<TcpStream>, peer: SocketAddr) -> Self {
+        Self::new(Io::Tls(Box::new(stream)), Facts { peer, secure: true })
+    }
+
+    fn new(io: Io, facts: Facts) -> Self {
+        // Pingora's one place for what a connection carries is made for answers to CONNECT; the head is never read.
+        let digest = ProxyDigest::new(
+            Box::new(ResponseHeader::build_no_case(200, None).expect("200 is a status")),
+            Some(Box::new(facts)),
+        );
+        Self {
+            io,
+            digest: Arc::new(digest),
+            framing: Framing::Open,
+            ahead: BytesMut::new(),
+            held: Vec::new(),
+            hold: false,
+            ended: false,
+        }
+    }
+
+    pub(super) fn is_http2(&self) -> bool {
+        match &self.io {
+            Io::Plain(_) => false,
+            Io::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+        }
+    }
+
+    /// The bytes of the next request that are here already.
+    pub(super) fn ahead(&mut self) -> &mut BytesMut {
+        &mut self.ahead
+    }
+
+    /// Waits for more of the next head. `Ok(0)` is the end. Nothing is allocated while a connection is idle.
+    pub(super) async fn read_ahead(&mut self) -> io::Result<usize> {
+        let mut buffer = [0; 8 * 1024];
+        let mut buffer = ReadBuf::new(&mut buffer);
+        std::future::poll_fn(|cx| Pin::new(&mut self.io).poll_read(cx, &mut buffer)).await?;
+        self.ahead.extend_from_slice(buffer.filled());
+        Ok(buffer.filled().len())
+    }
+
+    /// What the session of the next request may read, now that its head is known.
+    pub(super) fn frame(&mut self, framing: Framing) {
+        self.framing = framing;
+        self.hold = true;
+    }
+
+    /// Back from the session: whether another request may follow.
+    pub(super) fn next(&mut self) -> bool {
+        self.held = Vec::new();
+        if self.ahead.is_empty() {
+            self.ahead = BytesMut::new();
+        }
+        !self.ended && self.is_read()
+    }
+
+    /// The whole request was read.
+    fn is_read(&self) -> bool {
+        match &self.framing {
+            Framing::Length(left) => *left == 0,
+            Framing::Chunked(chunks) => chunks.is_done(),
+            Framing::Open => false,
+        }
+    }
+
+    /// Sends what is held.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.held.is_empty() {
+            let sent = ready!(Pin::new(&mut self.io).poll_write(cx, &self.held))?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.held.drain(..sent);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Waits for the client's end behind a complete request. What it sends meanwhile is kept for the next.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.ended {
+            if self.ahead.len() >= AHEAD {
+                return Poll::Pending;
+            }
+            let mut buffer = [0; 4096];
+            let mut buffer = ReadBuf::new(&mut buffer);
+            ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer))?;
+            self.ended = buffer.filled().is_empty();
+            self.ahead.extend_from_slice(buffer.filled());
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Closes an idle connection: nothing was refused, so nothing can be lost.
+    pub(super) async fn leave(&mut self) {
+        let _ = tokio::time::timeout(LINGER, AsyncWriteExt::shutdown(&mut self.io)).await;
+    }
+
+    /// Closes so that the client can still read what was written: the end first, then a bounded look at what comes.
+    pub(super) async fn close(&mut self) {
+        let finish = async {
+            self.flush().await?;
+            AsyncWriteExt::shutdown(&mut self.io).await?;
+            let mut read = 0;
+            // A client that has said all it will say needs no patience.
+            while !self.ended && read < LINGER_BYTES {
+                self.ahead.clear();
+                match self.read_ahead().await? {
+                    0 => break,
+                    n => read += n,
+                }
+            }
+            io::Result::Ok(())
+        };
+        // A client that is gone needs no answer.
+        let _ = tokio::time::timeout(LINGER, finish).await;
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        // Who waits for the client lets it read first.
+        if !this.held.is_empty() {
+            ready!(this.poll_send(cx))?;
+            ready!(Pin::new(&mut this.io).poll_flush(cx))?;
+        }
+        if this.is_read() {
+            return this.poll_end(cx);
+        }
+        let before = out.filled().len();
+        let allowed = match &this.framing {
+            Framing::Length(left) => usize::try_from(*left).unwrap_or(usize::MAX),
+            Framing::Chunked(_) | Framing::Open => usize::MAX,
+        };
+        if this.ahead.is_empty() {
+            // Chunks end where their framing says, which is known only once they are read: they go through `ahead`.
+            if matches!(this.framing, Framing::Chunked(_)) {
+                let mut buffer = [0; RECORD];
+                let mut buffer = ReadBuf::new(&mut buffer);
+                ready!(Pin::new(&mut this.io).poll_read(cx, &mut buffer))?;
+                this.ahead.extend_from_slice(buffer.filled());
+            } else {
+                ready!(poll_read_at_most(allowed, &mut this.io, cx, out))?;
+            }
+        }
+        if !this.ahead.is_empty() {
+            let mut take = this.ahead.len().min(out.remaining()).min(allowed);
+            if let Framing::Chunked(chunks) = &mut this.framing {
+                take =
+                    chunks.scan(&this.ahead[..take]).map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))?;
+            }
+            out.put_slice(&this.ahead[..take]);
+            this.ahead.advance(take);
+        }
+        let read = out.filled().len() - before;
+        if let Framing::Length(left) = &mut this.framing {
+            *left -= read as u64;
+        }
+        this.ended |= read == 0;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        if this.hold {
+            this.hold = false;
+            this.held.extend_from_slice(bytes);
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        if this.held.is_empty() {
+            return Pin::new(&mut this.io).poll_write(cx, bytes);
+        }
+        // The head, and as much of the body as shares a record with it.
+        let room = RECORD.saturating_sub(this.held.len());
+        if room > 0 {
+            let taken = room.min(bytes.len());
+            this.held.extend_from_slice(&bytes[..taken]);
+            // An error shows at the next call; these bytes are ours now.
+            let _ = this.poll_send(cx)?;
+            return Poll::Ready(Ok(taken));
+        }
+        ready!(this.poll_send(cx))?;
+        Pin::new(&mut this.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send(cx))?;
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send(cx))?;
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+/// Reads no byte beyond `most`: it would be lost with the session that it was read for.
+fn poll_read_at_most(most: usize, io: &mut Io, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    if most >= out.remaining() {
+        return Pin::new(io).poll_read(cx, out);
+    }
+    let mut limited = ReadBuf::new(out.initialize_unfilled_to(most));
+    ready!(Pin::new(io).poll_read(cx, &mut limited))?;
+    let read = limited.filled().len();
+    out.advance(read);
+    Poll::Ready(Ok(()))
+}
+
+impl AsyncRead for Io {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, out),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, out),
+        }
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+#[async_trait]
+impl Shutdown for Connection {
+    async fn shutdown(&mut self) {
+        self.close().await;
+    }
+}
+
+impl UniqueID for Connection {
+    fn id(&self) -> i32 {
+        match &self.io {
+            Io::Plain(stream) => stream.as_raw_fd(),
+            Io::Tls(stream) => stream.get_ref().0.as_raw_fd(),
+        }
+    }
+}
+
+impl Ssl for Connection {
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.is_http2().then_some(ALPN::H2)
+    }
+}
+
+impl GetTimingDigest for Connection {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl GetProxyDigest for Connection {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        Some(Arc::clone(&self.digest))
+    }
+}
+
+impl GetSocketDigest for Connection {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        None
+    }
+}
+
+impl Peek for Connection {}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Connection")
+    }
+}
+
+/// The facts of the connection that a session came over.
+pub(crate) fn facts(digest: &ProxyDigest) -> Option<&Facts> {
+    let data: &(dyn Any + Send + Sync) = digest.user_data.as_deref()?;
+    data.downcast_ref()
+}

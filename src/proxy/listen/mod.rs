@@ -1,0 +1,149 @@
+//! Public listeners: our own accept loop in front of Pingora's sessions.
+
+mod connection;
+mod gate;
+mod head;
+mod tls;
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use gapura_config::units::Address;
+use pingora::{apps::HttpServerApp, server::ShutdownWatch};
+use prometheus::IntGauge;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use self::connection::Connection;
+pub(crate) use self::{
+    connection::{Facts, facts},
+    gate::{GateLimits, Tally},
+    head::{PASSABLE, is_authority},
+    tls::{SelfSigned, build as build_tls},
+};
+
+/// What a listener asks anew for each connection, so that a reload reaches the next one.
+pub(crate) trait Settings: Send + Sync + 'static {
+    type App: HttpServerApp + Send + Sync + 'static;
+
+    fn app(&self) -> Arc<Self::App>;
+    /// None: a plain listener.
+    fn tls(&self) -> Option<Arc<rustls::ServerConfig>>;
+    fn handshake_timeout(&self) -> Duration;
+    fn max_connections(&self) -> usize;
+    fn gate(&self) -> GateLimits;
+    fn tally(&self) -> &Tally;
+}
+
+/// Connections open over all listeners that share it.
+#[derive(Debug, Default)]
+pub(crate) struct Open(AtomicUsize);
+
+impl Open {
+    pub(crate) fn count(&self) -> usize {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// One connection's place among those that may be open.
+struct Seat {
+    open: Arc<Open>,
+    gauge: IntGauge,
+}
+
+impl Seat {
+    fn take(open: &Arc<Open>, gauge: &IntGauge, max: usize) -> Option<Self> {
+        // Taken first and given back where it was one too many: two at once can both be refused, never both too many.
+        let seat = Self { open: Arc::clone(open), gauge: gauge.clone() };
+        seat.gauge.inc();
+        (open.0.fetch_add(1, Ordering::AcqRel) < max).then_some(seat)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.gauge.dec();
+        self.open.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Accepted by the kernel and waiting for us. Linux cuts it to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+/// After an accept that failed for want of descriptors: time for some to be closed.
+const BREATH: Duration = Duration::from_millis(50);
+
+/// Binds a public or admin address. Port 0 takes a free one; the listener knows which.
+pub(crate) fn bind(address: &Address) -> Result<TcpListener, String> {
+    let Address::Tcp { host, port } = address else {
+        return Err(format!("`{address}` is no address to listen on"));
+    };
+    let failed = |why: io::Error| format!("cannot listen on {address}: {why}");
+    let resolved = std::net::ToSocketAddrs::to_socket_addrs(&(host.as_str(), *port)).map_err(failed)?.next();
+    let resolved = resolved.ok_or_else(|| format!("cannot listen on {address}: the name has no address"))?;
+    let socket = Socket::new(Domain::for_address(resolved), Type::STREAM, Some(Protocol::TCP)).map_err(failed)?;
+    let listen = || {
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&resolved.into())?;
+        socket.listen(BACKLOG)?;
+        TcpListener::from_std(socket.into())
+    };
+    listen().map_err(failed)
+}
+
+/// Accepts until the gateway stops. Each connection is a task of its own.
+pub(crate) async fn accept<S: Settings>(
+    listener: TcpListener,
+    settings: Arc<S>,
+    open: Arc<Open>,
+    gauge: IntGauge,
+    shutdown: ShutdownWatch,
+) {
+    let mut stop = shutdown.clone();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.wait_for(|stops| *stops) => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                // One too many is closed at once: a queue would only make all of them slow.
+                let Some(seat) = Seat::take(&open, &gauge, settings.max_connections()) else { continue };
+                let (settings, shutdown) = (Arc::clone(&settings), shutdown.clone());
+                tokio::spawn(async move {
+                    serve(stream, peer, &*settings, &shutdown).await;
+                    drop(seat);
+                });
+            }
+            Err(why) => {
+                log::warn!("a connection cannot be accepted: {why}");
+                tokio::time::sleep(BREATH).await;
+            }
+        }
+    }
+}
+
+async fn serve<S: Settings>(stream: TcpStream, peer: SocketAddr, settings: &S, shutdown: &ShutdownWatch) {
+    // Answers are written whole; waiting for more of them would only delay them.
+    let _ = stream.set_nodelay(true);
+    let connection = match settings.tls() {
+        None => Connection::plain(stream, peer),
+        Some(config) => {
+            let handshake = TlsAcceptor::from(config).accept(stream);
+            match tokio::time::timeout(settings.handshake_timeout(), handshake).await {
+                Ok(Ok(stream)) => Connection::tls(stream, peer),
+                Ok(Err(why)) => return log::debug!("TLS handshake failed: {why}"),
+                Err(_) => return log::debug!("TLS handshake took too long"),
+            }
+        }
+    };
+    gate::serve(&settings.app(), connection, settings.gate(), settings.tally(), shutdown).await;
+}

@@ -1,0 +1,272 @@
+//! *Whole*: the request is complete before any upstream is contacted, and the gateway itself talks to it.
+//!
+//! Where a filter sees bodies the response is complete, too, before the client gets its first byte, so that every failure is
+//! a clean problem and every length exact. Elsewhere the response streams.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use gapura_filters::{
+    contract::{Clock, Code, Refusal},
+    policy::Route,
+};
+use http::{
+    HeaderValue, Method, StatusCode, Version,
+    header::{self, CONTENT_LENGTH},
+};
+use pingora::{
+    ErrorType,
+    http::{RequestHeader, ResponseHeader},
+    proxy::Session,
+};
+
+use super::{admit, answer, coding, context::Context};
+use crate::{
+    upstream::{Answer, Call, Failure},
+    wiring::Gateway,
+};
+
+/// What could be asked for is `identity`; a coding that comes all the same is removed.
+const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
+
+/// Why an exchange did not end with a whole response.
+pub(super) enum Broken {
+    /// Tell the client.
+    Refused(Refusal),
+    /// The client is gone, or its response has begun: only the connection can still say so.
+    Cut,
+}
+
+impl From<Refusal> for Broken {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// A write to the client failed.
+impl From<Box<pingora::Error>> for Broken {
+    fn from(_: Box<pingora::Error>) -> Self {
+        Self::Cut
+    }
+}
+
+/// The request body, empty where there is none.
+pub(super) async fn read_body(session: &mut Session, max: u64) -> Result<Bytes, Broken> {
+    if session.as_downstream_mut().is_body_done() {
+        return Ok(Bytes::new());
+    }
+    if admit::expects_continue(session.req_header()) {
+        // Else Pingora takes the answer for one to a request that was not read, and closes after it.
+        session.set_close_on_response_before_downstream_finish(false);
+        session.write_continue_response().await?;
+        session.set_close_on_response_before_downstream_finish(true);
+    }
+    let Some(first) = read_piece(session).await? else { return Ok(Bytes::new()) };
+    let Some(second) = read_piece(session).await? else {
+        return if first.len() as u64 > max { Err(admit::too_large(max).into()) } else { Ok(first) };
+    };
+    // Never more than `max` is held, whatever was declared.
+    let mut body = BytesMut::from(first);
+    let mut piece = Some(second);
+    while let Some(bytes) = piece {
+        if (body.len() + bytes.len()) as u64 > max {
+            return Err(admit::too_large(max).into());
+        }
+        body.extend_from_slice(&bytes);
+        piece = read_piece(session).await?;
+    }
+    Ok(body.freeze())
+}
+
+async fn read_piece(session: &mut Session) -> Result<Option<Bytes>, Broken> {
+    session.as_downstream_mut().read_request_body().await.map_err(|why| match unread(&why) {
+        Some(refusal) => Broken::Refused(refusal),
+        None => Broken::Cut,
+    })
+}
+
+/// The refusal for a request body that could not be read; None where the client is gone.
+pub(super) fn unread(why: &pingora::Error) -> Option<Refusal> {
+    match why.etype() {
+        ErrorType::ReadTimedout => {
+            Some(Refusal::new(Code::RequestTimeout, "The request body took too long to arrive."))
+        }
+        ErrorType::ConnectionClosed | ErrorType::H2Error => None,
+        _ => Some(Refusal::new(Code::RequestMalformed, "The request body does not follow HTTP.")),
+    }
+}
+
+/// The whole exchange with the upstream, for a request that filters agreed to.
+pub(super) async fn exchange(
+    gateway: &Gateway,
+    session: &mut Session,
+    context: &mut Context,
+    mut body: Bytes,
+    seen: bool,
+) -> Result<(), Broken> {
+    let live = Arc::clone(&context.live);
+    let Some(route) = context.route.map(|index| live.policy.route(index)) else { return Err(Broken::Cut) };
+    let mut head = session.req_header().clone();
+    let had_body = head.headers.contains_key(CONTENT_LENGTH) || head.headers.contains_key(header::TRANSFER_ENCODING);
+    if seen {
+        let mut parts = head.as_owned_parts();
+        route.chain.on_request_body(&gateway.clock, &mut parts, &mut body, &mut context.exchange).await?;
+        head = RequestHeader::from(parts);
+    }
+    let sealed = context.exchange.sealing.as_ref().is_some_and(|sealing| sealing.is_due());
+    prepare(&mut head, context, had_body.then_some(body.len()), sealed);
+    let Some(upstream) = live.upstreams.get(&route.upstream) else {
+        return Err(Refusal::new(Code::Internal, "The request cannot be served.").reason("no such upstream").into());
+    };
+    let call = Call { connector: &gateway.connector, upstream, head: &head, body: &body, timeout: route.timeout };
+    let sent = gateway.clock.now();
+    // A filter that noted that it will leave the response alone need not see it.
+    let whole = seen && context.exchange.sealing.as_ref().is_none_or(|sealing| sealing.is_due());
+    if whole {
+        let answered = tokio::time::timeout(route.timeout, async {
+            let mut answer = call.send().await?;
+            upstream.seconds.observe((gateway.clock.now().monotonic - sent.monotonic).as_secs_f64());
+            refuse_unsealable(&answer, sealed)?;
+            let body = answer.read_whole(route.max_response).await?;
+            Ok::<_, Failure>((answer, body))
+        });
+        let (answer, body) =
+            answered.await.unwrap_or(Err(Failure::Timeout("the exchange takes too long"))).map_err(refusal)?;
+        let head = answer.head.clone();
+        answer.finish();
+        return seal(gateway, session, context, route, (head, body)).await;
+    }
+    let mut answer = call.send().await.map_err(refusal)?;
+    upstream.seconds.observe((gateway.clock.now().monotonic - sent.monotonic).as_secs_f64());
+    if answer.head.status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(refusal(Failure::Broken("the server switches protocols, which nobody asked for".into())).into());
+    }
+    stream(session, context, &mut answer).await?;
+    answer.finish();
+    Ok(())
+}
+
+/// The request head as the upstream gets it, framed for a body that is complete.
+fn prepare(head: &mut RequestHeader, context: &Context, length: Option<usize>, sealed: bool) {
+    context.edit(head);
+    head.remove_header(&header::TRANSFER_ENCODING);
+    head.remove_header(&header::EXPECT);
+    head.remove_header(&header::UPGRADE);
+    if let Some(length) = length {
+        let _ = head.insert_header(CONTENT_LENGTH, length);
+    }
+    if sealed {
+        let _ = head.insert_header(header::ACCEPT_ENCODING, IDENTITY);
+    }
+    head.set_version(Version::HTTP_11);
+}
+
+/// What has no end, or is no body, cannot be sealed whole.
+fn refuse_unsealable(answer: &Answer, sealed: bool) -> Result<(), Failure> {
+    if answer.head.status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Failure::Broken("the server switches protocols on a route whose bodies are read".into()));
+    }
+    let kind = answer.head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if sealed && kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream")) {
+        return Err(Failure::Broken("a stream of events cannot be sealed whole".into()));
+    }
+    Ok(())
+}
+
+/// A response that filters see: decoded, sealed, of exact length.
+async fn seal(
+    gateway: &Gateway,
+    session: &mut Session,
+    context: &mut Context,
+    route: &Route,
+    (mut head, mut body): (ResponseHeader, Bytes),
+) -> Result<(), Broken> {
+    answer::drop_hop_by_hop(&mut head);
+    let sealed = context.exchange.sealing.as_ref().is_some_and(|sealing| sealing.is_due());
+    if sealed && !body.is_empty() {
+        body = coding::decode(&head.headers, body, route.max_response).map_err(|why| refusal(Failure::Broken(why)))?;
+    }
+    let mut parts = head.as_owned_parts();
+    let described = parts.headers.get(CONTENT_LENGTH).cloned();
+    route.chain.on_response_body(&gateway.clock, &mut parts, &mut body, &mut context.exchange).await?;
+    let mut head = ResponseHeader::from(parts);
+    // Of HEAD and 304 the length that stands is that of a body which is not sent.
+    let bodiless = context.method == Method::HEAD || is_bodiless(head.status);
+    if is_bodiless(head.status) && head.status != StatusCode::NOT_MODIFIED {
+        head.remove_header(&CONTENT_LENGTH);
+    } else if !bodiless {
+        head.insert_header(CONTENT_LENGTH, body.len())?;
+    } else if !sealed && let Some(length) = described {
+        head.insert_header(CONTENT_LENGTH, length)?;
+    }
+    answer::finish(&mut head, context);
+    let ends = bodiless || body.is_empty();
+    session.write_response_header(Box::new(head), ends).await?;
+    if !ends {
+        session.write_response_body(Some(body), true).await?;
+    }
+    Ok(())
+}
+
+/// A response that no filter sees passes piece by piece.
+async fn stream(session: &mut Session, context: &Context, answer: &mut Answer) -> Result<(), Broken> {
+    let mut head = std::mem::replace(&mut answer.head, ResponseHeader::build_no_case(200, None)?);
+    answer::drop_hop_by_hop(&mut head);
+    answer::finish(&mut head, context);
+    let ends = answer.length() == Some(0);
+    if !ends && answer.length().is_none() {
+        match session.req_header().version {
+            Version::HTTP_11 => head.insert_header(header::TRANSFER_ENCODING, "chunked")?,
+            // HTTP/1.0 knows no end but that of the connection.
+            Version::HTTP_10 => session.set_keepalive(None),
+            _ => {}
+        }
+    }
+    session.write_response_header(Box::new(head), ends).await?;
+    while let Some(piece) = next_piece(session, answer).await? {
+        session.write_response_body(Some(piece), false).await?;
+    }
+    if !ends {
+        session.write_response_body(None, true).await?;
+    }
+    Ok(())
+}
+
+/// The upstream's next piece, unless the client leaves before it comes.
+async fn next_piece(session: &mut Session, answer: &mut Answer) -> Result<Option<Bytes>, Broken> {
+    tokio::select! {
+        biased;
+        piece = answer.read() => piece.map_err(|failure| {
+            log::warn!("a response broke off: {}", describe(&failure));
+            Broken::Cut
+        }),
+        // Also sends the head, which waits for company.
+        _ = session.as_downstream_mut().read_body_or_idle(true) => Err(Broken::Cut),
+    }
+}
+
+fn is_bodiless(status: StatusCode) -> bool {
+    status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
+fn describe(failure: &Failure) -> &str {
+    match failure {
+        Failure::Unreachable(why) | Failure::Broken(why) => why,
+        Failure::Timeout(why) => why,
+    }
+}
+
+/// The client learns that something is wrong behind the gateway; what, only the log.
+pub(super) fn refusal(failure: Failure) -> Refusal {
+    match failure {
+        Failure::Timeout(why) => {
+            Refusal::new(Code::UpstreamTimeout, "The service behind the gateway did not answer in time.").reason(why)
+        }
+        Failure::Unreachable(why) => {
+            Refusal::new(Code::UpstreamUnavailable, "The service behind the gateway cannot be reached.").reason(why)
+        }
+        Failure::Broken(why) => {
+            Refusal::new(Code::UpstreamUnavailable, "The service behind the gateway gave no usable answer.").reason(why)
+        }
+    }
+}

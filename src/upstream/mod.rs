@@ -1,0 +1,110 @@
+//! The servers behind the gateway: where they are, connections to them, one exchange with one of them.
+
+mod exchange;
+mod pool;
+mod server;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use gapura_config::{
+    fault::{Fault, Place},
+    model::{self, Config},
+    units::Address,
+};
+use gapura_filters::metrics::Metrics;
+use http::HeaderValue;
+use pingora::connectors::ConnectorOptions;
+use prometheus::Histogram;
+
+pub(crate) use self::{
+    exchange::{Answer, Call, Failure},
+    server::Server,
+};
+
+/// All upstreams of one configuration.
+pub(crate) struct Upstreams(BTreeMap<String, Arc<Upstream>>);
+
+/// Servers that take turns.
+pub(crate) struct Upstream {
+    servers: Box<[Arc<Server>]>,
+    turn: AtomicUsize,
+    /// The `Host` of requests that came without one.
+    pub(crate) host: HeaderValue,
+    /// `gapura_upstream_duration_seconds`.
+    pub(crate) seconds: Histogram,
+}
+
+impl Upstreams {
+    /// Servers that are the same as before keep their idle connections.
+    pub(crate) fn build(config: &Config, before: Option<&Self>, metrics: &Metrics) -> Result<Self, Vec<Fault>> {
+        let mut faults = Vec::new();
+        let mut upstreams = BTreeMap::new();
+        for (name, upstream) in &config.upstreams {
+            let mut servers = Vec::new();
+            for address in &upstream.servers {
+                match Server::build(address, upstream) {
+                    Ok(server) => servers.push(before.and_then(|all| all.same(&server)).unwrap_or(Arc::new(server))),
+                    Err(why) => faults.push(Fault::at(Place::root().key("upstreams").key(name).key("ca"), why)),
+                }
+            }
+            let seconds = metrics.upstream_duration.with_label_values(&[name]);
+            let host = upstream.servers.first().and_then(|address| match address {
+                Address::Tcp { .. } => HeaderValue::try_from(address.to_string()).ok(),
+                Address::Unix(_) => None,
+            });
+            let host = host.unwrap_or(HeaderValue::from_static("localhost"));
+            let upstream = Upstream { servers: servers.into(), turn: AtomicUsize::new(0), host, seconds };
+            upstreams.insert(name.clone(), Arc::new(upstream));
+        }
+        faults.dedup();
+        if faults.is_empty() { Ok(Self(upstreams)) } else { Err(faults) }
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Arc<Upstream>> {
+        self.0.get(name)
+    }
+
+    /// Closes idle connections that are too old or dead.
+    pub(crate) async fn sweep(&self) {
+        for server in self.0.values().flat_map(|upstream| &upstream.servers) {
+            server.sweep().await;
+        }
+    }
+
+    fn same(&self, server: &Server) -> Option<Arc<Server>> {
+        let mut all = self.0.values().flat_map(|upstream| &upstream.servers);
+        all.find(|other| other.target == server.target && other.target.ca.is_none()).cloned()
+    }
+}
+
+impl Upstream {
+    pub(crate) fn len(&self) -> usize {
+        self.servers.len()
+    }
+
+    /// The servers in the order in which one request tries them: each starts at the next.
+    pub(crate) fn in_turn(&self) -> impl Iterator<Item = &Arc<Server>> {
+        let first = self.turn.fetch_add(1, Ordering::Relaxed);
+        (0..self.servers.len()).map(move |step| &self.servers[first.wrapping_add(step) % self.servers.len()])
+    }
+}
+
+/// How Pingora connects. Without an upstream that needs the system's authorities they are not read: a few hundred
+/// certificates in memory, twice, for nothing.
+pub(crate) fn connector_options(config: &Config) -> ConnectorOptions {
+    let mut options = ConnectorOptions::new(128);
+    let system = |upstream: &model::Upstream| upstream.tls && upstream.ca.is_none();
+    if !config.upstreams.values().any(system) {
+        options.ca_file = Some(NO_AUTHORITIES.to_owned());
+    }
+    options
+}
+
+/// An empty bundle.
+pub(crate) const NO_AUTHORITIES: &str = "/dev/null";

@@ -1,0 +1,228 @@
+//! What the process holds, put together: state that lives as long as it does, and the settings that a reload replaces.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use arc_swap::ArcSwap;
+use gapura_config::{
+    Loaded, Source,
+    fault::Fault,
+    model::{self, Config},
+};
+use gapura_filters::{
+    contract::{Clock, Now, Services},
+    metrics::{Metrics, RouteMetrics},
+    policy::Policy,
+};
+use pingora::{
+    apps::HttpServerOptions, connectors::TransportConnector, proxy::HttpProxy, server::configuration::ServerConf,
+};
+
+use crate::{
+    proxy::{
+        Proxy,
+        listen::{self, GateLimits, Open, SelfSigned, Settings, Tally},
+    },
+    upstream::{self, Upstreams},
+};
+
+/// The clocks of the machine.
+pub(crate) struct SystemClock(Instant);
+
+impl Clock for SystemClock {
+    fn now(&self) -> Now {
+        // A wall clock before 1970 is as wrong as one at 1970.
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now { monotonic: self.0.elapsed(), unix_ms: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX) }
+    }
+}
+
+/// As long as the process.
+pub(crate) struct Gateway {
+    pub(crate) path: PathBuf,
+    pub(crate) clock: SystemClock,
+    pub(crate) services: Services,
+    pub(crate) connector: TransportConnector,
+    pub(crate) open: Arc<Open>,
+    pub(crate) draining: AtomicBool,
+    pub(super) reloading: tokio::sync::Mutex<()>,
+    self_signed: Option<SelfSigned>,
+    tally: Tally,
+    live: ArcSwap<Live>,
+    /// Pingora's proxy needs the gateway, and listeners need the proxy.
+    proxy: OnceLock<Arc<HttpProxy<Proxy>>>,
+}
+
+/// As long as a configuration: replaced whole.
+pub(crate) struct Live {
+    pub(crate) policy: Policy,
+    pub(crate) upstreams: Upstreams,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) access_log: bool,
+    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    pub(crate) config: Config,
+    gate: GateLimits,
+}
+
+/// Settings that compiled, and what is odd about them.
+pub(crate) struct Compiled {
+    pub(crate) live: Live,
+    pub(crate) warnings: Vec<Fault>,
+}
+
+/// Why a gateway cannot be put together: the file's faults, or the environment's.
+pub(crate) enum CannotStart {
+    Faults(Source, Vec<Fault>),
+    Environment(String),
+}
+
+/// Everything that a file can be held to without serving it.
+pub(crate) fn compile(
+    config: &Config,
+    services: &Services,
+    self_signed: Option<&SelfSigned>,
+    before: Option<&Live>,
+) -> Result<Compiled, Vec<Fault>> {
+    let mut faults = Vec::new();
+    let policy = Policy::compile(config, services).map_err(|found| faults.extend(found)).ok();
+    let upstreams = Upstreams::build(config, before.map(|live| &live.upstreams), &services.metrics);
+    let upstreams = upstreams.map_err(|found| faults.extend(found)).ok();
+    let tls = config.tls.as_ref().filter(|_| !config.server.https.is_empty() || !config.server.plaintext);
+    let tls = tls.map(|tls| listen::build_tls(tls, self_signed)).transpose();
+    let tls = tls.map_err(|found| faults.extend(found)).ok();
+    match (policy, upstreams, tls) {
+        (Some((policy, warnings)), Some(upstreams), Some(tls)) => {
+            let live = Live {
+                policy,
+                upstreams,
+                metrics: Arc::clone(&services.metrics),
+                access_log: config.server.access_log,
+                tls,
+                gate: GateLimits::from(&config.limits),
+                config: config.clone(),
+            };
+            Ok(Compiled { live, warnings })
+        }
+        _ => Err(faults),
+    }
+}
+
+/// State as `[state]` says.
+pub(crate) fn services(config: &Config) -> Result<Services, String> {
+    let metrics = Metrics::new().map_err(|why| format!("the metrics cannot be registered: {why}"))?;
+    Ok(Services::in_memory(config.state.max_keys, config.state.max_replays, Arc::new(metrics)))
+}
+
+/// A certificate for the listeners, where the file asks for one.
+pub(crate) fn self_signed(config: &Config) -> Result<Option<SelfSigned>, String> {
+    config.tls.as_ref().is_some_and(|tls| tls.self_signed).then(SelfSigned::make).transpose()
+}
+
+impl Gateway {
+    pub(crate) fn start(path: PathBuf, loaded: Loaded) -> Result<Arc<Self>, CannotStart> {
+        let Loaded { config, source, .. } = loaded;
+        let services = services(&config).map_err(CannotStart::Environment)?;
+        let self_signed = self_signed(&config).map_err(CannotStart::Environment)?;
+        let compiled = compile(&config, &services, self_signed.as_ref(), None);
+        let Compiled { live, warnings } = compiled.map_err(|faults| CannotStart::Faults(source.clone(), faults))?;
+        if !warnings.is_empty() {
+            log::warn!("{}", source.render(&warnings, false));
+        }
+        let tally =
+            Tally { unrouted: RouteMetrics::new("(none)", &services.metrics), metrics: Arc::clone(&services.metrics) };
+        let gateway = Arc::new(Self {
+            path,
+            clock: SystemClock(Instant::now()),
+            connector: TransportConnector::new(Some(upstream::connector_options(&config))),
+            open: Arc::default(),
+            draining: AtomicBool::new(false),
+            reloading: tokio::sync::Mutex::new(()),
+            self_signed,
+            tally,
+            live: ArcSwap::from_pointee(live),
+            proxy: OnceLock::new(),
+            services,
+        });
+        let proxy = build_proxy(&gateway, &config);
+        let _ = gateway.proxy.set(Arc::new(proxy));
+        Ok(gateway)
+    }
+
+    pub(crate) fn live(&self) -> Arc<Live> {
+        self.live.load_full()
+    }
+
+    pub(crate) fn replace(&self, live: Live) {
+        self.live.store(Arc::new(live));
+    }
+
+    pub(crate) fn self_signed(&self) -> Option<&SelfSigned> {
+        self.self_signed.as_ref()
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.draining.load(Ordering::Acquire)
+    }
+}
+
+/// Pingora's proxy over the gateway. Its options for HTTP/2 start from Pingora's own bounds against bombs.
+fn build_proxy(gateway: &Arc<Gateway>, config: &Config) -> HttpProxy<Proxy> {
+    let mut conf = ServerConf { threads: threads(&config.server), ..ServerConf::default() };
+    conf.ca_file = upstream::connector_options(config).ca_file;
+    conf.upstream_keepalive_pool_size = 128;
+    // The last of an upstream's servers is still tried once.
+    conf.max_retries = config.upstreams.values().map(|upstream| upstream.servers.len()).max().unwrap_or(1) + 1;
+    let mut proxy = HttpProxy::new(Proxy { gateway: Arc::clone(gateway) }, Arc::new(conf));
+    proxy.handle_init_modules();
+    let mut options = HttpServerOptions::default();
+    options.h2_idle_timeout = Some(config.limits.idle_timeout.get());
+    // They reach our own refusal, a problem like any other.
+    options.allow_connect_method_proxying = true;
+    proxy.server_options = Some(options);
+    let mut h2 = pingora::protocols::http::v2::server::default_h2_options();
+    h2.max_concurrent_streams(config.limits.max_streams);
+    h2.max_header_list_size(u32::try_from(config.limits.max_head.bytes()).unwrap_or(u32::MAX));
+    proxy.h2_options = Some(h2);
+    proxy
+}
+
+pub(crate) fn threads(server: &model::Server) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    if server.threads == 0 { cores() } else { server.threads }
+}
+
+/// What one kind of public listener serves.
+pub(crate) struct Public {
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) tls: bool,
+}
+
+impl Settings for Public {
+    type App = HttpProxy<Proxy>;
+
+    fn app(&self) -> Arc<Self::App> {
+        // Set before any listener is.
+        Arc::clone(self.gateway.proxy.get().expect("the proxy is built with the gateway"))
+    }
+    fn tls(&self) -> Option<Arc<rustls::ServerConfig>> {
+        if self.tls { self.gateway.live.load().tls.clone() } else { None }
+    }
+    fn handshake_timeout(&self) -> std::time::Duration {
+        self.gateway.live.load().config.limits.handshake_timeout.get()
+    }
+    fn max_connections(&self) -> usize {
+        self.gateway.live.load().config.limits.max_connections
+    }
+    fn gate(&self) -> GateLimits {
+        self.gateway.live.load().gate
+    }
+    fn tally(&self) -> &Tally {
+        &self.gateway.tally
+    }
+}
