@@ -3,13 +3,13 @@
 use std::{
     path::PathBuf,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use gapura_config::{
     Loaded, Source,
     fault::Fault,
@@ -21,7 +21,11 @@ use gapura_filters::{
     policy::Policy,
 };
 use pingora::{
-    apps::HttpServerOptions, connectors::TransportConnector, proxy::HttpProxy, server::configuration::ServerConf,
+    apps::HttpServerOptions,
+    connectors::{ConnectorOptions, TransportConnector},
+    protocols::http::v2::server::default_h2_options,
+    proxy::HttpProxy,
+    server::configuration::ServerConf,
 };
 
 use crate::{
@@ -29,7 +33,7 @@ use crate::{
         Proxy,
         listen::{self, GateLimits, Open, SelfSigned, Settings, Tally},
     },
-    upstream::{self, Upstreams},
+    upstream::Upstreams,
 };
 
 /// The clocks of the machine.
@@ -48,15 +52,32 @@ pub(crate) struct Gateway {
     pub(crate) path: PathBuf,
     pub(crate) clock: SystemClock,
     pub(crate) services: Services,
-    pub(crate) connector: TransportConnector,
     pub(crate) open: Arc<Open>,
     pub(crate) draining: AtomicBool,
     pub(super) reloading: tokio::sync::Mutex<()>,
     self_signed: Option<SelfSigned>,
     tally: Tally,
     live: ArcSwap<Live>,
-    /// Pingora's proxy needs the gateway, and listeners need the proxy.
-    proxy: OnceLock<Arc<HttpProxy<Proxy>>>,
+    /// Pingora's proxy needs the gateway, and listeners need the proxy: set as soon as both are there.
+    pingora: ArcSwapOption<Pingora>,
+}
+
+/// Pingora's side, made anew by a reload only where its options have changed: it holds connections.
+pub(crate) struct Pingora {
+    options: Options,
+    pub(crate) connector: TransportConnector,
+    pub(crate) proxy: Arc<HttpProxy<Proxy>>,
+}
+
+/// What Pingora is told once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Options {
+    threads: usize,
+    max_streams: u32,
+    max_head: u64,
+    idle_timeout: Duration,
+    ca_file: Option<String>,
+    max_servers: usize,
 }
 
 /// As long as a configuration: replaced whole.
@@ -139,27 +160,44 @@ impl Gateway {
         let gateway = Arc::new(Self {
             path,
             clock: SystemClock(Instant::now()),
-            connector: TransportConnector::new(Some(upstream::connector_options(&config))),
             open: Arc::default(),
             draining: AtomicBool::new(false),
             reloading: tokio::sync::Mutex::new(()),
             self_signed,
             tally,
             live: ArcSwap::from_pointee(live),
-            proxy: OnceLock::new(),
+            pingora: ArcSwapOption::empty(),
             services,
         });
-        let proxy = build_proxy(&gateway, &config);
-        let _ = gateway.proxy.set(Arc::new(proxy));
+        gateway.tell_pingora();
         Ok(gateway)
+    }
+
+    /// Follows the settings that are live.
+    fn tell_pingora(self: &Arc<Self>) {
+        let options = Options::of(&self.live().config);
+        if self.pingora.load().as_ref().is_some_and(|told| told.options == options) {
+            return;
+        }
+        let mut connector = ConnectorOptions::new(IDLE_PER_SERVER);
+        connector.ca_file = options.ca_file.clone();
+        let connector = TransportConnector::new(Some(connector));
+        let proxy = Arc::new(options.proxy(Proxy { gateway: Arc::clone(self) }));
+        self.pingora.store(Some(Arc::new(Pingora { options, connector, proxy })));
+    }
+
+    pub(crate) fn pingora(&self) -> Arc<Pingora> {
+        // Set before any listener is.
+        self.pingora.load_full().expect("Pingora is told before anything is served")
     }
 
     pub(crate) fn live(&self) -> Arc<Live> {
         self.live.load_full()
     }
 
-    pub(crate) fn replace(&self, live: Live) {
+    pub(crate) fn replace(self: &Arc<Self>, live: Live) {
         self.live.store(Arc::new(live));
+        self.tell_pingora();
     }
 
     pub(crate) fn self_signed(&self) -> Option<&SelfSigned> {
@@ -171,26 +209,51 @@ impl Gateway {
     }
 }
 
-/// Pingora's proxy over the gateway. Its options for HTTP/2 start from Pingora's own bounds against bombs.
-fn build_proxy(gateway: &Arc<Gateway>, config: &Config) -> HttpProxy<Proxy> {
-    let mut conf = ServerConf { threads: threads(&config.server), ..ServerConf::default() };
-    conf.ca_file = upstream::connector_options(config).ca_file;
-    conf.upstream_keepalive_pool_size = 128;
-    // The last of an upstream's servers is still tried once.
-    conf.max_retries = config.upstreams.values().map(|upstream| upstream.servers.len()).max().unwrap_or(1) + 1;
-    let mut proxy = HttpProxy::new(Proxy { gateway: Arc::clone(gateway) }, Arc::new(conf));
-    proxy.handle_init_modules();
-    let mut options = HttpServerOptions::default();
-    options.h2_idle_timeout = Some(config.limits.idle_timeout.get());
-    // They reach our own refusal, a problem like any other.
-    options.allow_connect_method_proxying = true;
-    proxy.server_options = Some(options);
-    let mut h2 = pingora::protocols::http::v2::server::default_h2_options();
-    h2.max_concurrent_streams(config.limits.max_streams);
-    h2.max_header_list_size(u32::try_from(config.limits.max_head.bytes()).unwrap_or(u32::MAX));
-    proxy.h2_options = Some(h2);
-    proxy
+/// Idle connections that Pingora keeps for streamed exchanges.
+const IDLE_PER_SERVER: usize = 128;
+
+impl Options {
+    fn of(config: &Config) -> Self {
+        // Without an upstream that needs the system's authorities they are not read: hundreds of certificates in memory,
+        // twice, for nothing.
+        let system = config.upstreams.values().any(|upstream| upstream.tls && upstream.ca.is_none());
+        Self {
+            threads: threads(&config.server),
+            max_streams: config.limits.max_streams,
+            max_head: config.limits.max_head.bytes(),
+            idle_timeout: config.limits.idle_timeout.get(),
+            ca_file: (!system).then(|| NO_AUTHORITIES.to_owned()),
+            max_servers: config.upstreams.values().map(|upstream| upstream.servers.len()).max().unwrap_or(1),
+        }
+    }
+
+    /// Those for HTTP/2 start from Pingora's own bounds against bombs.
+    fn proxy(&self, app: Proxy) -> HttpProxy<Proxy> {
+        let conf = ServerConf {
+            threads: self.threads,
+            ca_file: self.ca_file.clone(),
+            upstream_keepalive_pool_size: IDLE_PER_SERVER,
+            // Each server once, and one more for a connection that went stale.
+            max_retries: self.max_servers + 1,
+            ..ServerConf::default()
+        };
+        let mut proxy = HttpProxy::new(app, Arc::new(conf));
+        proxy.handle_init_modules();
+        let mut options = HttpServerOptions::default();
+        options.h2_idle_timeout = Some(self.idle_timeout);
+        // CONNECT reaches our own refusal, a problem like any other.
+        options.allow_connect_method_proxying = true;
+        proxy.server_options = Some(options);
+        let mut h2 = default_h2_options();
+        h2.max_concurrent_streams(self.max_streams);
+        h2.max_header_list_size(u32::try_from(self.max_head).unwrap_or(u32::MAX));
+        proxy.h2_options = Some(h2);
+        proxy
+    }
 }
+
+/// An empty bundle.
+const NO_AUTHORITIES: &str = "/dev/null";
 
 pub(crate) fn threads(server: &model::Server) -> usize {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
@@ -207,13 +270,12 @@ impl Settings for Public {
     type App = HttpProxy<Proxy>;
 
     fn app(&self) -> Arc<Self::App> {
-        // Set before any listener is.
-        Arc::clone(self.gateway.proxy.get().expect("the proxy is built with the gateway"))
+        Arc::clone(&self.gateway.pingora().proxy)
     }
     fn tls(&self) -> Option<Arc<rustls::ServerConfig>> {
         if self.tls { self.gateway.live.load().tls.clone() } else { None }
     }
-    fn handshake_timeout(&self) -> std::time::Duration {
+    fn handshake_timeout(&self) -> Duration {
         self.gateway.live.load().config.limits.handshake_timeout.get()
     }
     fn max_connections(&self) -> usize {

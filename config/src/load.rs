@@ -30,13 +30,13 @@ pub struct Loaded {
 }
 
 /// Everything that is wrong with a file, in its order. Warnings stand among the errors.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Faults {
     pub source: Source,
     pub faults: Vec<Fault>,
     /// The file with a stand-in for each faulty value, where that much could be made of it: what is sound in it can still be
     /// held to secrets and certificates. Never to be served.
-    pub repaired: Option<Config>,
+    pub repaired: Option<Box<Config>>,
 }
 
 /// Reads and checks a file: everything that its text alone can tell. Secrets and certificates are not opened.
@@ -115,7 +115,7 @@ pub fn parse(name: &str, text: &str) -> Result<Loaded, Faults> {
         Some(config) if faults.iter().all(|fault| fault.severity == Severity::Warning) => {
             Ok(Loaded { config, source, warnings: faults })
         }
-        repaired => Err(Faults { source, faults, repaired }),
+        repaired => Err(Faults { source, faults, repaired: repaired.map(Box::new) }),
     }
 }
 
@@ -185,6 +185,13 @@ fn dismantle(table: Spanned<DeTable<'_>>) {
             DeValue::Array(array) => open.extend(array.into_iter().map(Spanned::into_inner)),
             _ => {}
         }
+    }
+}
+
+/// Without what was repaired: beside a slip, a secret may stand where none is looked for.
+impl fmt::Debug for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Faults").field("source", &self.source).field("faults", &self.faults).finish_non_exhaustive()
     }
 }
 

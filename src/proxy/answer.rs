@@ -1,6 +1,6 @@
 //! A response head on its way out, of an upstream or our own.
 
-use gapura_filters::contract::{Code, Refusal};
+use gapura_filters::contract::{Code, HeaderEdit as _, Refusal};
 use http::{HeaderMap, HeaderName, header};
 use pingora::{http::ResponseHeader, proxy::Session};
 
@@ -9,7 +9,6 @@ use super::{
     context::Context,
     problem::{self, Head},
 };
-use gapura_filters::contract::HeaderEdit as _;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -31,6 +30,10 @@ pub(super) fn drop_hop_by_hop(head: &mut ResponseHeader) {
 /// What every response carries: its id, and what the route's filters add.
 pub(super) fn finish(head: &mut ResponseHeader, context: &Context) {
     Head(head).set(&problem::X_REQUEST_ID, context.request_id.value().clone());
+    // RFC 9110, section 6.6.1: of whoever has a clock.
+    if !head.headers.contains_key(header::DATE) {
+        Head(head).set(&header::DATE, problem::date());
+    }
     if let Some(route) = context.route() {
         route.chain.on_response_headers(&mut Head(head), &context.exchange);
     }

@@ -54,12 +54,14 @@ impl ProxyHttp for Proxy {
     }
 
     async fn upstream_peer(&self, session: &mut Session, context: &mut Context) -> Result<Box<HttpPeer>> {
-        let upstream = context.route().and_then(|route| context.live.upstreams.get(&route.upstream));
-        let (Some(upstream), Some(route)) = (upstream, context.route()) else {
+        let live = Arc::clone(&context.live);
+        let route = context.route.map(|index| live.policy.route(index));
+        let upstream = route.and_then(|route| live.upstreams.get(&route.upstream));
+        let (Some(upstream), Some(route)) = (upstream, route) else {
             return Err(Error::new(ErrorType::InternalError));
         };
-        let attempt = context.attempt;
-        let server = upstream.in_turn().nth(attempt).ok_or_else(|| Error::new(ErrorType::ConnectNoRoute))?;
+        let turn = *context.turn.get_or_insert_with(|| upstream.take_turn());
+        let server = upstream.server(turn, context.tried).ok_or_else(|| Error::new(ErrorType::ConnectNoRoute))?;
         let peers = server.peers().await.map_err(|why| Error::explain(ErrorType::ConnectNoRoute, why))?;
         let mut peer = peers.into_iter().next().ok_or_else(|| Error::new(ErrorType::ConnectNoRoute))?;
         peer.options.read_timeout = Some(if admit::wants_upgrade(session.req_header()) {
@@ -146,9 +148,9 @@ impl ProxyHttp for Proxy {
         context: &mut Context,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        context.attempt += 1;
+        context.tried += 1;
         let upstream = context.route().and_then(|route| context.live.upstreams.get(&route.upstream));
-        error.set_retry(upstream.is_some_and(|upstream| context.attempt < upstream.len()));
+        error.set_retry(upstream.is_some_and(|upstream| context.tried < upstream.len()));
         error
     }
 

@@ -118,7 +118,8 @@ pub(super) async fn exchange(
     let Some(upstream) = live.upstreams.get(&route.upstream) else {
         return Err(Refusal::new(Code::Internal, "The request cannot be served.").reason("no such upstream").into());
     };
-    let call = Call { connector: &gateway.connector, upstream, head: &head, body: &body, timeout: route.timeout };
+    let pingora = gateway.pingora();
+    let call = Call { connector: &pingora.connector, upstream, head: &head, body: &body, timeout: route.timeout };
     let sent = gateway.clock.now();
     // A filter that noted that it will leave the response alone need not see it.
     let whole = seen && context.exchange.sealing.as_ref().is_none_or(|sealing| sealing.is_due());

@@ -73,7 +73,8 @@ impl Call<'_> {
     /// The response head. A connection that went stale is replaced where the request cannot have been acted upon twice.
     pub(crate) async fn send(&self) -> Result<Answer, Failure> {
         let mut unreachable = String::from("the upstream has no servers");
-        for server in self.upstream.in_turn() {
+        let turn = self.upstream.take_turn();
+        for server in (0..).map_while(|tried| self.upstream.server(turn, tried)) {
             while let Some(stream) = server.idle().await {
                 match self.on(stream, server).await {
                     Ok(answer) => return Ok(answer),

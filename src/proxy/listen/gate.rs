@@ -30,7 +30,6 @@ pub(crate) struct GateLimits {
     pub(super) head: HeadLimits,
     pub(super) head_timeout: Duration,
     pub(super) idle_timeout: Duration,
-    pub(super) body_timeout: Duration,
 }
 
 impl From<&gapura_config::model::Limits> for GateLimits {
@@ -42,7 +41,6 @@ impl From<&gapura_config::model::Limits> for GateLimits {
             },
             head_timeout: limits.head_timeout.get(),
             idle_timeout: limits.idle_timeout.get(),
-            body_timeout: limits.body_timeout.get(),
         }
     }
 }
@@ -87,8 +85,6 @@ pub(crate) async fn serve<A>(
         connection.frame(head.framing);
         let mut session = ServerSession::new_http1(Box::new(connection));
         session.set_pipelined_prefix(bytes);
-        session.set_read_timeout(Some(limits.body_timeout));
-        session.set_write_timeout(Some(limits.body_timeout));
         session.set_total_drain_timeout(Some(DRAIN));
         let Some(reused) = app.process_new_http(session, shutdown).await else { return };
         let Ok(back) = reused.consume().0.into_any().downcast::<Connection>() else { return };
