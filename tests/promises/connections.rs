@@ -200,7 +200,10 @@ fn many_requests_share_a_connection() {
         assert_eq!(wire.answer("GET").status, 200, "request {round}");
     }
     assert_eq!(upstream.requests().len(), 50);
-    assert!((gateway.metric("gapura_connections", &[]) - 1.0).abs() < f64::EPSILON, "the gauge counts this connection");
+    let open = || gateway.metric("gapura_connections", &["listener=\"http://"]) as i64;
+    assert_eq!(open(), 1, "the gauge counts this connection");
+    drop(wire);
+    until_true("the gauge no longer counts it", || open() == 0);
 }
 
 #[test]

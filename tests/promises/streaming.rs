@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use crate::support::{
-    Curl, Flow, Gateway, Setup, Upstream, expect_problem,
+    Curl, Flow, Gateway, Setup, Upstream, Wire, expect_problem, nghttp,
     upstream::Call,
     wait::{Gate, until_true},
     wire::{chunked, find, request_bytes},
@@ -61,19 +61,25 @@ fn echo(call: &mut Call<'_>) -> Flow {
 fn a_request_body_is_not_held_back() {
     let upstream = Upstream::start(echo);
     let gateway = start(&upstream);
-    for framing in [("Transfer-Encoding", "chunked"), ("Content-Length", "10")] {
+    // Up to one TCP segment may wait for more of a body whose length is known.
+    let part = "first".repeat(2000);
+    let (length, whole) = ((2 * part.len()).to_string(), format!("{part}{part}"));
+    for framing in [("Transfer-Encoding", "chunked"), ("Content-Length", length.as_str())] {
         upstream.forget();
         let coded = framing.0 == "Transfer-Encoding";
-        let piece = |text: &str| if coded { format!("5\r\n{text}\r\n") } else { text.to_owned() };
+        let piece = if coded { format!("{:x}\r\n{part}\r\n", part.len()) } else { part.clone() };
         let mut wire = gateway.connect();
         wire.send(request_bytes("POST", "/open", &[framing], b""));
-        wire.send(piece("first"));
-        until_true("the first part reaches the upstream", || find(&upstream.bytes(), b"first").is_some());
-        wire.send(piece("other"));
+        wire.send(&piece);
+        until_true(&format!("the first part reaches the upstream ({})", framing.0), || {
+            let head = find(&upstream.bytes(), b"\r\n\r\n").unwrap_or(usize::MAX);
+            upstream.bytes().len().saturating_sub(head) > part.len() - 1500
+        });
+        wire.send(&piece);
         if coded {
             wire.send("0\r\n\r\n");
         }
-        assert_eq!(wire.answer("POST").text(), "firstother");
+        assert_eq!(wire.answer("POST").text(), whole);
     }
 }
 
@@ -106,6 +112,68 @@ fn a_response_body_is_not_held_back() {
         rest.extend(chunk);
     }
     assert_eq!(rest, b"data: last\n\n");
+}
+
+#[test]
+fn a_response_of_known_length_is_not_held_back() {
+    let seen = Gate::default();
+    let gate = seen.clone();
+    let upstream = Upstream::start(move |call| {
+        call.body();
+        call.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst");
+        gate.wait();
+        call.send("other");
+        Flow::Keep
+    });
+    let gateway = start(&upstream);
+    let mut wire = gateway.connect();
+    wire.send(request_bytes("GET", "/open", &[], b""));
+    assert_eq!(wire.head().expect("a head").header("content-length"), Some("10"));
+    assert_eq!(wire.take(5).expect("the first part"), b"first");
+    seen.open();
+    assert_eq!(wire.take(5).expect("the other part"), b"other");
+}
+
+/// A head alone is an answer, too: its body may take long.
+#[test]
+fn a_response_head_is_not_held_back() {
+    let seen = Gate::default();
+    let gate = seen.clone();
+    let upstream = Upstream::start(move |call| {
+        call.body();
+        call.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+        gate.wait();
+        call.send("0\r\n\r\n");
+        Flow::Keep
+    });
+    let gateway = start(&upstream);
+    for tls in [false, true] {
+        let mut wire = if tls { Wire::tls(gateway.https(), &["http/1.1"]) } else { gateway.connect() };
+        wire.send(request_bytes("GET", "/open", &[], b""));
+        assert_eq!(wire.head().expect("a head").status, 200);
+    }
+    seen.open();
+}
+
+/// The end of a body is written once: what follows it on the wire would be read as the next request.
+#[test]
+fn nothing_follows_the_end_of_a_body() {
+    let upstream = Upstream::start(echo);
+    let gateway = start(&upstream);
+    let body = noise(100_000);
+    for round in 0..5 {
+        let clients: [fn(std::net::SocketAddr, &str) -> Curl; 2] = [Curl::h1, Curl::h2];
+        for client in clients {
+            for streamed in [false, true] {
+                let curl = client(gateway.https(), "/open").method("POST");
+                let answer = if streamed { curl.streamed(&body) } else { curl.body(&body) }.run().answer;
+                assert!((answer.status, &answer.body) == (200, &body), "round {round}: {}", answer.status);
+            }
+        }
+    }
+    let heard = upstream.requests();
+    assert_eq!(heard.len(), 20);
+    assert!(heard.iter().all(|heard| heard.method == "POST" && heard.complete && heard.body == body));
 }
 
 #[test]
@@ -159,8 +227,8 @@ fn a_body_of_unknown_length_is_cut_at_its_limit() {
     wire.send(request_bytes("POST", "/small", &[("Transfer-Encoding", "chunked")], b""));
     wire.send(chunked(&noise(64 * 1024 + 1), 4096));
     expect_problem(&wire.answer("POST"), 413, "BODY_TOO_LARGE");
-    let over_h2 = Curl::h2(gateway.https(), "/small").method("POST").streamed(noise(64 * 1024 + 1)).run();
-    expect_problem(&over_h2.answer, 413, "BODY_TOO_LARGE");
+    let over_h2 = nghttp::post_streamed(gateway.https(), "/small", &[], &noise(64 * 1024 + 1));
+    expect_problem(&over_h2, 413, "BODY_TOO_LARGE");
     // The upstream may have seen a part, but must never take it for a whole.
     until_true("the upstream's connections end", || upstream.ended() >= upstream.connections().saturating_sub(1));
     for heard in upstream.requests() {

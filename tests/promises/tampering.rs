@@ -7,7 +7,7 @@ use crate::{
     support::{
         Answer, Curl, Token, Upstream,
         credential::now_ms,
-        expect_problem,
+        expect_problem, nghttp,
         node::{self, Sealer},
         token,
     },
@@ -274,11 +274,12 @@ fn a_sealed_body_over_its_limit() {
     let gateway = start(upstream.address());
     let body = Sealer::alice().seal(&format!("\"{}\"", "x".repeat(2 * 1024 * 1024))).to_string();
     expect_problem(&send(&gateway, "POST", USER, &token(), body.as_bytes()), 413, "BODY_TOO_LARGE");
-    for h2 in [false, true] {
-        let curl = if h2 { Curl::h2(gateway.https(), USER) } else { Curl::h1(gateway.https(), USER) };
-        let curl = curl.header("Authorization", &token()).header("Content-Type", "application/json");
-        let fetched = curl.method("POST").streamed(&body).run();
-        expect_problem(&fetched.answer, 413, "BODY_TOO_LARGE");
-    }
+    // Of unknown length. Not so much beyond the limit that the gateway loses patience while the rest is sent.
+    let body = &body.as_bytes()[..2 * 1024 * 1024 + 10_000];
+    let bearer = token();
+    let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+    let curl = Curl::h1(gateway.https(), USER).headers(&headers).method("POST").streamed(body);
+    expect_problem(&curl.answer(), 413, "BODY_TOO_LARGE");
+    expect_problem(&nghttp::post_streamed(gateway.https(), USER, &headers, body), 413, "BODY_TOO_LARGE");
     upstream.expect_untouched();
 }

@@ -80,8 +80,19 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 fn literal(name: &[u8], value: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0];
     for text in [name, value] {
-        assert!(text.len() < 127, "a longer string needs a longer prefix");
-        bytes.push(u8::try_from(text.len()).unwrap());
+        // A length in a prefix of seven bits (RFC 7541, section 5.1).
+        match text.len() {
+            short @ 0..127 => bytes.push(u8::try_from(short).unwrap()),
+            long => {
+                bytes.push(127);
+                let mut rest = long - 127;
+                while rest >= 128 {
+                    bytes.push(0x80 | u8::try_from(rest % 128).unwrap());
+                    rest /= 128;
+                }
+                bytes.push(u8::try_from(rest).unwrap());
+            }
+        }
         bytes.extend(text);
     }
     bytes

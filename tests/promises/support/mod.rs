@@ -6,6 +6,7 @@ pub mod credential;
 pub mod curl;
 pub mod gateway;
 pub mod h2;
+pub mod nghttp;
 pub mod node;
 pub mod problem;
 pub mod tls;
