@@ -198,7 +198,7 @@ fn over_http_2_and_without_a_length() {
             assert_eq!(answer.status, 200, "{}", answer.lossy());
             let seen = Seen(serde_json::from_str(&Sealer::alice().open(&answer.json())).unwrap());
             let body = seen.body();
-            assert!(body == payload, "{} streamed: {streamed}: {} bytes, {:.200}", body.len(), body);
+            assert!(body == payload, "streamed: {streamed}: {} bytes, {:.200}", body.len(), body);
             assert_eq!(seen.header("content-length"), [payload.len().to_string()]);
         }
     }
