@@ -9,5 +9,6 @@ mod http1;
 mod proxy;
 mod reload;
 mod serve;
+pub mod stores;
 mod upstream;
 mod wiring;

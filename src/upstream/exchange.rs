@@ -3,7 +3,7 @@
 //! Head and body of a request leave in one write. A response is framed strictly: where its length could be read in two ways
 //! it is no response, for what followed it would be taken for the answer to somebody else.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem::MaybeUninit, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode, Version, header};
@@ -181,9 +181,10 @@ async fn read_head(stream: &mut Stream, buffer: &mut BytesMut) -> Result<Respons
 
 /// A complete head and its length. None: more bytes are needed.
 fn parse(buffer: &[u8]) -> Result<Option<(ResponseHeader, usize)>, String> {
-    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-    let mut response = httparse::Response::new(&mut fields);
-    let len = match response.parse(buffer) {
+    let mut fields = [MaybeUninit::uninit(); MAX_FIELDS];
+    let mut response = httparse::Response::new(&mut []);
+    let parser = httparse::ParserConfig::default();
+    let len = match parser.parse_response_with_uninit_headers(&mut response, buffer, &mut fields) {
         Ok(httparse::Status::Complete(len)) => len,
         Ok(httparse::Status::Partial) => return Ok(None),
         // The bytes may hold a secret; the error does not.
