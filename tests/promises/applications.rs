@@ -102,6 +102,7 @@ fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// The payload of the next frame, and its opcode.
+#[track_caller]
 fn read_frame(wire: &mut Wire) -> (u8, Vec<u8>) {
     let start = wire.take(2).expect("a frame");
     assert_eq!(start[1] & 0x80, 0, "a server does not mask");

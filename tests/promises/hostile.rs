@@ -228,7 +228,11 @@ fn broken_chunks_never_make_a_complete_request() {
 fn a_body_cut_short_never_makes_a_complete_request() {
     let upstream = Upstream::ok();
     let gateway = start(&upstream);
-    for (framing, body) in [("Content-Length: 10", "hello"), ("Transfer-Encoding: chunked", "5\r\nhello\r\n")] {
+    for (framing, body) in [
+        ("Content-Length: 10", "hello"),
+        ("Content-Length: 200000", "hello"),
+        ("Transfer-Encoding: chunked", "5\r\nhello\r\n"),
+    ] {
         upstream.forget();
         let mut wire = gateway.connect();
         wire.send(format!("POST / HTTP/1.1\r\nHost: gateway.test\r\n{framing}\r\n\r\n{body}"));

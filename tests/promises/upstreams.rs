@@ -16,6 +16,9 @@ use crate::support::{
     wire::request_bytes,
 };
 
+/// Bodies that the gateway may hold whole, and bodies that it can only pass on.
+const BODIES: [&[u8]; 2] = [b"pay once", &[b'x'; 200_000]];
+
 const TABLES: &str = r#"
 [upstreams.backend]
 servers = [@SERVERS@]
@@ -48,9 +51,11 @@ fn an_upstream_that_does_not_answer_in_time() {
         Flow::Close
     });
     let gateway = start(&[upstream.address()]);
-    expect_problem(&gateway.request("POST", "/hasty", &[], b"x"), 504, "UPSTREAM_TIMEOUT");
+    for body in BODIES {
+        expect_problem(&gateway.request("POST", "/hasty", &[], body), 504, "UPSTREAM_TIMEOUT");
+    }
     expect_problem(&Curl::h2(gateway.https(), "/hasty").answer(), 504, "UPSTREAM_TIMEOUT");
-    assert_eq!(upstream.requests().len(), 2, "a request that may still be worked on was sent again");
+    assert_eq!(upstream.requests().len(), 3, "a request that may still be worked on was sent again");
     gate.open();
 }
 
@@ -95,9 +100,11 @@ fn an_answer_that_is_no_http() {
             Flow::Close
         });
         let gateway = start(&[upstream.address()]);
-        let answer = gateway.request("POST", "/open", &[], b"x");
-        let problem = expect_problem(&answer, 502, "UPSTREAM_UNAVAILABLE");
-        assert!(!problem.to_string().contains("rubbish"), "upstream internals: {problem}");
+        for body in BODIES {
+            let answer = gateway.request("POST", "/open", &[], body);
+            let problem = expect_problem(&answer, 502, "UPSTREAM_UNAVAILABLE");
+            assert!(!problem.to_string().contains("rubbish"), "upstream internals: {problem}");
+        }
     }
 }
 
@@ -134,7 +141,8 @@ fn a_pooled_connection_that_the_upstream_closed_costs_no_request() {
     });
     let gateway = start(&[upstream.address()]);
     for (round, method) in ["GET", "POST", "GET", "POST", "POST", "PUT", "DELETE", "POST"].iter().enumerate() {
-        let answer = gateway.request(method, "/open", &[], if *method == "GET" { "" } else { "body" });
+        let body = if *method == "GET" { b"" } else { BODIES[round % 2] };
+        let answer = gateway.request(method, "/open", &[], body);
         assert_eq!(answer.status, 200, "{method}, {}", answer.lossy());
         // The end has reached the gateway's side: what it does with its pool now is its own choice.
         until_true("the upstream has closed", || upstream.ended() > round);
@@ -173,11 +181,11 @@ fn forgetful(always: bool) -> (Upstream, Arc<AtomicUsize>) {
 fn a_post_that_may_have_been_acted_upon_is_not_sent_again() {
     let (upstream, unanswered) = forgetful(true);
     let gateway = start(&[upstream.address()]);
-    for method in ["POST", "PATCH"] {
+    for (method, body) in [("POST", BODIES[0]), ("PATCH", BODIES[0]), ("POST", BODIES[1])] {
         // So that the lost request goes over a pooled connection, where a careless proxy tries again.
         assert_eq!(gateway.request("POST", "/open", &[], b"first").status, 200);
         let before = unanswered.load(Ordering::SeqCst);
-        let answer = gateway.request(method, "/open/lost", &[], b"pay once");
+        let answer = gateway.request(method, "/open/lost", &[], body);
         expect_problem(&answer, 502, "UPSTREAM_UNAVAILABLE");
         assert_eq!(unanswered.load(Ordering::SeqCst) - before, 1, "{method} was sent again");
     }
