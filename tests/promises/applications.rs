@@ -142,8 +142,9 @@ fn a_websocket_echoes() {
             wire.send(frame(2, &[0, 255, 1]));
             assert_eq!(read_frame(&mut wire), (2, vec![0, 255, 1]), "{}", backend.name);
             wire.send(frame(8, &1000_u16.to_be_bytes()));
-            assert_eq!(read_frame(&mut wire).0, 8, "{}", backend.name);
-            wire.rest();
+            // The server's own close frame, where it still comes, and the end of the connection.
+            let rest = wire.rest();
+            assert!(rest.is_empty() || rest[0] == 0x88, "{}: {rest:?}", backend.name);
         }
     }
 }

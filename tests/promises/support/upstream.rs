@@ -237,6 +237,15 @@ impl Call<'_> {
         self.connection.stream.write_all(bytes.as_ref()).is_ok()
     }
 
+    /// The next bytes behind the head, undecoded, for what is no HTTP body. Empty at the end.
+    pub fn receive(&mut self) -> Vec<u8> {
+        self.read = true;
+        if self.connection.buffer.is_empty() {
+            self.connection.fill();
+        }
+        std::mem::take(&mut self.connection.buffer)
+    }
+
     /// A whole answer with its length.
     pub fn respond(&mut self, status: u16, headers: &[(&str, &str)], body: &[u8]) -> Flow {
         let mut bytes = format!("HTTP/1.1 {status} Scripted\r\n").into_bytes();
