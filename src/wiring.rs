@@ -11,14 +11,16 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use gapura_config::{
-    Loaded, Source,
-    fault::Fault,
+    Loaded,
+    fault::{Fault, Place},
     model::{self, Config},
 };
 use gapura_filters::{
     contract::{Clock, Now, Services},
+    encryption::ReplayStore,
     metrics::{Metrics, RouteMetrics},
     policy::Policy,
+    rate_limit::CounterStore,
 };
 use pingora::{
     apps::HttpServerOptions,
@@ -33,6 +35,7 @@ use crate::{
         Proxy,
         listen::{self, GateLimits, Open, SelfSigned, Settings, Tally},
     },
+    stores::RedisStore,
     upstream::Upstreams,
 };
 
@@ -99,7 +102,7 @@ pub(crate) struct Compiled {
 
 /// Why a gateway cannot be put together: the file's faults, or the environment's.
 pub(crate) enum CannotStart {
-    Faults(Source, Vec<Fault>),
+    Faults(Vec<Fault>),
     Environment(String),
 }
 
@@ -134,10 +137,31 @@ pub(crate) fn compile(
     }
 }
 
-/// State as `[state]` says.
-pub(crate) fn services(config: &Config) -> Result<Services, String> {
-    let metrics = Metrics::new().map_err(|why| format!("the metrics cannot be registered: {why}"))?;
-    Ok(Services::in_memory(config.state.max_keys, config.state.max_replays, Arc::new(metrics)))
+/// State as `[state]` says. Within the runtime that serves: a shared store connects in the background.
+pub(crate) fn services(config: &Config) -> Result<Services, CannotStart> {
+    let metrics =
+        Metrics::new().map_err(|why| CannotStart::Environment(format!("the metrics cannot be registered: {why}")))?;
+    let state = &config.state;
+    let mut services = Services::in_memory(state.max_keys, state.max_replays, Arc::new(metrics));
+    if let (model::Store::Redis, Some(redis)) = (state.store, &state.redis) {
+        let store = RedisStore::connect(redis, state.max_replays, &services.metrics);
+        let store = store.map_err(|why| CannotStart::Faults(vec![Fault::at(redis_url(), why)]))?;
+        let local = services.counters.memory().clone();
+        services.counters = CounterStore::Shared { shared: store.clone(), local };
+        services.replays = ReplayStore::Shared(store);
+    }
+    Ok(services)
+}
+
+/// What [`services`] would refuse, without connecting to anything.
+pub(crate) fn store_faults(config: &Config, metrics: &Metrics) -> Vec<Fault> {
+    let redis = config.state.redis.as_ref().filter(|_| config.state.store == model::Store::Redis);
+    let checked = redis.map_or(Ok(()), |redis| RedisStore::check(redis, metrics));
+    checked.err().map(|why| Fault::at(redis_url(), why)).into_iter().collect()
+}
+
+fn redis_url() -> Place {
+    Place::root().key("state").key("redis").key("url")
 }
 
 /// A certificate for the listeners, where the file asks for one.
@@ -148,10 +172,10 @@ pub(crate) fn self_signed(config: &Config) -> Result<Option<SelfSigned>, String>
 impl Gateway {
     pub(crate) fn start(path: PathBuf, loaded: Loaded) -> Result<Arc<Self>, CannotStart> {
         let Loaded { config, source, .. } = loaded;
-        let services = services(&config).map_err(CannotStart::Environment)?;
+        let services = services(&config)?;
         let self_signed = self_signed(&config).map_err(CannotStart::Environment)?;
         let compiled = compile(&config, &services, self_signed.as_ref(), None);
-        let Compiled { live, warnings } = compiled.map_err(|faults| CannotStart::Faults(source.clone(), faults))?;
+        let Compiled { live, warnings } = compiled.map_err(CannotStart::Faults)?;
         if !warnings.is_empty() {
             log::warn!("{}", source.render(&warnings, false));
         }
@@ -246,7 +270,8 @@ impl Options {
         proxy.server_options = Some(options);
         let mut h2 = default_h2_options();
         h2.max_concurrent_streams(self.max_streams);
-        h2.max_header_list_size(u32::try_from(self.max_head).unwrap_or(u32::MAX));
+        // Up to here the refusal is our own problem, above it the bare 431 of the h2 library.
+        h2.max_header_list_size(u32::try_from(self.max_head.saturating_mul(2)).unwrap_or(u32::MAX));
         proxy.h2_options = Some(h2);
         proxy
     }

@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 
+use gapura_config::model::Limits;
 use gapura_filters::{
     contract::{Code, Refusal},
     router::Found,
     target::{canonical_path, check_query},
 };
 use http::{
-    HeaderValue, Method, Version,
+    HeaderName, HeaderValue, Method, Version,
     header::{self, ALLOW, CONTENT_LENGTH, HOST, UPGRADE},
     uri::PathAndQuery,
 };
@@ -62,6 +63,9 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, context: &mu
 }
 
 fn find_route(head: &RequestHeader, context: &mut Context) -> Result<(), Refusal> {
+    if head.version == Version::HTTP_2 {
+        check_size(head, &context.live.config.limits)?;
+    }
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(not_allowed(HeaderValue::from_static(PASSABLE)));
     }
@@ -95,6 +99,18 @@ fn find_route(head: &RequestHeader, context: &mut Context) -> Result<(), Refusal
         }
         Found::Nothing => Err(no_route()),
     }
+}
+
+/// The bounds of a head, which the gate holds HTTP/1 to. An entry counts as RFC 9113, section 6.5.2, counts it.
+fn check_size(head: &RequestHeader, limits: &Limits) -> Result<(), Refusal> {
+    let entry = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 32;
+    let bytes: usize = head.headers.iter().map(entry).sum();
+    let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if head.headers.len() > limits.max_headers || (bytes + target) as u64 > limits.max_head.bytes() {
+        let detail = "The request head is larger than the gateway accepts.";
+        return Err(Refusal::new(Code::HeadTooLarge, detail));
+    }
+    Ok(())
 }
 
 /// `Host`, or what HTTP/2 has in its place; where it has both they are one (RFC 9113, section 8.3.1).

@@ -1,7 +1,7 @@
 //! A response head on its way out, of an upstream or our own.
 
 use gapura_filters::contract::{Code, HeaderEdit as _, Refusal};
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, StatusCode, header};
 use pingora::{http::ResponseHeader, proxy::Session};
 
 use super::{
@@ -52,7 +52,9 @@ pub(super) async fn refuse(session: &mut Session, context: &mut Context, refusal
     let mut fields = HeaderMap::new();
     problem::describe(&mut fields, &refusal, &context.request_id, body.len());
     context.refused = Some((refusal.code, refusal.reason.into_owned()));
-    if session.response_written().is_some_and(|head| !head.status.is_informational()) {
+    let begun =
+        |head: &ResponseHeader| !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS;
+    if session.response_written().is_some_and(begun) {
         session.set_keepalive(None);
         return Ok(());
     }

@@ -218,7 +218,8 @@ impl Proxy {
         match admit::admit(&self.gateway, session, context).await? {
             Way::Streamed => Ok(false),
             Way::Whole { max_body, seen } => {
-                let body = whole::read_body(session, max_body).await?;
+                let pause = context.live.config.limits.body_timeout.get();
+                let body = whole::read_body(session, max_body, pause).await?;
                 whole::exchange(&self.gateway, session, context, body, seen).await?;
                 Ok(true)
             }

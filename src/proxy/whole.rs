@@ -3,7 +3,7 @@
 //! Where a filter sees bodies the response is complete, too, before the client gets its first byte, so that every failure is
 //! a clean problem and every length exact. Elsewhere the response streams.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use gapura_filters::{
@@ -50,8 +50,8 @@ impl From<Box<pingora::Error>> for Broken {
     }
 }
 
-/// The request body, empty where there is none.
-pub(super) async fn read_body(session: &mut Session, max: u64) -> Result<Bytes, Broken> {
+/// The request body, empty where there is none. `pause` is the longest between two pieces.
+pub(super) async fn read_body(session: &mut Session, max: u64, pause: Duration) -> Result<Bytes, Broken> {
     if session.as_downstream_mut().is_body_done() {
         return Ok(Bytes::new());
     }
@@ -61,8 +61,8 @@ pub(super) async fn read_body(session: &mut Session, max: u64) -> Result<Bytes, 
         session.write_continue_response().await?;
         session.set_close_on_response_before_downstream_finish(true);
     }
-    let Some(first) = read_piece(session).await? else { return Ok(Bytes::new()) };
-    let Some(second) = read_piece(session).await? else {
+    let Some(first) = read_piece(session, pause).await? else { return Ok(Bytes::new()) };
+    let Some(second) = read_piece(session, pause).await? else {
         return if first.len() as u64 > max { Err(admit::too_large(max).into()) } else { Ok(first) };
     };
     // Never more than `max` is held, whatever was declared.
@@ -73,24 +73,28 @@ pub(super) async fn read_body(session: &mut Session, max: u64) -> Result<Bytes, 
             return Err(admit::too_large(max).into());
         }
         body.extend_from_slice(&bytes);
-        piece = read_piece(session).await?;
+        piece = read_piece(session, pause).await?;
     }
     Ok(body.freeze())
 }
 
-async fn read_piece(session: &mut Session) -> Result<Option<Bytes>, Broken> {
-    session.as_downstream_mut().read_request_body().await.map_err(|why| match unread(&why) {
-        Some(refusal) => Broken::Refused(refusal),
-        None => Broken::Cut,
-    })
+async fn read_piece(session: &mut Session, pause: Duration) -> Result<Option<Bytes>, Broken> {
+    // Pingora's own read timeout does not hold for HTTP/2.
+    match tokio::time::timeout(pause, session.as_downstream_mut().read_request_body()).await {
+        Ok(Ok(piece)) => Ok(piece),
+        Ok(Err(why)) => Err(unread(&why).map_or(Broken::Cut, Broken::Refused)),
+        Err(_) => Err(late().into()),
+    }
+}
+
+fn late() -> Refusal {
+    Refusal::new(Code::RequestTimeout, "The request body took too long to arrive.")
 }
 
 /// The refusal for a request body that could not be read; None where the client is gone.
 pub(super) fn unread(why: &pingora::Error) -> Option<Refusal> {
     match why.etype() {
-        ErrorType::ReadTimedout => {
-            Some(Refusal::new(Code::RequestTimeout, "The request body took too long to arrive."))
-        }
+        ErrorType::ReadTimedout => Some(late()),
         ErrorType::ConnectionClosed | ErrorType::H2Error => None,
         _ => Some(Refusal::new(Code::RequestMalformed, "The request body does not follow HTTP.")),
     }

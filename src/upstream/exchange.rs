@@ -82,7 +82,8 @@ impl Call<'_> {
                     Err(attempt) => return Err(attempt.failure),
                 }
             }
-            match server.connect(self.connector).await {
+            // Boxed: seldom run, and five times as large as all the rest, which is moved for every request.
+            match Box::pin(server.connect(self.connector)).await {
                 Ok(stream) => return self.on(stream, server).await.map_err(|attempt| attempt.failure),
                 // Nothing was sent: the next server can take it.
                 Err(why) => unreachable = why,

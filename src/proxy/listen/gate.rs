@@ -15,7 +15,7 @@ use pingora::{
 };
 use tokio::{
     io::AsyncWriteExt,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{
@@ -58,6 +58,8 @@ enum Next {
     Over,
 }
 
+/// `PRI * HTTP/2.0` and so on (RFC 9113, section 3.4).
+const PREFACE: usize = 24;
 /// The longest that an unread request body is read away so that the connection can go on.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -72,6 +74,12 @@ pub(crate) async fn serve<A>(
     A: HttpServerApp + Send + Sync + 'static,
 {
     if connection.is_http2() {
+        // The preface in time: what follows has its own deadlines.
+        let preface =
+            async { while connection.ahead().len() < PREFACE && connection.read_ahead().await.unwrap_or(0) > 0 {} };
+        if timeout(limits.head_timeout, preface).await.is_err() {
+            return connection.leave().await;
+        }
         app.process_new(Box::new(connection), shutdown).await;
         return;
     }

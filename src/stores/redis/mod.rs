@@ -42,9 +42,7 @@ impl RedisStore {
     /// A Redis that is not there is an outage, not an error; an error is a URL that cannot be read or is none, and never holds it.
     /// `max_replays` bounds what this instance remembers while `on_outage = "local"`.
     pub fn connect(redis: &model::Redis, max_replays: usize, metrics: &Metrics) -> Result<Arc<Self>, String> {
-        let secret = redis.url.read()?;
-        let url = std::str::from_utf8(secret.bytes()).map_err(|_| format!("`{}` is no text", redis.url))?;
-        let link = Link::new(url, redis.timeout.get(), metrics).map_err(|fault| format!("`{}`: {fault}", redis.url))?;
+        let link = link(redis, metrics)?;
         let link = Arc::new(link);
         let replays = Arc::new(Replays::new(redis.on_outage, max_replays));
         let keeper = tokio::spawn(keeper::keep(link.clone(), replays.clone())).abort_handle();
@@ -56,10 +54,21 @@ impl RedisStore {
         Ok(Arc::new(Self { link, counters: Counters::new(), replays, outage, keeper }))
     }
 
+    /// What [`Self::connect`] would refuse, without connecting.
+    pub fn check(redis: &model::Redis, metrics: &Metrics) -> Result<(), String> {
+        link(redis, metrics).map(drop)
+    }
+
     /// Redis answered last time.
     pub fn is_up(&self) -> bool {
         self.link.is_up()
     }
+}
+
+fn link(redis: &model::Redis, metrics: &Metrics) -> Result<Link, String> {
+    let secret = redis.url.read()?;
+    let url = std::str::from_utf8(secret.bytes()).map_err(|_| format!("`{}` is no text", redis.url))?;
+    Link::new(url, redis.timeout.get(), metrics).map_err(|fault| format!("`{}`: {fault}", redis.url))
 }
 
 impl Drop for RedisStore {
