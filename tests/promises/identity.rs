@@ -115,10 +115,12 @@ fn a_token_becomes_identity_headers() {
     let upstream = Upstream::ok();
     let gateway = start(&upstream);
     let bearer = token();
-    assert_eq!(gateway.request("GET", "/me", &[("Authorization", &bearer)], b"").status, 200);
-    let heard = upstream.only();
-    assert_eq!(identity(&heard), pairs(&ALICE));
-    assert_eq!(heard.header("authorization"), Some(bearer.as_str()), "credentials pass on by default");
+    gateway.every_way("/me", &[("Authorization", &bearer)], |answer| {
+        assert_eq!(answer.status, 200);
+        let heard = upstream.last();
+        assert_eq!(identity(&heard), pairs(&ALICE));
+        assert_eq!(heard.header("authorization"), Some(bearer.as_str()), "credentials pass on by default");
+    });
 }
 
 #[test]
@@ -198,10 +200,11 @@ fn no_spelling_of_an_identity_header_passes() {
     let spoofed = SPOOFED.map(|name| (name, "root"));
     let mut with_token = spoofed.to_vec();
     with_token.push(("Authorization", &bearer));
-    for h2 in [false, true] {
+    for (h2, streamed) in [(false, false), (false, true), (true, false), (true, true)] {
         let send = |target: &str, headers: &[(&str, &str)]| {
             upstream.forget();
             let curl = if h2 { Curl::h2(gateway.https(), target) } else { Curl::h1(gateway.https(), target) };
+            let curl = if streamed { curl.streamed(b"body") } else { curl };
             let fetched = curl.headers(headers).run();
             assert_eq!((fetched.exit, fetched.answer.status), (0, 200), "{}", fetched.answer.lossy());
             assert_eq!(fetched.version, if h2 { "2" } else { "1.1" });
@@ -221,8 +224,10 @@ fn a_public_route_has_no_caller() {
     let upstream = Upstream::ok();
     let gateway = start(&upstream);
     // Nobody asked for this token, so nobody verified it: it must not make a caller.
-    assert_eq!(gateway.request("GET", "/open", &[("Authorization", &token())], b"").status, 200);
-    assert_eq!(identity(&upstream.only()), pairs(&[]));
+    gateway.every_way("/open", &[("Authorization", &token())], |answer| {
+        assert_eq!(answer.status, 200);
+        assert_eq!(identity(&upstream.last()), pairs(&[]));
+    });
 }
 
 #[test]
@@ -234,12 +239,11 @@ fn nominating_an_identity_header_does_not_remove_it() {
         let bearer = token();
         let connection = format!("close, {nominated}");
         let headers = [("Authorization", bearer.as_str()), ("Connection", connection.as_str())];
-        let answer = gateway.request("GET", "/me", &headers, b"");
-        match answer.status {
+        gateway.every_way("/me", &headers, |answer| match answer.status {
             // To refuse such a request is as good.
             400 => drop(expect_problem(&answer, 400, "REQUEST_MALFORMED")),
-            _ => assert_eq!(identity(&upstream.only()), pairs(&ALICE), "Connection: {connection}"),
-        }
+            _ => assert_eq!(identity(&upstream.last()), pairs(&ALICE), "Connection: {connection}"),
+        });
     }
 }
 
@@ -249,10 +253,12 @@ fn credentials_stay_here_where_the_route_says_so() {
     let gateway = start(&upstream);
     let bearer = token();
     let headers = [("Authorization", bearer.as_str()), ("X-Api-Key", "key-of-partner")];
-    assert_eq!(gateway.request("GET", "/discreet", &headers, b"").status, 200);
-    let heard = upstream.only();
-    assert_eq!(identity(&heard), pairs(&ALICE));
-    assert_eq!((heard.header("authorization"), heard.header("x-api-key")), (None, None));
+    gateway.every_way("/discreet", &headers, |answer| {
+        assert_eq!(answer.status, 200);
+        let heard = upstream.last();
+        assert_eq!(identity(&heard), pairs(&ALICE));
+        assert_eq!((heard.header("authorization"), heard.header("x-api-key")), (None, None));
+    });
     let seen = String::from_utf8_lossy(&upstream.bytes()).into_owned();
     assert!(!seen.contains(&bearer["Bearer ".len()..]) && !seen.contains("key-of-partner"), "{seen}");
 }
@@ -262,8 +268,10 @@ fn values_are_utf_8() {
     let upstream = Upstream::ok();
     let gateway = start(&upstream);
     let bearer = Token::new("Zoë-用户").with("roles", json!(["rôle"])).bearer();
-    assert_eq!(gateway.request("GET", "/me", &[("Authorization", &bearer)], b"").status, 200);
-    let heard = upstream.only();
-    assert_eq!(heard.header("x-user-id"), Some("Zoë-用户"));
-    assert_eq!(heard.header("x-user-roles"), Some("rôle"));
+    gateway.every_way("/me", &[("Authorization", &bearer)], |answer| {
+        assert_eq!(answer.status, 200);
+        let heard = upstream.last();
+        assert_eq!(heard.header("x-user-id"), Some("Zoë-用户"));
+        assert_eq!(heard.header("x-user-roles"), Some("rôle"));
+    });
 }

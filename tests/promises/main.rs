@@ -1,4 +1,4 @@
-//! Black box: the real binary behind real sockets, one file per promise to the user (see the contract in the README).
+//! Black box: the real binary behind real sockets, one file per promise to the user.
 //!
 //! Nothing in here knows how the gateway works inside. A test waits on conditions, never on time, and every port is free.
 //! What a test needs beside cargo (FastAPI, Express, crypto-js, curl, nghttp) comes from `scripts/install.sh test`; a part

@@ -231,6 +231,16 @@ impl Gateway {
         self.request("GET", target, &[], b"")
     }
 
+    /// Every way in which a request can go through: without a body, with one that the gateway may hold whole, and with
+    /// one of unknown length, which it can only pass on. Each promise about a head must hold for all of them.
+    #[track_caller]
+    pub fn every_way(&self, target: &str, headers: &[(&str, &str)], mut check: impl FnMut(Answer)) {
+        check(self.request("GET", target, headers, b""));
+        check(self.request("POST", target, headers, b"body"));
+        let chunked = [headers, &[("Transfer-Encoding", "chunked")]].concat();
+        check(self.request("POST", target, &chunked, b"4\r\nbody\r\n0\r\n\r\n"));
+    }
+
     /// A new connection to the plain listener.
     #[track_caller]
     pub fn connect(&self) -> wire::Wire {
