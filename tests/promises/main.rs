@@ -10,6 +10,7 @@
 mod support;
 
 mod admin;
+mod answers;
 mod applications;
 mod cli;
 mod connections;
@@ -27,4 +28,5 @@ mod shutdown;
 mod silence;
 mod streaming;
 mod tampering;
+mod tunnels;
 mod upstreams;
