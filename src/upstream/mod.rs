@@ -22,7 +22,7 @@ use http::HeaderValue;
 use prometheus::Histogram;
 
 pub(crate) use self::{
-    exchange::{Answer, Call, Failure},
+    exchange::{Answer, Call, Failure, check_framing},
     server::Server,
 };
 
