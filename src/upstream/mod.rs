@@ -22,6 +22,8 @@ use http::HeaderValue;
 use pingora::connectors::ConnectorOptions;
 use prometheus::Histogram;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use self::exchange::fuzzing;
 pub(crate) use self::{
     exchange::{Answer, Call, Failure},
     server::Server,
