@@ -12,5 +12,6 @@ mod http1;
 mod proxy;
 mod reload;
 mod serve;
+pub mod stores;
 mod upstream;
 mod wiring;

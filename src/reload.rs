@@ -63,7 +63,7 @@ pub(crate) async fn reload(gateway: &Arc<Gateway>) -> Result<(), Rejected> {
     result
 }
 
-fn attempt(gateway: &Gateway) -> Result<(), Rejected> {
+fn attempt(gateway: &Arc<Gateway>) -> Result<(), Rejected> {
     let loaded = gapura_config::load(&gateway.path)
         .map_err(|faults| Rejected { source: faults.source, faults: faults.faults })?;
     let reject = |faults| Rejected { source: loaded.source.clone(), faults };
@@ -85,8 +85,6 @@ fn attempt(gateway: &Gateway) -> Result<(), Rejected> {
 /// What a running process cannot change, each by its name.
 fn needs_restart(now: &Config, new: &Config) -> Vec<Fault> {
     let server = Place::root().key("server");
-    let limits = Place::root().key("limits");
-    let system_authorities = |config: &Config| config.upstreams.values().any(|one| one.tls && one.ca.is_none());
     let self_signed = |config: &Config| config.tls.as_ref().is_some_and(|tls| tls.self_signed);
     let changed = [
         (now.server.https != new.server.https, server.key("https")),
@@ -95,9 +93,7 @@ fn needs_restart(now: &Config, new: &Config) -> Vec<Fault> {
         (now.server.admin != new.server.admin, server.key("admin")),
         (now.server.threads != new.server.threads, server.key("threads")),
         (now.state != new.state, Place::root().key("state")),
-        (now.limits.max_streams != new.limits.max_streams, limits.key("max_streams")),
         (self_signed(new) && !self_signed(now), Place::root().key("tls").key("self_signed")),
-        (system_authorities(new) && !system_authorities(now), Place::root().key("upstreams")),
     ];
     let fault = |place: Place| {
         Fault::at(place.clone(), format!("`{place}` cannot change while the gateway runs"))

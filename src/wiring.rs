@@ -3,25 +3,31 @@
 use std::{
     path::PathBuf,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use gapura_config::{
-    Loaded, Source,
-    fault::Fault,
+    Loaded,
+    fault::{Fault, Place},
     model::{self, Config},
 };
 use gapura_filters::{
     contract::{Clock, Now, Services},
+    encryption::ReplayStore,
     metrics::{Metrics, RouteMetrics},
     policy::Policy,
+    rate_limit::CounterStore,
 };
 use pingora::{
-    apps::HttpServerOptions, connectors::TransportConnector, proxy::HttpProxy, server::configuration::ServerConf,
+    apps::HttpServerOptions,
+    connectors::{ConnectorOptions, TransportConnector},
+    protocols::http::v2::server::default_h2_options,
+    proxy::HttpProxy,
+    server::configuration::ServerConf,
 };
 
 use crate::{
@@ -29,7 +35,8 @@ use crate::{
         Proxy,
         listen::{self, GateLimits, Open, SelfSigned, Settings, Tally},
     },
-    upstream::{self, Upstreams},
+    stores::RedisStore,
+    upstream::Upstreams,
 };
 
 /// The clocks of the machine.
@@ -48,15 +55,32 @@ pub(crate) struct Gateway {
     pub(crate) path: PathBuf,
     pub(crate) clock: SystemClock,
     pub(crate) services: Services,
-    pub(crate) connector: TransportConnector,
     pub(crate) open: Arc<Open>,
     pub(crate) draining: AtomicBool,
     pub(super) reloading: tokio::sync::Mutex<()>,
     self_signed: Option<SelfSigned>,
     tally: Tally,
     live: ArcSwap<Live>,
-    /// Pingora's proxy needs the gateway, and listeners need the proxy.
-    proxy: OnceLock<Arc<HttpProxy<Proxy>>>,
+    /// Pingora's proxy needs the gateway, and listeners need the proxy: set as soon as both are there.
+    pingora: ArcSwapOption<Pingora>,
+}
+
+/// Pingora's side, made anew by a reload only where its options have changed: it holds connections.
+pub(crate) struct Pingora {
+    options: Options,
+    pub(crate) connector: TransportConnector,
+    pub(crate) proxy: Arc<HttpProxy<Proxy>>,
+}
+
+/// What Pingora is told once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Options {
+    threads: usize,
+    max_streams: u32,
+    max_head: u64,
+    idle_timeout: Duration,
+    ca_file: Option<String>,
+    max_servers: usize,
 }
 
 /// As long as a configuration: replaced whole.
@@ -78,7 +102,7 @@ pub(crate) struct Compiled {
 
 /// Why a gateway cannot be put together: the file's faults, or the environment's.
 pub(crate) enum CannotStart {
-    Faults(Source, Vec<Fault>),
+    Faults(Vec<Fault>),
     Environment(String),
 }
 
@@ -113,10 +137,31 @@ pub(crate) fn compile(
     }
 }
 
-/// State as `[state]` says.
-pub(crate) fn services(config: &Config) -> Result<Services, String> {
-    let metrics = Metrics::new().map_err(|why| format!("the metrics cannot be registered: {why}"))?;
-    Ok(Services::in_memory(config.state.max_keys, config.state.max_replays, Arc::new(metrics)))
+/// State as `[state]` says. Within the runtime that serves: a shared store connects in the background.
+pub(crate) fn services(config: &Config) -> Result<Services, CannotStart> {
+    let metrics =
+        Metrics::new().map_err(|why| CannotStart::Environment(format!("the metrics cannot be registered: {why}")))?;
+    let state = &config.state;
+    let mut services = Services::in_memory(state.max_keys, state.max_replays, Arc::new(metrics));
+    if let (model::Store::Redis, Some(redis)) = (state.store, &state.redis) {
+        let store = RedisStore::connect(redis, state.max_replays, &services.metrics);
+        let store = store.map_err(|why| CannotStart::Faults(vec![Fault::at(redis_url(), why)]))?;
+        let local = services.counters.memory().clone();
+        services.counters = CounterStore::Shared { shared: store.clone(), local };
+        services.replays = ReplayStore::Shared(store);
+    }
+    Ok(services)
+}
+
+/// What [`services`] would refuse, without connecting to anything.
+pub(crate) fn store_faults(config: &Config, metrics: &Metrics) -> Vec<Fault> {
+    let redis = config.state.redis.as_ref().filter(|_| config.state.store == model::Store::Redis);
+    let checked = redis.map_or(Ok(()), |redis| RedisStore::check(redis, metrics));
+    checked.err().map(|why| Fault::at(redis_url(), why)).into_iter().collect()
+}
+
+fn redis_url() -> Place {
+    Place::root().key("state").key("redis").key("url")
 }
 
 /// A certificate for the listeners, where the file asks for one.
@@ -127,10 +172,10 @@ pub(crate) fn self_signed(config: &Config) -> Result<Option<SelfSigned>, String>
 impl Gateway {
     pub(crate) fn start(path: PathBuf, loaded: Loaded) -> Result<Arc<Self>, CannotStart> {
         let Loaded { config, source, .. } = loaded;
-        let services = services(&config).map_err(CannotStart::Environment)?;
+        let services = services(&config)?;
         let self_signed = self_signed(&config).map_err(CannotStart::Environment)?;
         let compiled = compile(&config, &services, self_signed.as_ref(), None);
-        let Compiled { live, warnings } = compiled.map_err(|faults| CannotStart::Faults(source.clone(), faults))?;
+        let Compiled { live, warnings } = compiled.map_err(CannotStart::Faults)?;
         if !warnings.is_empty() {
             log::warn!("{}", source.render(&warnings, false));
         }
@@ -139,27 +184,44 @@ impl Gateway {
         let gateway = Arc::new(Self {
             path,
             clock: SystemClock(Instant::now()),
-            connector: TransportConnector::new(Some(upstream::connector_options(&config))),
             open: Arc::default(),
             draining: AtomicBool::new(false),
             reloading: tokio::sync::Mutex::new(()),
             self_signed,
             tally,
             live: ArcSwap::from_pointee(live),
-            proxy: OnceLock::new(),
+            pingora: ArcSwapOption::empty(),
             services,
         });
-        let proxy = build_proxy(&gateway, &config);
-        let _ = gateway.proxy.set(Arc::new(proxy));
+        gateway.tell_pingora();
         Ok(gateway)
+    }
+
+    /// Follows the settings that are live.
+    fn tell_pingora(self: &Arc<Self>) {
+        let options = Options::of(&self.live().config);
+        if self.pingora.load().as_ref().is_some_and(|told| told.options == options) {
+            return;
+        }
+        let mut connector = ConnectorOptions::new(IDLE_PER_SERVER);
+        connector.ca_file = options.ca_file.clone();
+        let connector = TransportConnector::new(Some(connector));
+        let proxy = Arc::new(options.proxy(Proxy { gateway: Arc::clone(self) }));
+        self.pingora.store(Some(Arc::new(Pingora { options, connector, proxy })));
+    }
+
+    pub(crate) fn pingora(&self) -> Arc<Pingora> {
+        // Set before any listener is.
+        self.pingora.load_full().expect("Pingora is told before anything is served")
     }
 
     pub(crate) fn live(&self) -> Arc<Live> {
         self.live.load_full()
     }
 
-    pub(crate) fn replace(&self, live: Live) {
+    pub(crate) fn replace(self: &Arc<Self>, live: Live) {
         self.live.store(Arc::new(live));
+        self.tell_pingora();
     }
 
     pub(crate) fn self_signed(&self) -> Option<&SelfSigned> {
@@ -171,26 +233,52 @@ impl Gateway {
     }
 }
 
-/// Pingora's proxy over the gateway. Its options for HTTP/2 start from Pingora's own bounds against bombs.
-fn build_proxy(gateway: &Arc<Gateway>, config: &Config) -> HttpProxy<Proxy> {
-    let mut conf = ServerConf { threads: threads(&config.server), ..ServerConf::default() };
-    conf.ca_file = upstream::connector_options(config).ca_file;
-    conf.upstream_keepalive_pool_size = 128;
-    // The last of an upstream's servers is still tried once.
-    conf.max_retries = config.upstreams.values().map(|upstream| upstream.servers.len()).max().unwrap_or(1) + 1;
-    let mut proxy = HttpProxy::new(Proxy { gateway: Arc::clone(gateway) }, Arc::new(conf));
-    proxy.handle_init_modules();
-    let mut options = HttpServerOptions::default();
-    options.h2_idle_timeout = Some(config.limits.idle_timeout.get());
-    // They reach our own refusal, a problem like any other.
-    options.allow_connect_method_proxying = true;
-    proxy.server_options = Some(options);
-    let mut h2 = pingora::protocols::http::v2::server::default_h2_options();
-    h2.max_concurrent_streams(config.limits.max_streams);
-    h2.max_header_list_size(u32::try_from(config.limits.max_head.bytes()).unwrap_or(u32::MAX));
-    proxy.h2_options = Some(h2);
-    proxy
+/// Idle connections that Pingora keeps for streamed exchanges.
+const IDLE_PER_SERVER: usize = 128;
+
+impl Options {
+    fn of(config: &Config) -> Self {
+        // Without an upstream that needs the system's authorities they are not read: hundreds of certificates in memory,
+        // twice, for nothing.
+        let system = config.upstreams.values().any(|upstream| upstream.tls && upstream.ca.is_none());
+        Self {
+            threads: threads(&config.server),
+            max_streams: config.limits.max_streams,
+            max_head: config.limits.max_head.bytes(),
+            idle_timeout: config.limits.idle_timeout.get(),
+            ca_file: (!system).then(|| NO_AUTHORITIES.to_owned()),
+            max_servers: config.upstreams.values().map(|upstream| upstream.servers.len()).max().unwrap_or(1),
+        }
+    }
+
+    /// Those for HTTP/2 start from Pingora's own bounds against bombs.
+    fn proxy(&self, app: Proxy) -> HttpProxy<Proxy> {
+        let conf = ServerConf {
+            threads: self.threads,
+            ca_file: self.ca_file.clone(),
+            upstream_keepalive_pool_size: IDLE_PER_SERVER,
+            // Each server once, and one more for a connection that went stale.
+            max_retries: self.max_servers + 1,
+            ..ServerConf::default()
+        };
+        let mut proxy = HttpProxy::new(app, Arc::new(conf));
+        proxy.handle_init_modules();
+        let mut options = HttpServerOptions::default();
+        options.h2_idle_timeout = Some(self.idle_timeout);
+        // CONNECT reaches our own refusal, a problem like any other.
+        options.allow_connect_method_proxying = true;
+        proxy.server_options = Some(options);
+        let mut h2 = default_h2_options();
+        h2.max_concurrent_streams(self.max_streams);
+        // Up to here the refusal is our own problem, above it the bare 431 of the h2 library.
+        h2.max_header_list_size(u32::try_from(self.max_head.saturating_mul(2)).unwrap_or(u32::MAX));
+        proxy.h2_options = Some(h2);
+        proxy
+    }
 }
+
+/// An empty bundle.
+const NO_AUTHORITIES: &str = "/dev/null";
 
 pub(crate) fn threads(server: &model::Server) -> usize {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
@@ -207,13 +295,12 @@ impl Settings for Public {
     type App = HttpProxy<Proxy>;
 
     fn app(&self) -> Arc<Self::App> {
-        // Set before any listener is.
-        Arc::clone(self.gateway.proxy.get().expect("the proxy is built with the gateway"))
+        Arc::clone(&self.gateway.pingora().proxy)
     }
     fn tls(&self) -> Option<Arc<rustls::ServerConfig>> {
         if self.tls { self.gateway.live.load().tls.clone() } else { None }
     }
-    fn handshake_timeout(&self) -> std::time::Duration {
+    fn handshake_timeout(&self) -> Duration {
         self.gateway.live.load().config.limits.handshake_timeout.get()
     }
     fn max_connections(&self) -> usize {

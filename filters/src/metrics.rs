@@ -23,6 +23,9 @@ pub struct Metrics {
     pub rate_limit_overflow: IntCounterVec,
     pub decryptions: IntCounterVec,
     pub connections: IntGaugeVec,
+    pub store_up: IntGaugeVec,
+    pub store_calls: IntCounterVec,
+    pub store_duration: HistogramVec,
 }
 
 impl Metrics {
@@ -40,8 +43,11 @@ impl Metrics {
             registry.register(Box::new(histogram.clone()))?;
             Ok::<_, prometheus::Error>(histogram)
         };
-        let connections = IntGaugeVec::new(Opts::new("gapura_connections", "Open client connections."), &["listener"])?;
-        registry.register(Box::new(connections.clone()))?;
+        let gauge = |name: &str, help: &str, label: &str| {
+            let gauge = IntGaugeVec::new(Opts::new(name, help), &[label])?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok::<_, prometheus::Error>(gauge)
+        };
         let metrics = Self {
             requests: counter("gapura_requests_total", "Requests answered.", &["route", "method", "status"])?,
             refusals: counter("gapura_refusals_total", "Requests the gateway itself refused.", &["code"])?,
@@ -74,7 +80,19 @@ impl Metrics {
                 "Request envelopes by result.",
                 &["encryption", "result"],
             )?,
-            connections,
+            connections: gauge("gapura_connections", "Open client connections.", "listener")?,
+            store_up: gauge("gapura_store_up", "1 while a shared store is asked, 0 in an outage.", "store")?,
+            store_calls: counter(
+                "gapura_store_calls_total",
+                "Questions to a shared store: answered, failed, late, or skipped in an outage.",
+                &["store", "result"],
+            )?,
+            store_duration: seconds(
+                "gapura_store_duration_seconds",
+                "From a question to a shared store until its answer.",
+                "store",
+                0.000_02,
+            )?,
             registry,
         };
         // From the start at 0: an alert on a rate must see the first one.

@@ -60,7 +60,15 @@ fn compile(config: &Config) -> Result<Vec<Fault>, Vec<Fault>> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let services = services().map_err(|why| vec![environment(why)])?;
     let self_signed = wiring::self_signed(config).map_err(|why| vec![environment(why)])?;
-    wiring::compile(config, &services, self_signed.as_ref(), None).map(|compiled| compiled.warnings)
+    let compiled = wiring::compile(config, &services, self_signed.as_ref(), None).map(|compiled| compiled.warnings);
+    match (compiled, wiring::store_faults(config, &services.metrics)) {
+        (compiled, faults) if faults.is_empty() => compiled,
+        (Ok(_), faults) => Err(faults),
+        (Err(mut all), faults) => {
+            all.extend(faults);
+            Err(all)
+        }
+    }
 }
 
 /// A file whose text is at fault in one place is still held to secrets and certificates in the others: one run shows all.

@@ -1,7 +1,7 @@
 //! A response head on its way out, of an upstream or our own.
 
-use gapura_filters::contract::{Code, Refusal};
-use http::{HeaderMap, HeaderName, header};
+use gapura_filters::contract::{Code, HeaderEdit as _, Refusal};
+use http::{HeaderMap, HeaderName, StatusCode, header};
 use pingora::{http::ResponseHeader, proxy::Session};
 
 use super::{
@@ -9,7 +9,6 @@ use super::{
     context::Context,
     problem::{self, Head},
 };
-use gapura_filters::contract::HeaderEdit as _;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -28,9 +27,21 @@ pub(super) fn drop_hop_by_hop(head: &mut ResponseHeader) {
     }
 }
 
+/// RFC 9110, section 8.6: a 204 has no length. That of a 304 is of what would have been sent, and may stay.
+pub(super) fn drop_length(head: &mut ResponseHeader) {
+    if head.status == StatusCode::NO_CONTENT {
+        head.remove_header(&header::CONTENT_LENGTH);
+        head.remove_header(&header::TRANSFER_ENCODING);
+    }
+}
+
 /// What every response carries: its id, and what the route's filters add.
 pub(super) fn finish(head: &mut ResponseHeader, context: &Context) {
     Head(head).set(&problem::X_REQUEST_ID, context.request_id.value().clone());
+    // RFC 9110, section 6.6.1: of whoever has a clock.
+    if !head.headers.contains_key(header::DATE) {
+        Head(head).set(&header::DATE, problem::date());
+    }
     if let Some(route) = context.route() {
         route.chain.on_response_headers(&mut Head(head), &context.exchange);
     }
@@ -49,7 +60,9 @@ pub(super) async fn refuse(session: &mut Session, context: &mut Context, refusal
     let mut fields = HeaderMap::new();
     problem::describe(&mut fields, &refusal, &context.request_id, body.len());
     context.refused = Some((refusal.code, refusal.reason.into_owned()));
-    if session.response_written().is_some_and(|head| !head.status.is_informational()) {
+    let begun =
+        |head: &ResponseHeader| !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS;
+    if session.response_written().is_some_and(begun) {
         session.set_keepalive(None);
         return Ok(());
     }

@@ -37,8 +37,9 @@ pub(crate) struct Context {
     pub(super) refused: Option<(Code, String)>,
     /// Bytes of a streamed request body.
     pub(super) received: u64,
-    /// Which server of the upstream a streamed exchange tries next.
-    pub(super) attempt: usize,
+    /// The turn of a streamed exchange among the servers of its upstream, and how many of them it has tried.
+    pub(super) turn: Option<usize>,
+    pub(super) tried: usize,
     /// When a streamed request went to its upstream.
     pub(super) sent: Option<Now>,
 }
@@ -61,13 +62,19 @@ impl Context {
             host: HeaderValue::from_static(""),
             refused: None,
             received: 0,
-            attempt: 0,
+            turn: None,
+            tried: 0,
             sent: None,
         }
     }
 
     /// With the connection's facts, and what trusted proxies say.
-    pub(super) fn begin(&mut self, session: &Session) {
+    pub(super) fn begin(&mut self, session: &mut Session) {
+        let pause = Some(self.live.config.limits.body_timeout.get());
+        // A tunnel is silent as long as its ends like; only the upstream's side bounds that.
+        let tunnel = session.is_upgrade_req();
+        session.as_downstream_mut().set_read_timeout(pause.filter(|_| !tunnel));
+        session.as_downstream_mut().set_write_timeout(pause);
         let digest = session.digest().and_then(|digest| digest.proxy_digest.as_ref());
         if let Some(facts) = digest.and_then(|digest| listen::facts(digest)) {
             self.facts = facts.clone();

@@ -1,6 +1,10 @@
 //! The gateway's own answers: one place that writes a refusal to the wire (RFC 9457).
 
-use std::fmt;
+use std::{
+    cell::RefCell,
+    fmt,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use gapura_filters::contract::{HeaderEdit, PROBLEM_JSON, Refusal};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -49,12 +53,31 @@ impl fmt::Display for RequestId {
     }
 }
 
+/// The present as `Date` has it (RFC 9110, section 5.6.7). Written once a second and thread.
+pub(crate) fn date() -> HeaderValue {
+    thread_local! {
+        static WRITTEN: RefCell<(u64, HeaderValue)> = const { RefCell::new((u64::MAX, HeaderValue::from_static(""))) };
+    }
+    let now = SystemTime::now();
+    let second = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    WRITTEN.with_borrow_mut(|(written, value)| {
+        if *written != second {
+            *value = HeaderValue::try_from(httpdate::fmt_http_date(now)).expect("a date fits a field");
+            *written = second;
+        }
+        value.clone()
+    })
+}
+
 /// The fields of a problem, those of the refusal last: a refusal may carry several of one name (`WWW-Authenticate`).
 pub(crate) fn describe(fields: &mut HeaderMap, refusal: &Refusal, request_id: &RequestId, length: usize) {
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
     fields.insert(header::CONTENT_LENGTH, length.into());
     // What is refused now may be allowed a second later.
     fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Some problems belong to no route, and so to no preset.
+    fields.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    fields.insert(header::DATE, date());
     fields.insert(X_REQUEST_ID, request_id.value().clone());
     for (name, value) in &refusal.headers {
         fields.append(name.clone(), value.clone());

@@ -3,7 +3,7 @@
 //! Head and body of a request leave in one write. A response is framed strictly: where its length could be read in two ways
 //! it is no response, for what followed it would be taken for the answer to somebody else.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem::MaybeUninit, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode, Version, header};
@@ -70,18 +70,21 @@ const READ: usize = 64 * 1024;
 const ONE_WRITE: usize = 64 * 1024;
 
 impl Call<'_> {
-    /// The response head. A connection that went stale is replaced where the request cannot have been acted upon twice.
+    /// The response head. A connection that went stale is replaced once, where the request cannot have been acted upon
+    /// twice: by a new one, for a request that kills its server must not go through all that are idle.
     pub(crate) async fn send(&self) -> Result<Answer, Failure> {
         let mut unreachable = String::from("the upstream has no servers");
-        for server in self.upstream.in_turn() {
-            while let Some(stream) = server.idle().await {
+        let turn = self.upstream.take_turn();
+        for server in (0..).map_while(|tried| self.upstream.server(turn, tried)) {
+            if let Some(stream) = server.idle().await {
                 match self.on(stream, server).await {
                     Ok(answer) => return Ok(answer),
                     Err(attempt) if attempt.may_repeat(&self.head.method) => {}
                     Err(attempt) => return Err(attempt.failure),
                 }
             }
-            match server.connect(self.connector).await {
+            // Boxed: seldom run, and five times as large as all the rest, which is moved for every request.
+            match Box::pin(server.connect(self.connector)).await {
                 Ok(stream) => return self.on(stream, server).await.map_err(|attempt| attempt.failure),
                 // Nothing was sent: the next server can take it.
                 Err(why) => unreachable = why,
@@ -180,9 +183,10 @@ async fn read_head(stream: &mut Stream, buffer: &mut BytesMut) -> Result<Respons
 
 /// A complete head and its length. None: more bytes are needed.
 fn parse(buffer: &[u8]) -> Result<Option<(ResponseHeader, usize)>, String> {
-    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-    let mut response = httparse::Response::new(&mut fields);
-    let len = match response.parse(buffer) {
+    let mut fields = [MaybeUninit::uninit(); MAX_FIELDS];
+    let mut response = httparse::Response::new(&mut []);
+    let parser = httparse::ParserConfig::default();
+    let len = match parser.parse_response_with_uninit_headers(&mut response, buffer, &mut fields) {
         Ok(httparse::Status::Complete(len)) => len,
         Ok(httparse::Status::Partial) => return Ok(None),
         // The bytes may hold a secret; the error does not.
@@ -211,11 +215,14 @@ fn framing(head: &ResponseHeader, method: &Method) -> Result<(Body, bool), &'sta
     let mut lengths = head.headers.get_all(header::CONTENT_LENGTH).iter();
     let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
     let (length, coding) = (lengths.next(), codings.next());
-    if *method == Method::HEAD || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
-        return Ok((Body::Done, keep));
-    }
     if lengths.next().is_some() || codings.next().is_some() {
         return Err("the answer has two lengths");
+    }
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        return Ok((Body::UntilClose, false));
+    }
+    if *method == Method::HEAD || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        return Ok((Body::Done, keep));
     }
     match (length, coding) {
         (Some(_), Some(_)) => Err("the answer has both Content-Length and Transfer-Encoding"),
@@ -319,12 +326,22 @@ impl Answer {
         Ok(whole.freeze())
     }
 
+    /// The connection itself, and what was read from it behind the head: a tunnel.
+    pub(crate) fn into_tunnel(self) -> (Stream, BytesMut) {
+        (self.stream, self.buffer)
+    }
+
     /// Gives the connection back where another request may follow.
     pub(crate) fn finish(self) {
         if self.keep && matches!(self.body, Body::Done) && self.buffer.is_empty() {
             self.server.put(self.stream);
         }
     }
+}
+
+/// Whether the length of a response can be read in one way only.
+pub(crate) fn check_framing(head: &ResponseHeader, method: &Method) -> Result<(), &'static str> {
+    framing(head, method).map(drop)
 }
 
 impl From<Attempt> for Failure {

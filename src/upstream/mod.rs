@@ -14,18 +14,17 @@ use std::{
 
 use gapura_config::{
     fault::{Fault, Place},
-    model::{self, Config},
+    model::Config,
     units::Address,
 };
 use gapura_filters::metrics::Metrics;
 use http::HeaderValue;
-use pingora::connectors::ConnectorOptions;
 use prometheus::Histogram;
 
 #[cfg(feature = "fuzzing")]
 pub(crate) use self::exchange::fuzzing;
 pub(crate) use self::{
-    exchange::{Answer, Call, Failure},
+    exchange::{Answer, Call, Failure, check_framing},
     server::Server,
 };
 
@@ -90,23 +89,16 @@ impl Upstream {
         self.servers.len()
     }
 
-    /// The servers in the order in which one request tries them: each starts at the next.
-    pub(crate) fn in_turn(&self) -> impl Iterator<Item = &Arc<Server>> {
-        let first = self.turn.fetch_add(1, Ordering::Relaxed);
-        (0..self.servers.len()).map(move |step| &self.servers[first.wrapping_add(step) % self.servers.len()])
+    /// Where the next request starts: each one server further.
+    pub(crate) fn take_turn(&self) -> usize {
+        self.turn.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The server that a request with this turn tries after so many others.
+    pub(crate) fn server(&self, turn: usize, tried: usize) -> Option<&Arc<Server>> {
+        if tried >= self.servers.len() {
+            return None;
+        }
+        self.servers.get(turn.wrapping_add(tried) % self.servers.len())
     }
 }
-
-/// How Pingora connects. Without an upstream that needs the system's authorities they are not read: a few hundred
-/// certificates in memory, twice, for nothing.
-pub(crate) fn connector_options(config: &Config) -> ConnectorOptions {
-    let mut options = ConnectorOptions::new(128);
-    let system = |upstream: &model::Upstream| upstream.tls && upstream.ca.is_none();
-    if !config.upstreams.values().any(system) {
-        options.ca_file = Some(NO_AUTHORITIES.to_owned());
-    }
-    options
-}
-
-/// An empty bundle.
-pub(crate) const NO_AUTHORITIES: &str = "/dev/null";

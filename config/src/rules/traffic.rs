@@ -22,8 +22,8 @@ pub(super) fn check(rules: &mut Rules<'_>) {
     }
 }
 
-/// The log keeps an instant of 4 bytes for each request of a window, for each key.
-const MAX_LOGGED: u64 = 100_000;
+/// The log keeps an instant of 4 bytes for each request of a window, for each key, and is searched for each.
+const MAX_LOGGED: u64 = 4096;
 
 fn rate_limit(rules: &mut Rules<'_>, name: &str, limit: &RateLimit) {
     let table = at(&["rate_limits", name]);

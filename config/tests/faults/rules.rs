@@ -18,7 +18,8 @@ const LISTENERS: &[Case] = &[
     error("server", "[server]\nhttps = [\"a:1\", \"A:1\"]", (2, 17), "`A:1` is taken by `a:1`", "remove one"),
     error("server", "[server]\nhttps = [\"0.0.0.0:1\"]\nhttp = [\"127.0.0.1:1\"]", (3, 9), "`127.0.0.1:1` is taken by `0.0.0.0:1` (the other is on line 2)", ""),
     error("server", "[server]\nhttps = [\"0.0.0.0:1\"]\nadmin = \"127.0.0.1:1\"", (3, 9), "the admin API would stand on `0.0.0.0:1`, which is public", "port of its own"),
-    error("server", "[server]\nhttps = [\"unix:/a\"]\nadmin = \"unix:/a\"", (3, 9), "which is public", ""),
+    error("server", "[server]\nhttps = [\"unix:/a\"]", (2, 10), "cannot listen on `unix:/a`", "write `host:port`"),
+    error("server", "[server]\nhttps = [\"0.0.0.0:443\"]\nadmin = \"unix:/a\"", (3, 9), "cannot listen on `unix:/a`", "write `host:port`"),
     warning("server", "[server]\nhttps = [\"a:1\"]\nadmin = \"0.0.0.0:2\"", (3, 9), "can be reached from other hosts", "127.0.0.1"),
     warning("server", "[server]\nhttps = [\"a:1\"]\ntrusted_proxies = [\"0.0.0.0/0\"]", (3, 20), "is everyone", ""),
     error("server", "[server]\nhttps = [\"a:1\"]\nthreads = 5000", (3, 11), "more than 1024 threads", "0 for one per core"),
@@ -70,7 +71,7 @@ const CALLERS: &[Case] = &[
 #[rustfmt::skip]
 const TRAFFIC: &[Case] = &[
     error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"1s\"\nby = \"user\"\nburst = 5", (5, 1), "`burst` belongs to `algorithm = \"gcra\"`", ""),
-    error("rate_limits", "[rate_limits.slow]\nlimit = 100001\nwindow = \"1s\"\nby = \"user\"\nalgorithm = \"sliding_log\"", (2, 9), "takes 390 KiB for each key", "100000"),
+    error("rate_limits", "[rate_limits.slow]\nlimit = 5000\nwindow = \"1s\"\nby = \"user\"\nalgorithm = \"sliding_log\"", (2, 9), "takes 19 KiB for each key", "4096"),
     error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"99ms\"\nby = \"user\"", (3, 10), "a window of `99ms` is out of range", "write \"100ms\" to \"31d\""),
     error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"32d\"\nby = \"user\"", (3, 10), "out of range", ""),
     warning("encryption", "[encryption.body]\nprofile = \"cryptojs\"\nmaster_key = \"env:C\"\nmax_age = \"off\"", (4, 11), "an envelope of any age is accepted", "only for migrations"),

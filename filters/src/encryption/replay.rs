@@ -104,6 +104,13 @@ impl MemoryReplays {
         }
     }
 
+    /// Marks nothing. For a store that this one stands in for while it cannot be reached.
+    pub fn holds(&self, id: ReplayId, now: Now) -> bool {
+        let mut shard = self.shards[usize::from(id[0]) % SHARDS].lock();
+        self.forget_expired(&mut shard, now);
+        shard.ids.contains(&id)
+    }
+
     /// How many ids are held, expired ones that no one asked about included.
     pub fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
@@ -166,6 +173,8 @@ mod tests {
         assert_eq!(store.check_and_mark(id(2), KEEP, at(0)), Mark::New);
         // To the last instant, at which its timestamp may still be good.
         assert_eq!(store.check_and_mark(id(1), KEEP, at(600)), Mark::Seen);
+        assert!(store.holds(id(1), at(600)) && !store.holds(id(3), at(600)));
+        assert!(!store.holds(id(1), at(601)), "and forgotten");
         assert_eq!(store.check_and_mark(id(1), KEEP, at(601)), Mark::New);
     }
 

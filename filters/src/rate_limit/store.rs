@@ -62,7 +62,7 @@ pub enum Outage {
 
 impl CounterStore {
     /// The memory of this process, which every store has: alone, or for outages.
-    pub(super) fn memory(&self) -> &Arc<MemoryCounters> {
+    pub fn memory(&self) -> &Arc<MemoryCounters> {
         match self {
             Self::Memory(memory) | Self::Shared { local: memory, .. } => memory,
         }

@@ -7,6 +7,7 @@
 use std::{
     any::Any,
     fmt, io,
+    mem::MaybeUninit,
     net::{IpAddr, SocketAddr},
     os::fd::AsRawFd,
     pin::Pin,
@@ -121,11 +122,16 @@ impl Connection {
 
     /// Waits for more of the next head. `Ok(0)` is the end. Nothing is allocated while a connection is idle.
     pub(super) async fn read_ahead(&mut self) -> io::Result<usize> {
-        let mut buffer = [0; 8 * 1024];
-        let mut buffer = ReadBuf::new(&mut buffer);
-        std::future::poll_fn(|cx| Pin::new(&mut self.io).poll_read(cx, &mut buffer)).await?;
+        std::future::poll_fn(|cx| self.poll_ahead(cx)).await
+    }
+
+    /// Through a buffer on the stack of one poll: in the future it would be every idle connection's.
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut buffer = [MaybeUninit::uninit(); RECORD];
+        let mut buffer = ReadBuf::uninit(&mut buffer);
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer))?;
         self.ahead.extend_from_slice(buffer.filled());
-        Ok(buffer.filled().len())
+        Poll::Ready(Ok(buffer.filled().len()))
     }
 
     /// What the session of the next request may read, now that its head is known.
@@ -136,7 +142,9 @@ impl Connection {
 
     /// Back from the session: whether another request may follow.
     pub(super) fn next(&mut self) -> bool {
-        self.held = Vec::new();
+        if self.held.is_empty() {
+            self.held = Vec::new();
+        }
         if self.ahead.is_empty() {
             self.ahead = BytesMut::new();
         }
@@ -170,11 +178,7 @@ impl Connection {
             if self.ahead.len() >= AHEAD {
                 return Poll::Pending;
             }
-            let mut buffer = [0; 4096];
-            let mut buffer = ReadBuf::new(&mut buffer);
-            ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer))?;
-            self.ended = buffer.filled().is_empty();
-            self.ahead.extend_from_slice(buffer.filled());
+            self.ended = ready!(self.poll_ahead(cx))? == 0;
         }
         Poll::Ready(Ok(()))
     }
@@ -224,10 +228,7 @@ impl AsyncRead for Connection {
         if this.ahead.is_empty() {
             // Chunks end where their framing says, which is known only once they are read: they go through `ahead`.
             if matches!(this.framing, Framing::Chunked(_)) {
-                let mut buffer = [0; RECORD];
-                let mut buffer = ReadBuf::new(&mut buffer);
-                ready!(Pin::new(&mut this.io).poll_read(cx, &mut buffer))?;
-                this.ahead.extend_from_slice(buffer.filled());
+                ready!(this.poll_ahead(cx))?;
             } else {
                 ready!(poll_read_at_most(allowed, &mut this.io, cx, out))?;
             }

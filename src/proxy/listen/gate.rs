@@ -15,7 +15,7 @@ use pingora::{
 };
 use tokio::{
     io::AsyncWriteExt,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{
@@ -30,7 +30,6 @@ pub(crate) struct GateLimits {
     pub(super) head: HeadLimits,
     pub(super) head_timeout: Duration,
     pub(super) idle_timeout: Duration,
-    pub(super) body_timeout: Duration,
 }
 
 impl From<&gapura_config::model::Limits> for GateLimits {
@@ -42,7 +41,6 @@ impl From<&gapura_config::model::Limits> for GateLimits {
             },
             head_timeout: limits.head_timeout.get(),
             idle_timeout: limits.idle_timeout.get(),
-            body_timeout: limits.body_timeout.get(),
         }
     }
 }
@@ -60,6 +58,8 @@ enum Next {
     Over,
 }
 
+/// `PRI * HTTP/2.0` and so on (RFC 9113, section 3.4).
+const PREFACE: usize = 24;
 /// The longest that an unread request body is read away so that the connection can go on.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -74,6 +74,12 @@ pub(crate) async fn serve<A>(
     A: HttpServerApp + Send + Sync + 'static,
 {
     if connection.is_http2() {
+        // The preface in time: what follows has its own deadlines.
+        let preface =
+            async { while connection.ahead().len() < PREFACE && connection.read_ahead().await.unwrap_or(0) > 0 {} };
+        if timeout(limits.head_timeout, preface).await.is_err() {
+            return connection.leave().await;
+        }
         app.process_new(Box::new(connection), shutdown).await;
         return;
     }
@@ -83,12 +89,13 @@ pub(crate) async fn serve<A>(
             Ok(Next::Over) => return connection.leave().await,
             Err(refusal) => return refuse(&mut connection, refusal, tally).await,
         };
-        let bytes: BytesMut = connection.ahead().split_to(head.len);
+        let mut bytes: BytesMut = connection.ahead().split_to(head.len);
+        if let Some(instead) = &head.instead {
+            bytes = BytesMut::from(&instead[..]);
+        }
         connection.frame(head.framing);
         let mut session = ServerSession::new_http1(Box::new(connection));
         session.set_pipelined_prefix(bytes);
-        session.set_read_timeout(Some(limits.body_timeout));
-        session.set_write_timeout(Some(limits.body_timeout));
         session.set_total_drain_timeout(Some(DRAIN));
         let Some(reused) = app.process_new_http(session, shutdown).await else { return };
         let Ok(back) = reused.consume().0.into_any().downcast::<Connection>() else { return };

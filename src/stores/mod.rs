@@ -1,0 +1,5 @@
+//! Stores that several instances share, one folder for each outside library.
+
+pub mod redis;
+
+pub use self::redis::RedisStore;

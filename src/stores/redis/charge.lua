@@ -1,0 +1,168 @@
+-- Decides all rules of one request together, by the clock of Redis: it charges each of them, or none.
+--
+-- KEYS   a counter for each rule, no two the same
+-- ARGV   five for each rule: algorithm, cost, limit, and two numbers of the algorithm
+-- reply  four for each rule: allowed (1 or 0), remaining, wait in µs, the instant of the charge in µs
+--
+-- Everything is counted in whole numbers below 2^53, which doubles hold exactly.
+
+local time = redis.call('TIME')
+local clock = time[1] * 1000000 + time[2]
+
+-- A counter is a list of numbers in one string; without any it is one that nobody has charged.
+local function read(key)
+  local packed = redis.call('GET', key)
+  return packed and cmsgpack.unpack(packed) or {}
+end
+
+-- `ends` is the instant from which on the counter says nothing more. A second later it is gone.
+local function px(ends)
+  return string.format('%.0f', math.ceil((ends - clock) / 1000) + 1000)
+end
+
+local function write(key, counter, ends)
+  redis.call('SET', key, cmsgpack.pack(counter), 'PX', px(ends))
+end
+
+-- Each algorithm looks at its counter and answers with a verdict, and with what charges it. Until then nothing is written.
+-- The clock may go back (a replica took over): then the counter's newest charge is the present.
+local algorithms = {}
+
+-- Slices of the window that are not empty: number, count, number, count …, the oldest first. A slice leaves when slice
+-- `number + ring` begins, which is after the whole window has passed over it: so the sum is a hard bound.
+function algorithms.sliding_window(key, cost, limit, width, ring)
+  local stored, counter, used = read(key), {}, 0
+  local newest = math.max(math.floor(clock / width), stored[#stored - 1] or 0)
+  for i = 1, #stored, 2 do
+    if stored[i] + ring > newest then
+      counter[#counter + 1] = stored[i]
+      counter[#counter + 1] = stored[i + 1]
+      used = used + stored[i + 1]
+    end
+  end
+  local at = math.max(clock, newest * width)
+
+  -- Until `need` of what is counted has left.
+  local function wait(need)
+    for i = 1, #counter, 2 do
+      need = need - counter[i + 1]
+      if need <= 0 then
+        return (counter[i] + ring) * width - at
+      end
+    end
+    return (newest + ring) * width - at
+  end
+
+  local free = math.max(limit - used, 0)
+  if cost > free then
+    return { 0, free, wait(used + cost - limit), at }
+  end
+  return { 1, free, wait(1), at }, function()
+    if counter[#counter - 1] == newest then
+      counter[#counter] = counter[#counter] + cost
+    else
+      counter[#counter + 1] = newest
+      counter[#counter + 1] = cost
+    end
+    write(key, counter, (newest + ring) * width)
+    return { 1, free - cost, wait(1), at }
+  end
+end
+
+-- The instants of the charges in the window, a list of Redis: a string would be written anew for each request.
+function algorithms.sliding_log(key, cost, limit, window)
+  local length = redis.call('LLEN', key)
+  local function instant(index)
+    return tonumber(redis.call('LINDEX', key, index))
+  end
+  local at = length > 0 and math.max(clock, instant(-1)) or clock
+
+  -- How many have left: they stand in order, and most often the oldest is still inside.
+  local left, inside = 0, length
+  if length > 0 and instant(0) + window > at then
+    inside = 0
+  end
+  while left < inside do
+    local middle = math.floor((left + inside) / 2)
+    if instant(middle) + window <= at then
+      left = middle + 1
+    else
+      inside = middle
+    end
+  end
+  local used = length - left
+
+  -- Until `need` of those in the window have left. More than there are never will: that is told the whole window.
+  local function wait(need)
+    return used == 0 and window or instant(left + math.min(need, used) - 1) + window - at
+  end
+
+  local free = math.max(limit - used, 0)
+  if cost > free then
+    return { 0, free, wait(used + cost - limit), at }
+  end
+  return { 1, free, used == 0 and 0 or wait(1), at }, function()
+    if left > 0 then
+      redis.call('LTRIM', key, left, -1)
+      left = 0
+    end
+    for _ = 1, cost do
+      redis.call('RPUSH', key, string.format('%.0f', at))
+    end
+    used = used + cost
+    redis.call('PEXPIRE', key, px(at + window))
+    return { 1, free - cost, wait(1), at }
+  end
+end
+
+-- A bucket that drains one tick of `unit` ns after the other, an `interval` of them for each charge: its level, and the instant
+-- of the latest charge, at which it had that level.
+function algorithms.gcra(key, cost, burst, interval, unit)
+  local stored = read(key)
+  local at = math.max(clock, stored[2] or 0)
+  local level = 0
+  if stored[1] then
+    level = math.max(stored[1] - math.floor((at - stored[2]) * 1000 / unit), 0)
+  end
+  local full = burst * interval
+
+  -- Until the bucket has drained by so many ticks.
+  local function wait(ticks)
+    return math.max(math.ceil(ticks * unit / 1000), 0)
+  end
+
+  local free = math.floor((full - level) / interval)
+  free = math.max(free, 0)
+  if cost > free then
+    return { 0, free, wait(level + cost * interval - full), at }
+  end
+  return { 1, free, wait(level == 0 and 0 or level + (free + 1) * interval - full), at }, function()
+    level = level + cost * interval
+    free = free - cost
+    write(key, { level, at }, at + wait(level))
+    return { 1, free, wait(level + (free + 1) * interval - full), at }
+  end
+end
+
+local verdicts, charges = {}, {}
+for rule, key in ipairs(KEYS) do
+  local first = (rule - 1) * 5
+  local algorithm = algorithms[ARGV[first + 1]]
+  local cost, limit = tonumber(ARGV[first + 2]), tonumber(ARGV[first + 3])
+  verdicts[rule], charges[rule] = algorithm(key, cost, limit, tonumber(ARGV[first + 4]), tonumber(ARGV[first + 5]))
+end
+
+-- A rule that refuses has nothing to charge.
+local all = true
+for rule = 1, #KEYS do
+  all = all and charges[rule] ~= nil
+end
+
+local reply = {}
+for rule = 1, #KEYS do
+  local verdict = all and charges[rule]() or verdicts[rule]
+  for i = 1, 4 do
+    reply[#reply + 1] = verdict[i]
+  end
+end
+return reply

@@ -1,0 +1,143 @@
+//! A Redis of the test's own: on a free port of the loopback, in a directory of its own, gone when dropped.
+
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use redis::FromRedisValue;
+use tempfile::TempDir;
+
+use crate::PATIENCE;
+
+pub(crate) struct Server {
+    dir: TempDir,
+    pub(crate) port: u16,
+    options: Vec<String>,
+    child: Child,
+    /// `user:password@`, for the URL.
+    pub(crate) login: String,
+}
+
+impl Server {
+    pub(crate) fn start() -> Self {
+        Self::with(&[])
+    }
+
+    pub(crate) fn with(options: &[&str]) -> Self {
+        let dir = TempDir::new().unwrap();
+        let options: Vec<_> = options.iter().map(ToString::to_string).collect();
+        for _ in 0..20 {
+            let port = free_port();
+            // Another process may have taken the port meanwhile: then Redis ends, and the next is tried.
+            if let Some(child) = launch(&dir, port, &options) {
+                return Self { dir, port, options, child, login: String::new() };
+            }
+        }
+        panic!("redis-server does not start");
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://{}127.0.0.1:{}", self.login, self.port)
+    }
+
+    /// As a crash ends it.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// After [`Self::kill`], on the same port, and empty.
+    pub(crate) fn restart(&mut self) {
+        let start = Instant::now();
+        self.child = loop {
+            if let Some(child) = launch(&self.dir, self.port, &self.options) {
+                break child;
+            }
+            assert!(start.elapsed() < PATIENCE, "redis-server does not come back");
+        };
+    }
+
+    /// It accepts connections from now on, by the kernel, but answers nothing.
+    pub(crate) fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// What the operator could ask at the same time.
+    pub(crate) fn ask<T: FromRedisValue>(&self, command: &[&str]) -> T {
+        let client = redis::Client::open(self.url()).unwrap();
+        let mut connection = client.get_connection().unwrap();
+        let mut asked = redis::cmd(command[0]);
+        asked.arg(&command[1..]);
+        asked.query(&mut connection).unwrap()
+    }
+
+    /// Microseconds, by its clock.
+    pub(crate) fn clock(&self) -> u64 {
+        let (seconds, micros): (u64, u64) = self.ask(&["TIME"]);
+        seconds * 1_000_000 + micros
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Below those that the kernel gives to whoever asks for any: so that none takes it while a killed Redis is away.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(37);
+    loop {
+        let port = 20_000 + (first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// Until it answers; None if it ends.
+fn launch(dir: &TempDir, port: u16, options: &[String]) -> Option<Child> {
+    let mut child = Command::new("redis-server")
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+        .args(options)
+        .current_dir(dir.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("redis-server cannot be run: install Debian's package `redis-server` (scripts/install.sh test)");
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        if child.try_wait().unwrap().is_some() {
+            return None;
+        }
+        // With a password the answer is an error, and an answer.
+        let answers = TcpStream::connect(("127.0.0.1", port)).and_then(|mut connection| {
+            connection.set_read_timeout(Some(Duration::from_secs(1)))?;
+            connection.write_all(b"PING\r\n")?;
+            connection.read_exact(&mut [0])
+        });
+        if answers.is_ok() && child.try_wait().unwrap().is_none() {
+            return Some(child);
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    None
+}
