@@ -18,3 +18,19 @@ mod tunnel;
 mod whole;
 
 pub(crate) use self::{hooks::Proxy, redirect::Redirect};
+
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing {
+    use std::net::IpAddr;
+
+    use bytes::Bytes;
+    use http::HeaderMap;
+    use ipnet::IpNet;
+
+    pub fn client_ip(peer: IpAddr, fields: &HeaderMap, proxies: &[IpNet]) -> IpAddr {
+        super::forward::client_ip(peer, fields, proxies)
+    }
+    pub fn decode(fields: &HeaderMap, body: Bytes, max: u64) -> Result<Bytes, String> {
+        super::coding::decode(fields, body, max)
+    }
+}

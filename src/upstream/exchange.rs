@@ -349,3 +349,36 @@ impl From<Attempt> for Failure {
         attempt.failure
     }
 }
+
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing {
+    use http::{HeaderMap, Method};
+
+    /// How long a response is.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Body {
+        Length(u64),
+        Chunked,
+        UntilClose,
+        Done,
+    }
+
+    /// The length, status and fields of a response head, and its framing where that is clear. None: more bytes are needed.
+    #[allow(clippy::type_complexity)]
+    pub fn response_head(
+        bytes: &[u8],
+        method: &Method,
+    ) -> Result<Option<(usize, u16, HeaderMap, Result<(Body, bool), &'static str>)>, String> {
+        let Some((head, len)) = super::parse(bytes)? else { return Ok(None) };
+        let framed = super::framing(&head, method).map(|(body, keep)| {
+            let body = match body {
+                super::Body::Length(length) => Body::Length(length),
+                super::Body::Chunked(_) => Body::Chunked,
+                super::Body::UntilClose => Body::UntilClose,
+                super::Body::Done => Body::Done,
+            };
+            (body, keep)
+        });
+        Ok(Some((len, head.status.as_u16(), head.headers.clone(), framed)))
+    }
+}
