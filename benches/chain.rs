@@ -27,8 +27,8 @@ use gapura_filters::{
 use http::{HeaderMap, Method, Request, Response, request};
 use jsonwebtoken::{Algorithm, EncodingKey};
 
-const SECRET: &[u8] = include_bytes!("../tests/keys/hs256.secret");
-const MASTER_KEY: &[u8] = include_bytes!("../tests/keys/api_keys.salt");
+const SECRET: &[u8] = include_bytes!("../filters/tests/keys/hs256.secret");
+const MASTER_KEY: &[u8] = include_bytes!("../filters/tests/keys/api_keys.salt");
 const USER: &str = "0b9c1f6e-5c7d-4f0e-9a51-0c5c1f0f2a11";
 const EMAIL: &str = "someone@example.com";
 /// More envelopes than one run opens: a full memory of replays would refuse.
