@@ -95,7 +95,7 @@ fn framing(head: &[u8], limits: HeadLimits) -> Result<(Framing, bool), Refusal> 
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => &mut found.coding,
             7 if name.eq_ignore_ascii_case(b"upgrade") => &mut found.upgrade,
             10 if name.eq_ignore_ascii_case(b"connection") => {
-                let mut tokens = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+                let mut tokens = value.split(|byte| *byte == b',').map(without_blanks);
                 found.upgrades |= tokens.any(|token| token.eq_ignore_ascii_case(b"upgrade"));
                 continue;
             }
@@ -166,7 +166,7 @@ fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
     let Some(colon) = line.iter().position(|byte| *byte == b':') else {
         return Err(malformed("a field has no colon"));
     };
-    let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+    let (name, value) = (&line[..colon], without_blanks(&line[colon + 1..]));
     if name.is_empty() || !name.iter().copied().all(is_token) {
         return Err(malformed("a field name is not one"));
     }
@@ -174,6 +174,14 @@ fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
         return Err(malformed("a field value holds a control character"));
     }
     Ok((name, value))
+}
+
+/// RFC 9110, section 5.6.3: spaces and tabs, and no other character that a library may take for white space.
+fn without_blanks(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
 }
 
 /// Origin form; absolute form where it names the host that `Host` names; `*` for OPTIONS (RFC 9112, section 3.2).
@@ -316,6 +324,8 @@ mod tests {
                 "X: a\r\n b",
                 "X: a\rb",
                 "X: a\u{7f}",
+                "X: a\u{c}",
+                "X:\u{c}a",
                 "X: a\nY: b",
                 "Host: x",
             ]
