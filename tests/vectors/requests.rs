@@ -28,16 +28,14 @@ const EXPLAINED: &[(&str, &str)] = &[
     ("lenient-headers-069", FORM_FEED),
     ("transfer-encoding-115", EXTENSION),
     ("transfer-encoding-117", EXTENSION),
-    ("uri-138", QUOTE),
 ];
 
 const AFTER_CLOSE: &str =
     "The first request is good and is answered; the connection ends behind it, and what follows is never read.";
 const ANY_METHOD: &str = "Routes may name methods that no registry has: any upper-case token is one.";
 const EXTENSION: &str = "The extensions of chunks end with their line, are not read, and do not pass on.";
-// Faults of the gateway, refused by Pingora behind the gate and so without a problem. Their rows go with them.
+// A fault of the gateway: Pingora refuses it behind the gate, and so without a problem. Its rows go with it.
 const FORM_FEED: &str = "FAULT: the gate trims a form feed off a value as if it were a blank.";
-const QUOTE: &str = "FAULT: the gate lets characters pass in a target that Pingora's URI does not take.";
 
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
