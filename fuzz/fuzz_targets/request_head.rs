@@ -24,11 +24,6 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(Some((len, framed))) = whole else { return };
     assert!(bytes[..len].ends_with(b"\r\n\r\n"));
 
-    // Two known faults of the gate, both refused by Pingora behind it: it trims form feeds off values, and lets characters
-    // pass in a target that no URI has. Without this line the fuzzer finds nothing else.
-    if bytes[..len].iter().any(|byte| b"\x0c\"<>`".contains(byte)) {
-        return;
-    }
 
     // What passes is one message for the parser behind the gate as well, of the same length and framing.
     let mut fields = [httparse::EMPTY_HEADER; 256];

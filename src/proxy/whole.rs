@@ -3,7 +3,7 @@
 //! Where a filter sees bodies the response is complete, too, before the client gets its first byte, so that every failure is
 //! a clean problem and every length exact. Elsewhere the response streams.
 
-use std::{sync::Arc, time::Duration};
+use std::{sync::Arc, task::Poll, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use gapura_filters::{
@@ -243,6 +243,7 @@ async fn stream(session: &mut Session, context: &Context, answer: &mut Answer) -
     answer::drop_length(&mut head);
     answer::finish(&mut head, context);
     let ends = answer.length() == Some(0);
+    let early = if ends { None } else { poll_once(answer).await.transpose().map_err(refusal)? };
     if !ends && answer.length().is_none() {
         match session.req_header().version {
             Version::HTTP_11 => head.insert_header(header::TRANSFER_ENCODING, "chunked")?,
@@ -252,8 +253,13 @@ async fn stream(session: &mut Session, context: &Context, answer: &mut Answer) -
         }
     }
     session.write_response_header(Box::new(head), ends).await?;
-    while let Some(piece) = next_piece(session, answer).await? {
+    let mut next = match early {
+        Some(piece) => piece,
+        None => next_piece(session, answer).await?,
+    };
+    while let Some(piece) = next {
         session.write_response_body(Some(piece), false).await?;
+        next = next_piece(session, answer).await?;
     }
     if !ends {
         session.write_response_body(None, true).await?;
@@ -269,6 +275,16 @@ async fn unless_left<T>(session: &mut Session, work: impl Future<Output = Result
         done = work => done.map_err(|failure| Broken::Refused(refusal(failure))),
         _ = session.as_downstream_mut().read_body_or_idle(true) => Err(Broken::Cut),
     }
+}
+
+/// What of the body came with the head, if it did. A body that is broken off by then still makes a clean 502.
+async fn poll_once(answer: &mut Answer) -> Option<Result<Option<Bytes>, Failure>> {
+    let mut read = std::pin::pin!(answer.read());
+    std::future::poll_fn(|cx| match read.as_mut().poll(cx) {
+        Poll::Ready(piece) => Poll::Ready(Some(piece)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
 }
 
 /// The upstream's next piece, unless the client leaves before it comes.
