@@ -13,11 +13,12 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /src
-# By name, so that neither .git nor target nor somebody's secrets get into the build.
+# By name, so that neither .git nor target nor somebody's secrets get into the build. Manifests list the benches.
 COPY Cargo.toml Cargo.lock ./
 COPY config config
 COPY filters filters
 COPY src src
+COPY benches benches
 # The caches outlive the layer; the binary has to leave them.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \

@@ -239,9 +239,13 @@ impl Gateway {
         self.self_signed.as_ref()
     }
 
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
     /// Why no traffic should come: one line each. Empty: it should.
     pub(crate) fn not_ready(&self) -> Vec<String> {
-        if self.draining.load(Ordering::Acquire) {
+        if self.is_draining() {
             return vec!["stopping".into()];
         }
         self.live().policy.key_sets.iter().filter_map(|set| set.missing()).collect()

@@ -10,7 +10,7 @@ use gapura_filters::{
 };
 use http::{
     HeaderName, HeaderValue, Method, Version,
-    header::{self, ALLOW, CONTENT_LENGTH, HOST, UPGRADE},
+    header::{self, ALLOW, CONTENT_LENGTH, HOST},
     uri::PathAndQuery,
 };
 use pingora::{http::RequestHeader, proxy::Session};
@@ -48,12 +48,8 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, context: &mu
         return Err(too_large(route.max_body));
     }
     let seen = route.chain.needs_body();
-    // On routes whose bodies are seen nothing may leave unseen: no upgrade.
     if seen {
         return Ok(Way::Whole { max_body: route.max_body, seen });
-    }
-    if session.is_upgrade_req() {
-        return Ok(Way::Streamed);
     }
     match length {
         Some(length) if length <= SMALL => Ok(Way::Whole { max_body: route.max_body, seen }),
@@ -68,6 +64,10 @@ fn find_route(head: &RequestHeader, context: &mut Context) -> Result<(), Refusal
     }
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(not_allowed(HeaderValue::from_static(PASSABLE)));
+    }
+    // As the gate has it for HTTP/1.
+    if head.method.as_str().bytes().any(|byte| byte.is_ascii_lowercase()) {
+        return Err(Refusal::new(Code::RequestMalformed, "The method of the request is not one."));
     }
     context.host = host(head)?;
     let uri = &head.uri;
@@ -150,10 +150,6 @@ fn declared_length(head: &RequestHeader) -> Result<Option<u64>, Refusal> {
 pub(super) fn expects_continue(head: &RequestHeader) -> bool {
     head.version == Version::HTTP_11
         && head.headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-}
-
-pub(super) fn wants_upgrade(head: &RequestHeader) -> bool {
-    head.headers.contains_key(UPGRADE)
 }
 
 pub(super) fn too_large(max: u64) -> Refusal {

@@ -27,6 +27,14 @@ pub(super) fn drop_hop_by_hop(head: &mut ResponseHeader) {
     }
 }
 
+/// RFC 9110, section 8.6: a 204 has no length. That of a 304 is of what would have been sent, and may stay.
+pub(super) fn drop_length(head: &mut ResponseHeader) {
+    if head.status == StatusCode::NO_CONTENT {
+        head.remove_header(&header::CONTENT_LENGTH);
+        head.remove_header(&header::TRANSFER_ENCODING);
+    }
+}
+
 /// What every response carries: its id, and what the route's filters add.
 pub(super) fn finish(head: &mut ResponseHeader, context: &Context) {
     Head(head).set(&problem::X_REQUEST_ID, context.request_id.value().clone());

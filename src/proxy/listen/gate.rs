@@ -89,7 +89,10 @@ pub(crate) async fn serve<A>(
             Ok(Next::Over) => return connection.leave().await,
             Err(refusal) => return refuse(&mut connection, refusal, tally).await,
         };
-        let bytes: BytesMut = connection.ahead().split_to(head.len);
+        let mut bytes: BytesMut = connection.ahead().split_to(head.len);
+        if let Some(instead) = &head.instead {
+            bytes = BytesMut::from(&instead[..]);
+        }
         connection.frame(head.framing);
         let mut session = ServerSession::new_http1(Box::new(connection));
         session.set_pipelined_prefix(bytes);
