@@ -207,19 +207,31 @@ impl Authentication {
     }
 
     fn prove_token(&self, source: &TokenSource, text: &[u8], now_ms: u64) -> Result<Proof, Denial> {
+        let mut all = self.jwt_methods(source);
+        let only = all.next().filter(|_| all.next().is_none());
+        if let Some((rank, method)) = only
+            && let Some(known) = method.recall(text, now_ms)
+        {
+            return Ok((rank, known));
+        }
         let token = Token::parse(text)?;
-        let (rank, method) = self.choose(source, &token)?;
+        let (rank, method) = match only {
+            Some(only) => only,
+            None => self.choose(source, &token)?,
+        };
+        // Of several methods only the chosen one's memory counts: the choice is this route's own.
+        if only.is_none()
+            && let Some(known) = method.recall(text, now_ms)
+        {
+            return Ok((rank, known));
+        }
         let principal = method.verify(&token, now_ms).map_err(|denial| denial.by(method.name()))?;
-        Ok((rank, Arc::new(principal)))
+        Ok((rank, principal))
     }
 
     /// Among the methods that read tokens from there the exact `iss` chooses, before anything is verified; a method without
     /// issuer takes what no other claims. Where two agree in that, `alg` chooses. The choice is final: a token that fails its method is bad.
     fn choose(&self, source: &TokenSource, token: &Token<'_>) -> Result<(usize, &JwtMethod), Reason> {
-        let mut all = self.jwt_methods(source);
-        if let (Some(only), None) = (all.next(), all.next()) {
-            return Ok(only);
-        }
         let claims = token.claims()?;
         let issuer = jwt::issuer(&claims)?;
         let claimed = issuer.is_some() && self.jwt_methods(source).any(|(_, method)| method.issuer() == issuer);

@@ -84,33 +84,52 @@ fn date(claims: &Object<'_>, name: &'static str) -> Result<Option<i64>, Reason> 
     }
 }
 
+/// While a token holds, leeway included: from the first instant to before the second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Window {
+    pub(super) from_ms: i64,
+    pub(super) until_ms: i64,
+}
+
+impl Window {
+    pub(super) fn contains(self, now_ms: u64) -> bool {
+        let now = i64::try_from(now_ms).unwrap_or(i64::MAX);
+        self.from_ms <= now && now < self.until_ms
+    }
+}
+
 /// RFC 7519, sections 4.1.4 to 4.1.6. `exp` is required: a token for ever cannot be taken back.
 pub(super) fn check_dates(
     claims: &Object<'_>,
     now_ms: u64,
     leeway: Duration,
     max_age: Option<Duration>,
-) -> Result<(), Reason> {
+) -> Result<Window, Reason> {
     let now = i64::try_from(now_ms).unwrap_or(i64::MAX);
     let leeway_ms = i64::try_from(leeway.as_millis()).unwrap_or(i64::MAX);
     let expires = date(claims, "exp")?.ok_or("the token has no `exp`")?;
-    if now >= expires.saturating_add(leeway_ms) {
+    let mut window = Window { from_ms: i64::MIN, until_ms: expires.saturating_add(leeway_ms) };
+    if now >= window.until_ms {
         return Err(format!("the token expired {} s ago", now.saturating_sub(expires) / 1000).into());
     }
     for (name, reason) in [("nbf", "the token is not valid yet"), ("iat", "the token was issued in the future")] {
-        if date(claims, name)?.is_some_and(|date| date > now.saturating_add(leeway_ms)) {
+        let Some(date) = date(claims, name)? else { continue };
+        if date > now.saturating_add(leeway_ms) {
             return Err(reason.into());
         }
+        window.from_ms = window.from_ms.max(date.saturating_sub(leeway_ms));
     }
     if let Some(max_age) = max_age {
         // The issuer's word on how long a token lasts is not ours: a stolen one with a far `exp` ends here.
         let issued = date(claims, "iat")?.ok_or("the token has no `iat`, and its age is limited")?;
         let max_age_ms = i64::try_from(max_age.as_millis()).unwrap_or(i64::MAX);
-        if now >= issued.saturating_add(max_age_ms).saturating_add(leeway_ms) {
+        let until = issued.saturating_add(max_age_ms).saturating_add(leeway_ms);
+        window.until_ms = window.until_ms.min(until);
+        if now >= until {
             return Err(format!("the token was issued {} s ago", now.saturating_sub(issued) / 1000).into());
         }
     }
-    Ok(())
+    Ok(window)
 }
 
 /// The exact `iss`, where there is one.

@@ -8,6 +8,7 @@ mod keys;
 mod public_key;
 mod remote;
 mod token;
+mod verified;
 
 #[cfg(test)]
 mod key_tests;
@@ -24,6 +25,7 @@ pub(super) use self::{claims::issuer, token::Token};
 use self::{
     claims::{ClaimPaths, Required},
     keys::Keys,
+    verified::Verified,
 };
 use super::Denial;
 use crate::contract::Principal;
@@ -46,24 +48,38 @@ pub struct JwtMethod {
     typ: Option<String>,
     require: Vec<Required>,
     claims: ClaimPaths,
+    /// Of tokens with a public key; a MAC costs no more than the look-up.
+    verified: Option<Verified>,
     warnings: Vec<Fault>,
 }
 
 impl JwtMethod {
     /// The caller, if the token holds: what it is for, its signature, then dates, issuer, audience and required claims, then
     /// the identity.
-    pub(super) fn verify(&self, token: &Token<'_>, now_ms: u64) -> Result<Principal, Denial> {
+    pub(super) fn verify(&self, token: &Token<'_>, now_ms: u64) -> Result<Arc<Principal>, Denial> {
+        // Read first: keys that change meanwhile make what is kept here worthless, not wrong.
+        let generation = self.keys.generation();
         token.check_typ(self.typ.as_deref())?;
         self.keys.verify(token)?;
         let claims = token.claims()?;
-        claims::check_dates(&claims, now_ms, self.leeway, self.max_age)?;
+        let window = claims::check_dates(&claims, now_ms, self.leeway, self.max_age)?;
         let issuer = issuer(&claims)?;
         if self.issuer.is_some() && issuer != self.issuer.as_deref() {
             return Err("the token is from another issuer".into());
         }
         claims::check_audience(&claims, &self.audience)?;
         self.require.iter().try_for_each(|required| required.check(&claims))?;
-        Ok(self.claims.principal(&self.name, &claims)?)
+        let principal = Arc::new(self.claims.principal(&self.name, &claims)?);
+        if let Some(verified) = &self.verified {
+            verified.keep(token.text, generation, window, Arc::clone(&principal));
+        }
+        Ok(principal)
+    }
+
+    /// The caller of a token that this method has verified before.
+    pub(super) fn recall(&self, text: &[u8], now_ms: u64) -> Option<Arc<Principal>> {
+        let verified = self.verified.as_ref().filter(|_| text.len() <= token::MAX_TOKEN)?;
+        verified.recall(text, self.keys.generation(), now_ms)
     }
 
     pub(super) fn name(&self) -> &Arc<str> {

@@ -6,6 +6,7 @@ mod attacks;
 mod claims;
 mod presented;
 mod route;
+mod verified;
 
 use std::sync::Arc;
 
