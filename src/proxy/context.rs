@@ -10,7 +10,7 @@ use gapura_filters::{
     policy::Route,
 };
 use http::{HeaderValue, Method, uri::PathAndQuery};
-use pingora::{http::RequestHeader, proxy::Session};
+use pingora::{http::RequestHeader, protocols::http::ServerSession};
 
 use super::{
     forward::{self, Edits},
@@ -69,12 +69,12 @@ impl Context {
     }
 
     /// With the connection's facts, and what trusted proxies say.
-    pub(super) fn begin(&mut self, session: &mut Session) {
+    pub(super) fn begin(&mut self, session: &mut ServerSession) {
         let pause = Some(self.live.config.limits.body_timeout.get());
         // A tunnel is silent as long as its ends like; only the upstream's side bounds that.
         let tunnel = session.is_upgrade_req();
-        session.as_downstream_mut().set_read_timeout(pause.filter(|_| !tunnel));
-        session.as_downstream_mut().set_write_timeout(pause);
+        session.set_read_timeout(pause.filter(|_| !tunnel));
+        session.set_write_timeout(pause);
         let digest = session.digest().and_then(|digest| digest.proxy_digest.as_ref());
         if let Some(facts) = digest.and_then(|digest| listen::facts(digest)) {
             self.facts = facts.clone();

@@ -126,6 +126,8 @@ fn the_metrics_are_in_prometheus_text() {
     let upstream = Upstream::ok();
     let gateway = start(upstream.address());
     gateway.get("/open");
+    // Counted when the exchange is over, which the client cannot see.
+    until_true("the request is counted", || gateway.metric("gapura_requests_total", &["route=\"open\""]) > 0.0);
     let answer = admin(&gateway, "GET", "/metrics");
     assert!(answer.header("content-type").is_some_and(|value| value.starts_with("text/plain")), "{answer:?}");
     for name in ["gapura_requests_total", "gapura_request_duration_seconds"] {
