@@ -143,7 +143,9 @@ fn a_hop_that_is_no_text_hides_only_itself() {
         request.extend_from_slice(body.as_bytes());
         gateway.connect().send(request).answer("POST")
     };
-    let forms: [fn(&[u8]) -> Vec<Vec<u8>>; 3] = [
+    // Of the fields' values, with this address as the proxy's hop.
+    type Form = fn(&[u8]) -> Vec<Vec<u8>>;
+    let forms: [Form; 3] = [
         |address| vec![[b"6.6.6.6\xe9, ", address].concat()],
         |address| vec![[b"\xff\xfe,", address].concat()],
         |address| vec![b"caf\xc3\xa9".to_vec(), address.to_vec()],

@@ -47,8 +47,11 @@ fn fields(method: &'static [u8]) -> [(&'static [u8], &'static [u8]); 4] {
     [(b":method", method), (b":scheme", b"https"), (b":authority", b"gateway.test"), (b":path", b"/held")]
 }
 
+/// The frames of a request on this stream.
+type Request = fn(u32) -> Vec<u8>;
+
 /// Without a body, with one that the gateway holds, with one that it passes on; the last also before its end.
-fn ways() -> [(&'static str, fn(u32) -> Vec<u8>); 4] {
+fn ways() -> [(&'static str, Request); 4] {
     [
         ("no body", |stream| h2::request(stream, &fields(b"GET"), None)),
         ("a short body", |stream| {
