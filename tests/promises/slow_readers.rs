@@ -17,9 +17,9 @@ use crate::{
 };
 
 /// Of one pause. A test client that is itself kept waiting for so long is on a machine that does nothing else either.
-const BODY_TIMEOUT: Duration = Duration::from_secs(2);
+const BODY_TIMEOUT: Duration = Duration::from_secs(3);
 /// Of the whole, at least.
-const WHOLE: Duration = Duration::from_secs(5);
+const WHOLE: Duration = Duration::from_secs(7);
 const PIECE: usize = 32 * 1024;
 
 #[test]

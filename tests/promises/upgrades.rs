@@ -8,7 +8,7 @@ use crate::support::{
 
 const TABLES: &str = r#"
 [limits]
-body_timeout = "300ms"
+body_timeout = "@BODY@"
 
 [upstreams.backend]
 servers = ["@BACKEND@"]
@@ -37,14 +37,15 @@ const UPGRADES: [&str; 7] = [
 /// The one that is passed on.
 const WEBSOCKET: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\n";
 
-fn start(upstream: &Upstream) -> Gateway {
-    Setup::tls(TABLES).put("BACKEND", upstream.address()).start()
+/// With so much time for a body.
+fn start(upstream: &Upstream, body: &str) -> Gateway {
+    Setup::tls(TABLES).put("BACKEND", upstream.address()).put("BODY", body).start()
 }
 
 #[test]
 fn a_body_that_never_comes_is_not_waited_for() {
     let upstream = Upstream::ok();
-    let gateway = start(&upstream);
+    let gateway = start(&upstream, "300ms");
     let framings =
         ["Content-Length: 10\r\n\r\n", "Content-Length: 100000\r\n\r\na", "Transfer-Encoding: chunked\r\n\r\n5\r\n"];
     // All at once: each takes as long as a body may.
@@ -74,7 +75,7 @@ fn an_upstream_that_hangs_is_not_waited_for() {
         held.wait();
         Flow::Close
     });
-    let gateway = start(&upstream);
+    let gateway = start(&upstream, "30s");
     let ask = |upgrade| {
         let mut wire = gateway.connect();
         wire.send(format!("GET /hasty HTTP/1.1\r\nHost: gateway.test\r\n{upgrade}\r\n"));
@@ -94,7 +95,7 @@ fn an_upgrade_that_is_not_passed_on_changes_nothing() {
         let heard = format!("{} {} {}", call.heard.method, call.heard.target, call.heard.text());
         call.respond(200, &[], heard.as_bytes())
     });
-    let gateway = start(&upstream);
+    let gateway = start(&upstream, "30s");
     for upgrade in UPGRADES {
         for (method, framing, body) in [
             ("GET", "\r\n", ""),
@@ -134,7 +135,7 @@ fn a_switch_that_nobody_asked_for_is_no_answer() {
         call.send("RAW BYTES");
         Flow::Close
     });
-    let gateway = start(&upstream);
+    let gateway = start(&upstream, "30s");
     let framings = [
         "\r\n".to_owned(),
         "Content-Length: 4\r\n\r\nbody".to_owned(),
