@@ -124,6 +124,12 @@ const SHAPE: &[Case] = &[
     error("jwt", "[jwt.users]\nalgorithms = [\"RS256\"]\njwks = \"http://id.example/keys\"", (3, 8), "keys fetched in the clear", "https://host/path"),
     error("jwt", "[jwt.users]\nalgorithms = [\"RS256\"]\njwks = \"/etc/jwks.json\"", (3, 8), "not the place of a key set", "file:/path"),
     error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"1s\"\nby = \"ip\"", (4, 6), "`ip` is no key to count by", "write \"client_ip\""),
+    error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"1s\"\nby = \"route, user\"", (4, 6), "`route, user` is no key to count by", "write a list for each combination of values: [\"route\", \"user\"]"),
+    error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"1s\"\nby = [\"route\", \"usr\"]", (4, 16), "`usr` is no key to count by", "write \"client_ip\""),
+    error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"1s\"\nby = []", (4, 6), "this list is empty", "write [\"client_ip\"]"),
+    error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"1s\"\nby = 5", (4, 6), "`by` is a string, in quotes; this is a number", "write \"client_ip\""),
+    error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"1s\"\nby = { user = true }", (4, 6), "`by` is a string, in quotes; this is a table", "write \"client_ip\""),
+    error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"1s\"", (1, 14), "`[rate_limits.slow]` has no `by`", "add `by = \"client_ip\"`"),
     warning("routes", "[[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"app\"\nmethods = [\"get\"]", (5, 12), "no client sends `get`", "write \"GET\""),
     error("routes", "[[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"app\"\nmethods = [\"GET POST\"]", (5, 12), "`GET POST` is not an HTTP method", "[\"GET\", \"POST\"]"),
 ];

@@ -16,7 +16,7 @@ use std::{
 
 use criterion::Criterion;
 use gapura_config::{
-    model::{LimitAlgorithm, RateLimit},
+    model::{LimitAlgorithm, LimitBy, RateLimit},
     units::Period,
 };
 use gapura_filters::{
@@ -77,8 +77,8 @@ impl Gate {
     }
 }
 
-fn by(text: &str) -> gapura_config::model::LimitKey {
-    text.parse().expect("a key of the contract")
+fn by(text: &str) -> LimitBy {
+    LimitBy::One(text.parse().expect("a key of the contract"))
 }
 
 /// Clients in an order that no cache foresees.

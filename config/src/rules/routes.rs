@@ -167,15 +167,20 @@ fn limits(rules: &mut Rules<'_>, table: &Place, route: &Route) {
         let Some(limit) = config.rate_limits.get(name) else { continue };
         let public = route.auth.is_empty();
         let keyless = !route.auth.iter().any(|method| method.starts_with("api_keys."));
-        let whom = match limit.by {
-            LimitKey::User if public => "a user",
-            LimitKey::ApiKey if public || keyless => "an API key",
-            _ => continue,
-        };
-        if !rules.sound(&table.key("auth")) || !rules.written(&at(&["rate_limits", name, "by"])) {
+        let absent = limit.by.keys().iter().find_map(|key| match key {
+            LimitKey::User if public => Some("a user"),
+            LimitKey::ApiKey if public || keyless => Some("an API key"),
+            _ => None,
+        });
+        let Some(whom) = absent else { continue };
+        if !rules.sound(&table.key("auth")) || !rules.sound(&at(&["rate_limits", name, "by"])) {
             continue;
         }
-        let message = format!("no caller of this route has {whom}: all of them share one count");
+        let what = match limit.by.keys() {
+            [_] => "all of them share one count",
+            _ => "that part of the key is the same for all",
+        };
+        let message = format!("no caller of this route has {whom}: {what}");
         rules.add(
             Fault::warning(table.key("rate_limits").index(i), message).help("count by \"client_ip\", or add `auth`"),
         );

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{Rules, at};
 use crate::{
-    fault::Fault,
-    model::{Encryption, KeyDerivation, LimitAlgorithm, RateLimit, Replay},
+    fault::{Fault, Place},
+    model::{Encryption, KeyDerivation, LimitAlgorithm, LimitBy, LimitKey, RateLimit, Replay},
     units::{Period, PeriodOrOff, Size},
 };
 
@@ -22,9 +22,6 @@ pub(super) fn check(rules: &mut Rules<'_>) {
     }
 }
 
-/// The log keeps an instant of 4 bytes for each request of a window, for each key.
-const MAX_LOGGED: u64 = 100_000;
-
 fn rate_limit(rules: &mut Rules<'_>, name: &str, limit: &RateLimit) {
     let table = at(&["rate_limits", name]);
     // Below, slices are too short for the clock; above, counters outlive every deployment.
@@ -33,6 +30,7 @@ fn rate_limit(rules: &mut Rules<'_>, name: &str, limit: &RateLimit) {
         let fault = Fault::at(table.key("window"), format!("a window of `{}` is out of range", limit.window));
         rules.add(fault.help(format!("write \"{}\" to \"{}\"", Period(*windows.start()), Period(*windows.end()))));
     }
+    combination(rules, &table, limit);
     if !rules.written(&table.key("algorithm")) {
         return;
     }
@@ -41,11 +39,29 @@ fn rate_limit(rules: &mut Rules<'_>, name: &str, limit: &RateLimit) {
             Fault::at(table.key("burst"), "`burst` belongs to `algorithm = \"gcra\"`; the others never exceed `limit`");
         rules.add(fault.on_key().help("remove it, or write `algorithm = \"gcra\"`"));
     }
-    if limit.algorithm == LimitAlgorithm::SlidingLog && limit.limit > MAX_LOGGED {
+    if limit.algorithm == LimitAlgorithm::SlidingLog && limit.limit > RateLimit::MAX_LOG {
         let message =
             format!("a sliding log of {} requests takes {} KiB for each key", limit.limit, limit.limit * 4 / 1024);
         let fault = Fault::at(table.key("limit"), message);
-        rules.add(fault.help(format!("write at most {MAX_LOGGED}, or `algorithm = \"sliding_window\"`")));
+        rules.add(fault.help(format!("write at most {}, or `algorithm = \"sliding_window\"`", RateLimit::MAX_LOG)));
+    }
+}
+
+/// Each part of a key is read, and hashed, for each request.
+const MAX_KEYS: usize = 4;
+
+fn combination(rules: &mut Rules<'_>, table: &Place, limit: &RateLimit) {
+    let LimitBy::Each(keys) = &limit.by else { return };
+    let list = table.key("by");
+    rules.repeated(&list, keys);
+    if keys.len() > MAX_KEYS {
+        let fault = Fault::at(list.clone(), format!("a key of {} parts", keys.len()));
+        rules.add(fault.help(format!("write at most {MAX_KEYS}")));
+    }
+    let global = keys.iter().position(|key| *key == LimitKey::Global);
+    if let Some(index) = global.filter(|_| keys.len() > 1) {
+        let fault = Fault::at(list.index(index), "`global` is the same for all: beside other parts it says nothing");
+        rules.add(fault.help("remove it, or write by = \"global\""));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{hash::Hasher, sync::Arc};
 
-use gapura_config::model::{self, LimitKey};
+use gapura_config::model::{self, LimitBy};
 use http::{HeaderValue, request};
 use prometheus::IntCounter;
 
@@ -21,7 +21,7 @@ use crate::{
 pub(super) struct Rule {
     pub(super) name: Arc<str>,
     pub(super) quota: Quota,
-    by: LimitKey,
+    by: LimitBy,
     pub(super) bank: Arc<Bank>,
     /// `"general";q=100;w=60`
     policy: HeaderValue,
@@ -68,7 +68,7 @@ impl Rule {
             "{}: {limit} per {} by {}, {}: {}",
             self.name,
             spelled(*window),
-            key::spelled(&self.by),
+            self.by,
             self.quota.method(),
             self.quota.guarantee()
         )

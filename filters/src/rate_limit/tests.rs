@@ -7,7 +7,10 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use gapura_config::{model::LimitAlgorithm, units::Period};
+use gapura_config::{
+    model::{LimitAlgorithm, LimitBy, LimitKey},
+    units::Period,
+};
 use http::{HeaderMap, Request};
 use parking_lot::Mutex;
 
@@ -25,7 +28,9 @@ type Rules<'a> = &'a [(&'a str, model::RateLimit)];
 
 fn rule(limit: u64, by: &str) -> model::RateLimit {
     let (window, algorithm) = (Period::secs(60), LimitAlgorithm::SlidingWindow);
-    model::RateLimit { limit, window, by: by.parse().unwrap(), algorithm, burst: None }
+    let mut keys: Vec<LimitKey> = by.split(" + ").map(|key| key.parse().unwrap()).collect();
+    let by = if keys.len() == 1 { keys.remove(0).into() } else { LimitBy::Each(keys) };
+    model::RateLimit { limit, window, by, algorithm, burst: None }
 }
 
 fn now<F: Future>(future: F) -> F::Output {
@@ -189,6 +194,50 @@ fn an_absent_value_is_one_client_never_unlimited() {
     let ask = |principal| gate.ask(&head(&[]), &mut Exchange { principal, ..exchange("192.0.2.1", 10) }).is_ok();
     assert!(ask(principal("u1", Some("ci"))) && !ask(principal("u2", Some("ci"))));
     assert!(ask(principal("u1", None)) && !ask(principal("u2", None)) && !ask(None));
+}
+
+#[test]
+fn a_combination_counts_each_of_its_values_apart() {
+    let store = || CounterStore::Memory(Arc::new(MemoryCounters::new(1000)));
+    let rules = || [("both", rule(1, "route + user"))];
+    let first = Gate::over(store(), "first", &rules());
+    let second = Gate::over(first.counters.clone(), "second", &rules());
+    assert!(first.stages[0].is_none(), "it is known when its last part is: after authentication");
+    assert!(first.user("u1", 10).is_ok() && first.user("u1", 10).is_err());
+    assert!(second.user("u1", 10).is_ok() && second.user("u1", 10).is_err());
+    assert!(first.user("u2", 10).is_ok());
+    // Each of the parts may be absent, and is then the same for all.
+    assert!(first.from("192.0.2.1").is_ok() && first.from("198.51.100.1").is_err());
+    assert_eq!(
+        first.stages[1].as_ref().unwrap().explain(),
+        ["both: 1 per 60 s by route + user, sliding_window (60 slices of 1 s): never more than 1 in any 60 s"]
+    );
+    // A list of one is that one.
+    let one = rule(1, "client_ip");
+    let listed = model::RateLimit { by: LimitBy::Each(one.by.keys().to_vec()), ..one.clone() };
+    let single = Gate::over(store(), "r", &[("general", one)]);
+    assert!(single.from("192.0.2.1").is_ok());
+    assert!(Gate::over(single.counters.clone(), "r", &[("general", listed)]).from("192.0.2.1").is_err());
+}
+
+#[test]
+fn no_value_reads_as_the_end_of_one_part_and_the_beginning_of_the_next() {
+    let gate = Gate::new(&[("pair", rule(1, "header:x-a + header:x-b"))]);
+    let values = [None, Some(""), Some("v"), Some("vv"), Some("vvv"), Some("a"), Some("va"), Some("av"), Some("x")];
+    let mut asked = 0;
+    for a in values {
+        for b in values {
+            let fields = [("x-a", a), ("x-b", b)].map(|(name, value)| Some((name, value?)));
+            let fields: Vec<_> = fields.into_iter().flatten().collect();
+            assert!(
+                gate.ask(&head(&fields), &mut exchange("192.0.2.1", 10)).is_ok(),
+                "{a:?} {b:?} is a pair of its own"
+            );
+            assert!(gate.ask(&head(&fields), &mut exchange("192.0.2.1", 10)).is_err());
+            asked += 1;
+        }
+    }
+    assert_eq!(asked, values.len() * values.len());
 }
 
 #[test]

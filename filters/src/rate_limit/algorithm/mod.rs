@@ -59,9 +59,6 @@ pub(super) fn nanos(duration: Duration) -> u64 {
 const LATEST: u64 = 1 << 62;
 
 impl Quota {
-    /// The most instants a `sliding_log` keeps per key, 16 KiB of them: above it one client could fill memory with its own log.
-    pub const MAX_LOG: u64 = 4096;
-
     /// Or the key of the rule's table that is at fault, and what to write instead.
     pub fn new(rule: &model::RateLimit) -> Result<Self, (&'static str, String)> {
         let limit = rule.limit.max(1);
@@ -72,11 +69,11 @@ impl Quota {
             burst: rule.burst.unwrap_or(limit).max(1),
         };
         match quota.algorithm {
-            LimitAlgorithm::SlidingLog if limit > Self::MAX_LOG => Err((
+            LimitAlgorithm::SlidingLog if limit > model::RateLimit::MAX_LOG => Err((
                 "limit",
                 format!(
                     "`sliding_log` remembers every request, at most {} of them; write `algorithm = \"sliding_window\"`",
-                    Self::MAX_LOG
+                    model::RateLimit::MAX_LOG
                 ),
             )),
             LimitAlgorithm::Gcra if Gcra::new(&quota).is_none() => Err((

@@ -310,7 +310,7 @@ fn rules_without_a_meaning_are_refused() {
     let rule = |algorithm, limit, burst| model::RateLimit {
         limit,
         window: gapura_config::units::Period::secs(60),
-        by: model::LimitKey::Global,
+        by: model::LimitKey::Global.into(),
         algorithm,
         burst,
     };

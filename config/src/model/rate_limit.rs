@@ -1,0 +1,138 @@
+//! `[rate_limits.NAME]`.
+
+use std::{borrow::Cow, fmt, str::FromStr};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, de};
+
+use super::is_token;
+use crate::units::{Period, written_as_string};
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimit {
+    /// Requests in any one window.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub limit: u64,
+    /// Any stretch of time of this length. From 100ms to 31d.
+    pub window: Period,
+    /// Whose requests are counted together: `client_ip`, `user`, `api_key`, `route`, `global` or `header:NAME`; or a list of
+    /// them, for each combination of their values.
+    pub by: LimitBy,
+    /// How requests are counted: `sliding_window`, `sliding_log` or `gcra`.
+    #[serde(default)]
+    pub algorithm: LimitAlgorithm,
+    /// `gcra` only: how many may come at once. Default: `limit`.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub burst: Option<u64>,
+}
+
+/// One key, or several: then each combination of their values is counted apart.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum LimitBy {
+    One(LimitKey),
+    Each(#[schemars(length(min = 1))] Vec<LimitKey>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LimitKey {
+    ClientIp,
+    User,
+    ApiKey,
+    Route,
+    Global,
+    /// Lower case.
+    Header(String),
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitAlgorithm {
+    /// Slices of the window: never more than `limit` in any window, in little memory.
+    #[default]
+    SlidingWindow,
+    /// The instants of the last `limit` requests: exact.
+    SlidingLog,
+    /// A steady rate, and `burst` at once.
+    Gcra,
+}
+
+impl RateLimit {
+    /// The most instants a `sliding_log` keeps per key, 16 KiB of them: above it one client could fill memory with its own log.
+    pub const MAX_LOG: u64 = 4096;
+}
+
+impl LimitBy {
+    /// The parts, in the order of the file.
+    pub fn keys(&self) -> &[LimitKey] {
+        match self {
+            Self::One(key) => std::slice::from_ref(key),
+            Self::Each(keys) => keys,
+        }
+    }
+}
+
+impl From<LimitKey> for LimitBy {
+    fn from(key: LimitKey) -> Self {
+        Self::One(key)
+    }
+}
+
+impl FromStr for LimitKey {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "client_ip" => Self::ClientIp,
+            "user" => Self::User,
+            "api_key" => Self::ApiKey,
+            "route" => Self::Route,
+            "global" => Self::Global,
+            _ => match text.strip_prefix("header:") {
+                Some(name) if is_token(name) => Self::Header(name.to_ascii_lowercase()),
+                _ => return Err(unknown(text)),
+            },
+        })
+    }
+}
+
+/// What is no key; a list of keys in one text is most often meant as a list.
+fn unknown(text: &str) -> String {
+    let parts: Vec<&str> = text.split([',', '+', ' ']).map(str::trim).filter(|part| !part.is_empty()).collect();
+    if parts.len() > 1 && parts.iter().all(|part| part.parse::<LimitKey>().is_ok()) {
+        let list = parts.iter().map(|part| format!("\"{part}\"")).collect::<Vec<_>>().join(", ");
+        return format!("`{text}` is no key to count by; write a list for each combination of values: [{list}]");
+    }
+    format!(
+        "`{text}` is no key to count by; write \"client_ip\", \"user\", \"api_key\", \"route\", \"global\" or \"header:NAME\""
+    )
+}
+
+/// As the file writes it.
+impl fmt::Display for LimitKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ClientIp => f.write_str("client_ip"),
+            Self::User => f.write_str("user"),
+            Self::ApiKey => f.write_str("api_key"),
+            Self::Route => f.write_str("route"),
+            Self::Global => f.write_str("global"),
+            Self::Header(name) => write!(f, "header:{name}"),
+        }
+    }
+}
+
+/// `route + user`
+impl fmt::Display for LimitBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, key) in self.keys().iter().enumerate() {
+            write!(f, "{}{key}", if index == 0 { "" } else { " + " })?;
+        }
+        Ok(())
+    }
+}
+
+written_as_string! {
+    LimitKey => "rate-limit-key", "client_ip, user, api_key, route, global or header:NAME";
+}
