@@ -16,7 +16,7 @@ use std::{
 
 use criterion::Criterion;
 use gapura_config::{
-    model::{LimitAlgorithm, LimitBy, RateLimit},
+    model::{LimitAlgorithm, LimitKey, RateLimit},
     units::Period,
 };
 use gapura_filters::{
@@ -51,7 +51,7 @@ struct Gate {
 
 impl Gate {
     fn new(algorithm: LimitAlgorithm, limit: u64) -> Self {
-        let rule = RateLimit { limit, window: Period::secs(60), by: by("client_ip"), algorithm, burst: None };
+        let rule = RateLimit { algorithm, ..RateLimit::new(limit, Period::secs(60), LimitKey::ClientIp) };
         let store = CounterStore::Memory(Arc::new(MemoryCounters::new(2 * MILLION as usize)));
         let metrics = Metrics::new().expect("metrics have unique names");
         let filter = RateLimits::over("payments", &[("general", &rule)], Stage::ClientLimits, &store, &metrics);
@@ -75,10 +75,6 @@ impl Gate {
         (0..MILLION).for_each(|client| drop(self.ask(client, Duration::from_secs(1))));
         self
     }
-}
-
-fn by(text: &str) -> LimitBy {
-    LimitBy::One(text.parse().expect("a key of the contract"))
 }
 
 /// Clients in an order that no cache foresees.

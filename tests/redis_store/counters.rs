@@ -85,8 +85,8 @@ impl Memory {
     pub(crate) fn new(quota: &Quota) -> Self {
         let &Quota { algorithm, limit, window, burst } = quota;
         let burst = (algorithm == LimitAlgorithm::Gcra).then_some(burst);
-        let rule =
-            model::RateLimit { limit, window: Period(window), by: model::LimitKey::Global.into(), algorithm, burst };
+        let rule = model::RateLimit::new(limit, Period(window), model::LimitKey::Global);
+        let rule = model::RateLimit { algorithm, burst, ..rule };
         let counters = CounterStore::Memory(Arc::new(MemoryCounters::new(1000)));
         let limits = RateLimits::over("", &[("r", &rule)], Stage::ClientLimits, &counters, &Metrics::new().unwrap());
         Self { limits: limits.unwrap().unwrap() }

@@ -25,6 +25,10 @@ pub struct RateLimit {
     /// `gcra` only: how many may come at once. Default: `limit`.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub burst: Option<u64>,
+    /// Only requests with these methods are asked and charged. Absent: all. GET includes HEAD.
+    #[serde(default)]
+    #[schemars(extend("items" = { "type": "string", "format": "method" }))]
+    pub methods: Vec<String>,
 }
 
 /// One key, or several: then each combination of their values is counted apart.
@@ -61,6 +65,11 @@ pub enum LimitAlgorithm {
 impl RateLimit {
     /// The most instants a `sliding_log` keeps per key, 16 KiB of them: above it one client could fill memory with its own log.
     pub const MAX_LOG: u64 = 4096;
+
+    /// A rule with the defaults for everything else.
+    pub fn new(limit: u64, window: Period, by: impl Into<LimitBy>) -> Self {
+        Self { limit, window, by: by.into(), algorithm: LimitAlgorithm::default(), burst: None, methods: Vec::new() }
+    }
 }
 
 impl LimitBy {

@@ -31,6 +31,7 @@ fn rate_limit(rules: &mut Rules<'_>, name: &str, limit: &RateLimit) {
         rules.add(fault.help(format!("write \"{}\" to \"{}\"", Period(*windows.start()), Period(*windows.end()))));
     }
     combination(rules, &table, limit);
+    rules.repeated(&table.key("methods"), &limit.methods);
     if !rules.written(&table.key("algorithm")) {
         return;
     }

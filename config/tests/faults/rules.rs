@@ -75,6 +75,7 @@ const TRAFFIC: &[Case] = &[
     error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"1s\"\nby = [\"user\", \"route\", \"user\"]", (4, 24), "stands in the list already", "remove one"),
     error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"1s\"\nby = [\"user\", \"global\"]", (4, 15), "`global` is the same for all", "by = \"global\""),
     error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"1s\"\nby = [\"user\", \"route\", \"client_ip\", \"header:a\", \"header:b\"]", (4, 6), "a key of 5 parts", "at most 4"),
+    error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"1s\"\nby = \"user\"\nmethods = [\"POST\", \"POST\"]", (5, 20), "stands in the list already", "remove one"),
     error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"32d\"\nby = \"user\"", (3, 10), "out of range", ""),
     warning("encryption", "[encryption.body]\nprofile = \"cryptojs\"\nmaster_key = \"env:C\"\nmax_age = \"off\"", (4, 11), "an envelope of any age is accepted", "only for migrations"),
     warning("encryption", "[encryption.body]\nprofile = \"cryptojs\"\nmaster_key = \"env:C\"\nmax_age = \"off\"\nkey_derivation = \"user_timestamp\"", (4, 11), "for ever", "only for migrations"),
@@ -112,6 +113,7 @@ const ROUTES: &[Case] = &[
     error("routes", route!("auth = [\"jwt.users\"]\nroles = [\"A\", \"A\"]"), (6, 15), "stands in the list already", ""),
     error("routes", route!("methods = [\"GET\", \"GET\"]"), (5, 19), "stands in the list already", ""),
     warning("routes", route!("rate_limits = [\"slow\"]"), (5, 16), "no caller of this route has a user: all of them share one count", "client_ip"),
+    warning("routes", route!("methods = [\"GET\"]\nrate_limits = [\"w\"]\n[rate_limits.w]\nlimit = 1\nwindow = \"1s\"\nby = \"route\"\nmethods = [\"POST\", \"PUT\"]"), (6, 16), "`w` counts POST, PUT only, which this route does not take", "change the `methods`"),
     warning("routes", route!("rate_limits = [\"pair\"]\n[rate_limits.pair]\nlimit = 1\nwindow = \"1s\"\nby = [\"route\", \"user\"]"), (5, 16), "no caller of this route has a user: that part of the key is the same for all", "client_ip"),
 ];
 

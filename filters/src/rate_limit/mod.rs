@@ -101,10 +101,15 @@ impl RateLimits {
         Ok(Some(Self { stage, route: route.into(), rules: built.into(), mine, counters: counters.clone() }))
     }
 
+    /// The rules of this stage that count such requests.
+    fn concerned(&self, head: &request::Parts) -> impl Iterator<Item = usize> {
+        self.mine.clone().filter(|&index| self.rules[index].concerns(&head.method))
+    }
+
     /// Every rule is asked in memory. Charges as long as none refuses.
     fn charge_memory(&self, counters: &MemoryCounters, head: &request::Parts, exchange: &Exchange, tally: &mut Tally) {
         let now = nanos(exchange.now.monotonic);
-        for index in self.mine.clone() {
+        for index in self.concerned(head) {
             let rule = &self.rules[index];
             let commit = tally.refused.is_none();
             let charged = rule.decide(counters, (&self.route, head, exchange), (now, COST, commit));
@@ -127,10 +132,14 @@ impl RateLimits {
         exchange: &Exchange,
         tally: &mut Tally,
     ) -> Result<(), Outage> {
-        let keys: Vec<_> = self.mine.clone().map(|index| self.rules[index].key(&self.route, head, exchange)).collect();
-        let demands: Vec<_> = self.mine.clone().zip(&keys).map(|(index, key)| self.rules[index].demand(key)).collect();
+        let asked: Vec<_> = self.concerned(head).collect();
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let keys: Vec<_> = asked.iter().map(|&index| self.rules[index].key(&self.route, head, exchange)).collect();
+        let demands: Vec<_> = asked.iter().zip(&keys).map(|(&index, key)| self.rules[index].demand(key)).collect();
         let counted = shared.charge(exchange.now, &demands).await?;
-        for (index, Counted { verdict, at }) in self.mine.clone().zip(counted) {
+        for (index, Counted { verdict, at }) in asked.into_iter().zip(counted) {
             tally.add(index, &self.rules[index], &verdict);
             tally.receipts.push(Receipt { rule: index, at, place: Place::Shared });
         }

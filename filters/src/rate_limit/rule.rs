@@ -3,7 +3,7 @@
 use std::{hash::Hasher, sync::Arc};
 
 use gapura_config::model::{self, LimitBy};
-use http::{HeaderValue, request};
+use http::{HeaderValue, Method, request};
 use prometheus::IntCounter;
 
 use super::{
@@ -22,6 +22,8 @@ pub(super) struct Rule {
     pub(super) name: Arc<str>,
     pub(super) quota: Quota,
     by: LimitBy,
+    /// Empty: all.
+    methods: Box<[Method]>,
     pub(super) bank: Arc<Bank>,
     /// `"general";q=100;w=60`
     policy: HeaderValue,
@@ -50,6 +52,8 @@ impl Rule {
             bank: counters.memory().bank(name, &quota),
             quota,
             by: rule.by.clone(),
+            // Their form was checked with the file.
+            methods: rule.methods.iter().filter_map(|method| method.parse().ok()).collect(),
             policy,
             quoted,
             allowed: rate_limit_decisions.with_label_values(&[name, "allowed"]),
@@ -62,11 +66,21 @@ impl Rule {
         key::stage(&self.by)
     }
 
+    /// GET includes HEAD, as for routes: else HEAD would be a way around the limit.
+    pub(super) fn concerns(&self, method: &Method) -> bool {
+        self.methods.is_empty()
+            || self.methods.contains(method)
+            || method == Method::HEAD && self.methods.contains(&Method::GET)
+    }
+
     pub(super) fn explain(&self) -> String {
         let Quota { limit, window, .. } = &self.quota;
+        let methods: Vec<&str> = self.methods.iter().map(Method::as_str).collect();
         format!(
-            "{}: {limit} per {} by {}, {}: {}",
+            "{}: {limit}{}{} per {} by {}, {}: {}",
             self.name,
+            if methods.is_empty() { "" } else { " " },
+            methods.join(", "),
             spelled(*window),
             self.by,
             self.quota.method(),

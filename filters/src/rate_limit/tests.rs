@@ -11,7 +11,7 @@ use gapura_config::{
     model::{LimitAlgorithm, LimitBy, LimitKey},
     units::Period,
 };
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Method, Request};
 use parking_lot::Mutex;
 
 use super::*;
@@ -27,10 +27,9 @@ struct Gate {
 type Rules<'a> = &'a [(&'a str, model::RateLimit)];
 
 fn rule(limit: u64, by: &str) -> model::RateLimit {
-    let (window, algorithm) = (Period::secs(60), LimitAlgorithm::SlidingWindow);
     let mut keys: Vec<LimitKey> = by.split(" + ").map(|key| key.parse().unwrap()).collect();
     let by = if keys.len() == 1 { keys.remove(0).into() } else { LimitBy::Each(keys) };
-    model::RateLimit { limit, window, by, algorithm, burst: None }
+    model::RateLimit::new(limit, Period::secs(60), by)
 }
 
 fn now<F: Future>(future: F) -> F::Output {
@@ -221,6 +220,36 @@ fn a_combination_counts_each_of_its_values_apart() {
 }
 
 #[test]
+fn only_requests_with_the_methods_of_a_rule_are_asked_and_charged() {
+    let with =
+        |methods: &[&str], rule| model::RateLimit { methods: methods.iter().map(|&m| m.into()).collect(), ..rule };
+    let gate = Gate::new(&[
+        ("writes", with(&["POST", "PUT"], rule(2, "client_ip"))),
+        ("reads", with(&["GET"], rule(3, "user"))),
+    ]);
+    let ask = |method: Method| {
+        let head = Request::builder().method(method).body(()).unwrap().into_parts().0;
+        let mut exchange = exchange("192.0.2.1", 10);
+        gate.ask(&head, &mut exchange).map(|()| gate.answer(&exchange).get("ratelimit-policy").cloned())
+    };
+    let policy = |text: &'static str| Some(HeaderValue::from_static(text));
+    (0..9).for_each(|_| assert_eq!(ask(Method::DELETE).unwrap(), None, "no rule is asked, and none is reported"));
+    assert_eq!(ask(Method::POST).unwrap(), policy("\"writes\";q=2;w=60"));
+    assert_eq!(ask(Method::PUT).unwrap(), policy("\"writes\";q=2;w=60"));
+    assert_eq!(fields(&ask(Method::POST).unwrap_err())[0], ("retry-after", "61"));
+    assert_eq!(ask(Method::GET).unwrap(), policy("\"reads\";q=3;w=60"));
+    assert!(ask(Method::HEAD).is_ok() && ask(Method::GET).is_ok());
+    assert!(ask(Method::HEAD).is_err(), "HEAD is no way around a rule for GET");
+    assert!(ask(Method::DELETE).is_ok());
+    let encoded = gate.metrics.encode();
+    assert!(encoded.contains("gapura_rate_limit_decisions_total{result=\"allowed\",rule=\"writes\"} 2"), "{encoded}");
+    assert_eq!(
+        gate.stages[0].as_ref().unwrap().explain(),
+        ["writes: 2 POST, PUT per 60 s by client_ip, sliding_window (60 slices of 1 s): never more than 2 in any 60 s"]
+    );
+}
+
+#[test]
 fn no_value_reads_as_the_end_of_one_part_and_the_beginning_of_the_next() {
     let gate = Gate::new(&[("pair", rule(1, "header:x-a + header:x-b"))]);
     let values = [None, Some(""), Some("v"), Some("vv"), Some("vvv"), Some("a"), Some("va"), Some("av"), Some("x")];
@@ -352,6 +381,12 @@ fn a_shared_store_decides_and_its_outage_does_what_the_operator_said() {
     (0..9).for_each(|_| assert_eq!(fields(&gate.user("u1", 10).unwrap_err())[0], ("retry-after", "60")));
     assert!(gate.user("u2", 10).is_ok() && gate.user("u3", 10).is_ok());
     assert!(gate.user("u4", 10).is_err());
+
+    // Of a rule that does not count such requests nothing is asked, not even whether the store is there.
+    let writes = model::RateLimit { methods: vec!["POST".into()], ..rule(1, "global") };
+    let other = Gate::over(gate.counters.clone(), "other", &[("writes", writes)]);
+    *elsewhere.outage.lock() = Some(Outage::Closed);
+    assert!(other.from("192.0.2.1").is_ok());
 
     *elsewhere.outage.lock() = Some(Outage::Local);
     assert!(gate.user("u4", 10).is_ok() && gate.user("u4", 10).is_err(), "this instance counts for itself");

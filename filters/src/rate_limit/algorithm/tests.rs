@@ -308,11 +308,9 @@ fn memory_is_what_the_rule_needs() {
 #[test]
 fn rules_without_a_meaning_are_refused() {
     let rule = |algorithm, limit, burst| model::RateLimit {
-        limit,
-        window: gapura_config::units::Period::secs(60),
-        by: model::LimitKey::Global.into(),
         algorithm,
         burst,
+        ..model::RateLimit::new(limit, gapura_config::units::Period::secs(60), model::LimitKey::Global)
     };
     let faulty = |rule: &model::RateLimit| Quota::new(rule).map_err(|(key, _)| key);
     assert_eq!(faulty(&rule(LimitAlgorithm::SlidingLog, 4097, None)), Err("limit"));
