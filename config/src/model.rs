@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub use self::rate_limit::{LimitAlgorithm, LimitBy, LimitKey, RateLimit};
+pub use self::rate_limit::{LimitAlgorithm, LimitBy, LimitKey, LimitMode, RateLimit};
 use crate::{
     secret::SecretRef,
     units::{Address, Period, PeriodOrOff, Size},

@@ -110,6 +110,7 @@ const SHAPE: &[Case] = &[
     error("routes", "[[routes]]\nname = \"a\"\npath = \"/\"\nmethods = \"GET, POST\"\nupstream = \"app\"", (4, 11), "`methods` is a list, this is a string", "write methods = [\"GET\", \"POST\"]"),
     // Choices and ranges.
     error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"1s\"\nby = \"user\"\nalgorithm = \"slidingwindow\"", (5, 13), "`slidingwindow` is not a value of `algorithm`", "did you mean \"sliding_window\"? It takes \"sliding_window\", \"sliding_log\" or \"gcra\""),
+    error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"1s\"\nby = \"user\"\nmode = \"observed\"", (5, 8), "`observed` is not a value of `mode`", "did you mean \"observe\"?"),
     error("state", "[state]\nstore = \"sql\"", (2, 9), "`sql` is not a value of `store`", "write \"memory\" or \"redis\""),
     error("limits", "[limits]\nmax_headers = 0", (2, 15), "`max_headers` is 0, which is out of range", "write a number from 1 to 250"),
     error("server", "[server]\nhttps = [\"a:1\"]\nthreads = -1", (3, 11), "`threads` is -1, which is out of range", "of at least 0"),

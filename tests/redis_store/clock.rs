@@ -60,7 +60,7 @@ impl Moved {
     fn ask(&mut self, now: u64) -> (Verdict, u64) {
         let limit = if self.algorithm == "gcra" { self.quota.burst } else { self.quota.limit };
         let mut call = self.charge.key(&self.key);
-        call.arg(self.algorithm).arg(1).arg(limit).arg(&self.numbers[..]);
+        call.arg(self.algorithm).arg(1).arg(limit).arg(&self.numbers[..]).arg(1);
         let reply: [u64; 4] =
             call.arg(now / 1_000_000).arg(now % 1_000_000).invoke(&mut self.connection).expect("an answer");
         let [allowed, remaining, wait, at] = reply;

@@ -9,7 +9,7 @@ use gapura_config::{
 use gapura_filters::{
     contract::{Exchange, Filter, Now, Stage},
     metrics::Metrics,
-    rate_limit::{Counted, CounterStore, MemoryCounters, Quota, RateLimits, SharedCounters, Verdict},
+    rate_limit::{Counted, CounterStore, Demand, MemoryCounters, Quota, RateLimits, SharedCounters, Verdict},
 };
 use http::{HeaderMap, Request};
 use tokio::time::sleep;
@@ -179,6 +179,43 @@ fn rules_of_one_request_are_all_or_nothing() {
         }
         for rule in [&demands[0], &demands[2], &demands[3]] {
             assert_eq!(instance.one(rule.rule, rule.quota, rule.key).await.verdict.remaining, 97);
+        }
+    });
+}
+
+/// A rule that does not bind is charged where it agrees, and keeps nobody from anything.
+#[test]
+fn what_does_not_bind_is_charged_like_the_rest() {
+    run(async {
+        let server = Server::start();
+        let instance = Instance::of(&server).await;
+        for algorithm in ALGORITHMS {
+            let name = format!("{algorithm:?}");
+            let [wide, narrow, observed] = [100, 4, 2].map(|limit| quota(algorithm, limit, MINUTE * 60 * 24));
+            let demands = [
+                demand("wide", &wide, name.as_bytes()),
+                Demand { binding: false, ..demand("observed", &observed, name.as_bytes()) },
+                demand("narrow", &narrow, name.as_bytes()),
+            ];
+            let mut said = Vec::new();
+            for _ in 0..6 {
+                let counted = instance.charge(&demands).await.unwrap();
+                said.push([0, 1, 2].map(|rule| (counted[rule].verdict.allowed, counted[rule].verdict.remaining)));
+            }
+            assert_eq!(
+                said,
+                [
+                    [(true, 99), (true, 1), (true, 3)],
+                    [(true, 98), (true, 0), (true, 2)],
+                    // Observed: it would refuse; the others are charged.
+                    [(true, 97), (false, 0), (true, 1)],
+                    [(true, 96), (false, 0), (true, 0)],
+                    // One that binds refuses: none is charged.
+                    [(true, 96), (false, 0), (false, 0)],
+                    [(true, 96), (false, 0), (false, 0)],
+                ],
+                "{algorithm:?}"
+            );
         }
     });
 }

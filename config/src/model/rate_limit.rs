@@ -29,6 +29,9 @@ pub struct RateLimit {
     #[serde(default)]
     #[schemars(extend("items" = { "type": "string", "format": "method" }))]
     pub methods: Vec<String>,
+    /// `observe` counts what would have been refused, and refuses nothing.
+    #[serde(default)]
+    pub mode: LimitMode,
 }
 
 /// One key, or several: then each combination of their values is counted apart.
@@ -62,13 +65,31 @@ pub enum LimitAlgorithm {
     Gcra,
 }
 
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitMode {
+    /// What is over the limit is refused.
+    #[default]
+    Enforce,
+    /// It is only counted.
+    Observe,
+}
+
 impl RateLimit {
     /// The most instants a `sliding_log` keeps per key, 16 KiB of them: above it one client could fill memory with its own log.
     pub const MAX_LOG: u64 = 4096;
 
     /// A rule with the defaults for everything else.
     pub fn new(limit: u64, window: Period, by: impl Into<LimitBy>) -> Self {
-        Self { limit, window, by: by.into(), algorithm: LimitAlgorithm::default(), burst: None, methods: Vec::new() }
+        Self {
+            limit,
+            window,
+            by: by.into(),
+            algorithm: LimitAlgorithm::default(),
+            burst: None,
+            methods: Vec::new(),
+            mode: LimitMode::default(),
+        }
     }
 }
 

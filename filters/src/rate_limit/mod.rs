@@ -9,6 +9,9 @@
 //! may be refused because of a unit which another one, refused by a later rule, holds for those nanoseconds (across the
 //! stages: while it is authenticated).
 //!
+//! A rule that only observes is charged as if it enforced: where it agrees and the request passes all that do enforce. Observing
+//! rules do not see each other.
+//!
 //! A request that authentication refuses stays charged: whoever guesses credentials uses up the limit by address.
 
 mod algorithm;
@@ -141,7 +144,9 @@ impl RateLimits {
         let counted = shared.charge(exchange.now, &demands).await?;
         for (index, Counted { verdict, at }) in asked.into_iter().zip(counted) {
             tally.add(index, &self.rules[index], &verdict);
-            tally.receipts.push(Receipt { rule: index, at, place: Place::Shared });
+            if verdict.allowed {
+                tally.receipts.push(Receipt { rule: index, at, place: Place::Shared });
+            }
         }
         Ok(())
     }
@@ -206,6 +211,9 @@ impl Filter for RateLimits {
                     Ok(()) => {}
                     Err(Outage::Local) => self.charge_memory(local, head, exchange, &mut tally),
                     Err(Outage::Open) => return Ok(()),
+                    Err(Outage::Closed) if self.concerned(head).all(|index| self.rules[index].observes) => {
+                        return Ok(());
+                    }
                     Err(Outage::Closed) => {
                         return Err(Refusal::new(Code::Overloaded, "Requests cannot be counted at the moment.")
                             .reason("the shared counters cannot be reached, and on_outage is \"closed\""));
@@ -248,6 +256,9 @@ impl Filter for RateLimits {
 impl Tally {
     fn add(&mut self, index: usize, rule: &Rule, verdict: &Verdict) {
         rule.count(verdict);
+        if rule.observes {
+            return;
+        }
         let seconds = seconds(verdict.wait);
         let report = Report { rule: index, remaining: verdict.remaining, seconds };
         if verdict.allowed {

@@ -2,7 +2,7 @@
 
 use std::{hash::Hasher, sync::Arc};
 
-use gapura_config::model::{self, LimitBy};
+use gapura_config::model::{self, LimitBy, LimitMode};
 use http::{HeaderValue, Method, request};
 use prometheus::IntCounter;
 
@@ -24,12 +24,15 @@ pub(super) struct Rule {
     by: LimitBy,
     /// Empty: all.
     methods: Box<[Method]>,
+    /// It only counts: `mode = "observe"`.
+    pub(super) observes: bool,
     pub(super) bank: Arc<Bank>,
     /// `"general";q=100;w=60`
     policy: HeaderValue,
     /// `"general"`
     quoted: String,
     allowed: IntCounter,
+    /// Of a rule that only observes: those it would have refused.
     refused: IntCounter,
     overflow: IntCounter,
 }
@@ -46,6 +49,8 @@ impl Rule {
         let seconds = quota.window.as_nanos().div_ceil(1_000_000_000).max(1);
         let policy = HeaderValue::from_str(&format!("{quoted};q={};w={seconds}", quota.limit))
             .map_err(|_| (format!("rate_limits.{name}"), "this name fits no header".to_owned()))?;
+        let observes = rule.mode == LimitMode::Observe;
+        let refused = if observes { "would_refuse" } else { "refused" };
         let Metrics { rate_limit_decisions, rate_limit_overflow, .. } = metrics;
         Ok(Self {
             name: name.into(),
@@ -54,10 +59,11 @@ impl Rule {
             by: rule.by.clone(),
             // Their form was checked with the file.
             methods: rule.methods.iter().filter_map(|method| method.parse().ok()).collect(),
+            observes,
             policy,
             quoted,
             allowed: rate_limit_decisions.with_label_values(&[name, "allowed"]),
-            refused: rate_limit_decisions.with_label_values(&[name, "refused"]),
+            refused: rate_limit_decisions.with_label_values(&[name, refused]),
             overflow: rate_limit_overflow.with_label_values(&[name]),
         })
     }
@@ -77,14 +83,15 @@ impl Rule {
         let Quota { limit, window, .. } = &self.quota;
         let methods: Vec<&str> = self.methods.iter().map(Method::as_str).collect();
         format!(
-            "{}: {limit}{}{} per {} by {}, {}: {}",
+            "{}: {limit}{}{} per {} by {}, {}: {}{}",
             self.name,
             if methods.is_empty() { "" } else { " " },
             methods.join(", "),
             spelled(*window),
             self.by,
             self.quota.method(),
-            self.quota.guarantee()
+            self.quota.guarantee(),
+            if self.observes { "; observed only, nothing is refused" } else { "" },
         )
     }
 
@@ -116,7 +123,7 @@ impl Rule {
     }
 
     pub(super) fn demand<'a>(&'a self, key: &'a [u8]) -> Demand<'a> {
-        Demand { rule: &self.name, quota: &self.quota, key, cost: COST }
+        Demand { rule: &self.name, quota: &self.quota, key, cost: COST, binding: !self.observes }
     }
 
     pub(super) fn policy_field(&self) -> HeaderValue {

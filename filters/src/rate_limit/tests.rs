@@ -249,6 +249,59 @@ fn only_requests_with_the_methods_of_a_rule_are_asked_and_charged() {
     );
 }
 
+/// With the same outcome in memory and elsewhere.
+#[test]
+fn a_rule_that_observes_counts_as_if_it_enforced_and_refuses_nothing() {
+    let elsewhere = Arc::new(Elsewhere::default());
+    let local = || Arc::new(MemoryCounters::new(1000));
+    let stores = [CounterStore::Memory(local()), CounterStore::Shared { shared: elsewhere.clone(), local: local() }];
+    let observe = |rule| model::RateLimit { mode: model::LimitMode::Observe, ..rule };
+    for store in stores {
+        let rules = [
+            ("strict", observe(rule(2, "client_ip"))),
+            ("stricter", observe(rule(1, "client_ip"))),
+            ("per user", rule(4, "user")),
+            ("late", observe(rule(1, "user"))),
+        ];
+        let gate = Gate::over(store, "payments", &rules);
+        let mut exchange = Exchange { principal: principal("u1", None), ..exchange("192.0.2.1", 10) };
+        assert!(gate.ask(&head(&[]), &mut exchange).is_ok());
+        let sent = gate.answer(&exchange);
+        assert_eq!(sent.get_all("ratelimit-policy").iter().collect::<Vec<_>>(), ["\"per user\";q=4;w=60"]);
+        assert!((0..3).all(|_| gate.user("u1", 10).is_ok()), "beyond what is observed");
+        let refusal = gate.user("u1", 10).unwrap_err();
+        assert_eq!(fields(&refusal)[1].1, "\"per user\";q=4;w=60");
+        assert!((0..5).all(|_| gate.user("u1", 10).is_err()) && gate.user("u2", 10).is_ok());
+        let encoded = gate.metrics.encode();
+        for (rule, allowed, refused) in [("strict", 2, 9), ("stricter", 1, 10), ("late", 2, 9)] {
+            for (result, times) in [("allowed", allowed), ("would_refuse", refused)] {
+                let line =
+                    format!("gapura_rate_limit_decisions_total{{result=\"{result}\",rule=\"{rule}\"}} {times}\n");
+                assert!(encoded.contains(&line), "{line}{encoded}");
+            }
+            assert!(!encoded.contains(&format!("{{result=\"refused\",rule=\"{rule}\"}}")), "{encoded}");
+        }
+        assert!(gate.stages[0].as_ref().unwrap().explain()[0].ends_with("; observed only, nothing is refused"));
+        // What another rule refuses is not charged to it.
+        let after = Gate::over(
+            gate.counters.clone(),
+            "payments",
+            &[("seen", observe(rule(2, "global"))), ("hard", rule(1, "client_ip"))],
+        );
+        assert!(after.from("192.0.2.1").is_ok() && (0..5).all(|_| after.from("192.0.2.1").is_err()));
+        assert!(after.from("192.0.2.2").is_ok() && after.from("192.0.2.3").is_ok());
+        let encoded = after.metrics.encode();
+        assert!(encoded.contains("{result=\"would_refuse\",rule=\"seen\"} 1\n"), "{encoded}");
+    }
+    // Nor does the outage of a store: nobody is refused for what is only observed.
+    *elsewhere.outage.lock() = Some(Outage::Closed);
+    let store = CounterStore::Shared { shared: elsewhere, local: local() };
+    let observed = observe(rule(1, "client_ip"));
+    assert!(Gate::over(store.clone(), "r", &[("observed", observed.clone())]).from("192.0.2.1").is_ok());
+    let both = Gate::over(store, "r", &[("observed", observed), ("enforced", rule(1, "global"))]);
+    assert_eq!(both.from("192.0.2.1").unwrap_err().code, Code::Overloaded);
+}
+
 #[test]
 fn no_value_reads_as_the_end_of_one_part_and_the_beginning_of_the_next() {
     let gate = Gate::new(&[("pair", rule(1, "header:x-a + header:x-b"))]);
@@ -353,8 +406,9 @@ impl SharedCounters for Elsewhere {
                 let wait = demand.quota.window;
                 counted.push(Counted { verdict: Verdict { allowed, remaining, wait }, at: 7 });
             }
-            if counted.iter().all(|counted| counted.verdict.allowed) {
-                for demand in demands {
+            let agrees = |(counted, demand): (&Counted, &Demand<'_>)| counted.verdict.allowed || !demand.binding;
+            if counted.iter().zip(demands).all(agrees) {
+                for (demand, _) in demands.iter().zip(&counted).filter(|(_, counted)| counted.verdict.allowed) {
                     *counts.entry((demand.rule.into(), demand.key.into())).or_default() += demand.cost;
                 }
             }

@@ -1,7 +1,8 @@
--- Decides all rules of one request together, by the clock of Redis: it charges each of them, or none.
+-- Decides all rules of one request together, by the clock of Redis: it charges each of them, or none. What a rule says that does
+-- not bind keeps neither itself nor others from it: it is charged where it agrees.
 --
 -- KEYS   a counter for each rule, no two the same
--- ARGV   five for each rule: algorithm, cost, limit, and two numbers of the algorithm
+-- ARGV   six for each rule: algorithm, cost, limit, two numbers of the algorithm, and whether it binds (1 or 0)
 -- reply  four for each rule: allowed (1 or 0), remaining, wait in µs, the instant of the charge in µs
 --
 -- Everything is counted in whole numbers below 2^53, which doubles hold exactly.
@@ -146,7 +147,7 @@ end
 
 local verdicts, charges = {}, {}
 for rule, key in ipairs(KEYS) do
-  local first = (rule - 1) * 5
+  local first = (rule - 1) * 6
   local algorithm = algorithms[ARGV[first + 1]]
   local cost, limit = tonumber(ARGV[first + 2]), tonumber(ARGV[first + 3])
   verdicts[rule], charges[rule] = algorithm(key, cost, limit, tonumber(ARGV[first + 4]), tonumber(ARGV[first + 5]))
@@ -155,12 +156,12 @@ end
 -- A rule that refuses has nothing to charge.
 local all = true
 for rule = 1, #KEYS do
-  all = all and charges[rule] ~= nil
+  all = all and (charges[rule] ~= nil or ARGV[rule * 6] == '0')
 end
 
 local reply = {}
 for rule = 1, #KEYS do
-  local verdict = all and charges[rule]() or verdicts[rule]
+  local verdict = all and charges[rule] and charges[rule]() or verdicts[rule]
   for i = 1, 4 do
     reply[#reply + 1] = verdict[i]
   end

@@ -41,7 +41,7 @@ impl Counters {
     }
 
     pub(super) async fn charge(&self, link: &Link, demands: &[Demand<'_>]) -> Result<Vec<Counted>, Down> {
-        let (keys, arguments) = spelled(demands.iter().map(|demand| (demand, None)));
+        let (keys, arguments) = charges(demands);
         link.ask(|connection| async move {
             let reply: Vec<i64> = self.charge.run(connection, &keys, &arguments).await?;
             counted(&reply, demands.len())
@@ -50,7 +50,7 @@ impl Counters {
     }
 
     pub(super) async fn refund(&self, link: &Link, charged: &[(Demand<'_>, u64)]) {
-        let (keys, arguments) = spelled(charged.iter().map(|(demand, at)| (demand, Some(*at))));
+        let (keys, arguments) = refunds(charged);
         let refund =
             link.ask(|connection| async move { self.refund.run::<redis::Value>(connection, &keys, &arguments).await });
         // What cannot be given back is over with its window.
@@ -66,21 +66,35 @@ pub(super) async fn probe(connection: MultiplexedConnection) -> RedisResult<()> 
         window: Duration::from_secs(1),
         burst: 1,
     };
-    let demand = Demand { rule: "", quota: &quota, key: b"probe", cost: 1 };
-    let (keys, arguments) = spelled([(&demand, None)].into_iter());
+    let demand = Demand { rule: "", quota: &quota, key: b"probe", cost: 1, binding: true };
+    let (keys, arguments) = charges(&[demand]);
     let reply: Vec<i64> = Script::new(include_str!("charge.lua")).run(connection, &keys, &arguments).await?;
     counted(&reply, 1).map(drop)
 }
 
-/// Keys, and five arguments for each: see the scripts. `at` is the instant of a charge that is given back.
-fn spelled<'a>(demands: impl Iterator<Item = (&'a Demand<'a>, Option<u64>)>) -> (Vec<String>, Vec<String>) {
+/// Keys, and six arguments for each: see `charge.lua`.
+fn charges(demands: &[Demand<'_>]) -> (Vec<String>, Vec<String>) {
     let (mut keys, mut arguments) = (Vec::new(), Vec::new());
-    for (demand, at) in demands {
+    for demand in demands {
         let terms = Terms::of(demand.quota);
         keys.push(key(demand, &terms));
         arguments.push(terms.algorithm.to_owned());
-        let numbers = [demand.cost, at.unwrap_or(terms.limit), terms.numbers[0], terms.numbers[1]];
+        let [first, second] = terms.numbers;
+        let numbers = [demand.cost, terms.limit, first, second, demand.binding.into()];
         arguments.extend(numbers.map(|number| number.to_string()));
+    }
+    (keys, arguments)
+}
+
+/// Keys, and five arguments for each: see `refund.lua`.
+fn refunds(charged: &[(Demand<'_>, u64)]) -> (Vec<String>, Vec<String>) {
+    let (mut keys, mut arguments) = (Vec::new(), Vec::new());
+    for (demand, at) in charged {
+        let terms = Terms::of(demand.quota);
+        keys.push(key(demand, &terms));
+        arguments.push(terms.algorithm.to_owned());
+        let [first, second] = terms.numbers;
+        arguments.extend([demand.cost, *at, first, second].map(|number| number.to_string()));
     }
     (keys, arguments)
 }
@@ -220,7 +234,7 @@ mod tests {
     fn a_counter_is_named_by_rule_algorithm_window_and_key() {
         let base = quota(LimitAlgorithm::SlidingWindow, 5, MINUTE, 5);
         let name = |rule: &str, quota: &Quota, bytes: &[u8]| {
-            key(&Demand { rule, quota, key: bytes, cost: 1 }, &Terms::of(quota))
+            key(&Demand { rule, quota, key: bytes, cost: 1, binding: true }, &Terms::of(quota))
         };
         let general = name("general", &base, b"v\x01\x02\x03\x04");
         assert_eq!(general.len(), PREFIX.len() + 32);
