@@ -58,18 +58,22 @@ fn cases(server: &Server) -> Vec<(Moved, u64)> {
 
 impl Moved {
     fn ask(&mut self, now: u64) -> (Verdict, u64) {
+        self.charge(now, 1)
+    }
+
+    fn charge(&mut self, now: u64, cost: u64) -> (Verdict, u64) {
         let limit = if self.algorithm == "gcra" { self.quota.burst } else { self.quota.limit };
         let mut call = self.charge.key(&self.key);
-        call.arg(self.algorithm).arg(1).arg(limit).arg(&self.numbers[..]).arg(1);
+        call.arg(self.algorithm).arg(cost).arg(limit).arg(&self.numbers[..]).arg(1);
         let reply: [u64; 4] =
             call.arg(now / 1_000_000).arg(now % 1_000_000).invoke(&mut self.connection).expect("an answer");
         let [allowed, remaining, wait, at] = reply;
         (Verdict { allowed: allowed == 1, remaining, wait: Duration::from_micros(wait) }, at)
     }
 
-    fn refund(&mut self, at: u64) {
+    fn refund(&mut self, at: u64, cost: u64) {
         let mut call = self.refund.key(&self.key);
-        call.arg(self.algorithm).arg(1).arg(at).arg(&self.numbers[..]);
+        call.arg(self.algorithm).arg(cost).arg(at).arg(&self.numbers[..]);
         let () = call.invoke(&mut self.connection).unwrap();
     }
 }
@@ -147,22 +151,36 @@ fn neither_refunds_nor_a_clock_that_goes_back_grant_more() {
     for (mut moved, slice) in cases(&server) {
         let window = moved.quota.window.as_micros() as u64;
         let (mut dice, mut now, mut kept) = (Dice(0x0123_4567_89AB_CDEF), START, Vec::<u64>::new());
-        let mut held = Vec::new();
+        let (mut held, mut heavy, mut latest) = (Vec::<(u64, u64)>::new(), 0, START);
+        let most = if moved.algorithm == "gcra" { moved.quota.burst } else { moved.quota.limit };
         for turn in 0..1500 {
             match dice.throw(8) {
                 0 if !held.is_empty() => {
-                    let at = held.swap_remove(dice.throw(held.len() as u64) as usize);
-                    kept.swap_remove(kept.iter().position(|&other| other == at).unwrap());
-                    moved.refund(at);
+                    let (at, cost) = held.swap_remove(dice.throw(held.len() as u64) as usize);
+                    for _ in 0..cost {
+                        kept.swap_remove(kept.iter().position(|&other| other == at).unwrap());
+                    }
+                    moved.refund(at, cost);
                 }
-                1 if dice.throw(4) == 0 => now -= dice.throw(window),
+                1 if dice.throw(4) == 0 => {
+                    keeps_its_word(&moved.quota, &kept);
+                    if moved.algorithm != "gcra" {
+                        // What had left the window has left it for good, though the clock be set back to before.
+                        kept.retain(|&at| at + window > latest);
+                        held.retain(|&(at, _)| at + window > latest);
+                    }
+                    now -= dice.throw(window);
+                }
                 _ => now += dice.gap(window, slice),
             }
-            let (verdict, at) = moved.ask(now);
+            let cost = if dice.throw(3) == 0 { 1 + dice.throw(most.min(6)) } else { 1 };
+            let (verdict, at) = moved.charge(now, cost);
             assert!(at >= now);
+            latest = latest.max(at);
             if verdict.allowed {
-                kept.push(at);
-                held.push(at);
+                kept.extend((0..cost).map(|_| at));
+                held.push((at, cost));
+                heavy += u64::from(cost > 1);
             }
             if turn % 50 == 49 {
                 keeps_its_word(&moved.quota, &kept);
@@ -170,5 +188,6 @@ fn neither_refunds_nor_a_clock_that_goes_back_grant_more() {
             }
         }
         keeps_its_word(&moved.quota, &kept);
+        assert!(heavy > 10, "{}: {heavy}", moved.key);
     }
 }

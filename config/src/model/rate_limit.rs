@@ -11,7 +11,7 @@ use crate::units::{Period, written_as_string};
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimit {
-    /// Requests in any one window.
+    /// Requests in any one window; with a `cost`, their costs together.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub limit: u64,
     /// Any stretch of time of this length. From 100ms to 31d.
@@ -29,6 +29,10 @@ pub struct RateLimit {
     #[serde(default)]
     #[schemars(extend("items" = { "type": "string", "format": "method" }))]
     pub methods: Vec<String>,
+    /// What a request counts for.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub cost: u64,
     /// `observe` counts what would have been refused, and refuses nothing.
     #[serde(default)]
     pub mode: LimitMode,
@@ -65,6 +69,10 @@ pub enum LimitAlgorithm {
     Gcra,
 }
 
+fn one() -> u64 {
+    1
+}
+
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitMode {
@@ -79,6 +87,14 @@ impl RateLimit {
     /// The most instants a `sliding_log` keeps per key, 16 KiB of them: above it one client could fill memory with its own log.
     pub const MAX_LOG: u64 = 4096;
 
+    /// The most that may come at once: a request that costs more never passes.
+    pub fn at_once(&self) -> u64 {
+        match self.algorithm {
+            LimitAlgorithm::Gcra => self.burst.unwrap_or(self.limit),
+            LimitAlgorithm::SlidingWindow | LimitAlgorithm::SlidingLog => self.limit,
+        }
+    }
+
     /// A rule with the defaults for everything else.
     pub fn new(limit: u64, window: Period, by: impl Into<LimitBy>) -> Self {
         Self {
@@ -88,6 +104,7 @@ impl RateLimit {
             algorithm: LimitAlgorithm::default(),
             burst: None,
             methods: Vec::new(),
+            cost: one(),
             mode: LimitMode::default(),
         }
     }

@@ -35,6 +35,12 @@ fn rate_limit(rules: &mut Rules<'_>, name: &str, limit: &RateLimit) {
     if !rules.written(&table.key("algorithm")) {
         return;
     }
+    if limit.cost > limit.at_once() && rules.sound_keys(&table, &["limit", "burst", "cost"]) {
+        let most = limit.at_once();
+        let bound = if most == limit.limit { "limit" } else { "burst" };
+        let fault = Fault::at(table.key("cost"), format!("a request that costs {} never passes", limit.cost));
+        rules.add(fault.help(format!("write at most the `{bound}` of {most}, or raise that")));
+    }
     if limit.burst.is_some() && limit.algorithm != LimitAlgorithm::Gcra {
         let fault =
             Fault::at(table.key("burst"), "`burst` belongs to `algorithm = \"gcra\"`; the others never exceed `limit`");

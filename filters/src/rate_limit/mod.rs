@@ -27,7 +27,7 @@ use gapura_config::model;
 use http::{HeaderName, HeaderValue, header::RETRY_AFTER, request};
 
 use self::{
-    algorithm::{COST, nanos},
+    algorithm::nanos,
     charges::{Place, Receipt, Receipts, Report},
     rule::Rule,
 };
@@ -115,7 +115,7 @@ impl RateLimits {
         for index in self.concerned(head) {
             let rule = &self.rules[index];
             let commit = tally.refused.is_none();
-            let charged = rule.decide(counters, (&self.route, head, exchange), (now, COST, commit));
+            let charged = rule.decide(counters, (&self.route, head, exchange), (now, commit));
             let at = charged.decision.at;
             tally.add(index, rule, &charged.decision.verdict);
             if commit && charged.decision.verdict.allowed {
@@ -155,7 +155,7 @@ impl RateLimits {
     fn refund_memory(&self, receipts: &Receipts) {
         for receipt in receipts.iter() {
             if let (Some(rule), Place::Memory(counter)) = (self.rules.get(receipt.rule), receipt.place) {
-                rule.bank.refund(counter, &rule.quota, (receipt.at, COST));
+                rule.bank.refund(counter, &rule.quota, (receipt.at, rule.cost));
             }
         }
     }

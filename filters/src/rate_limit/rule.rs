@@ -7,7 +7,7 @@ use http::{HeaderValue, Method, request};
 use prometheus::IntCounter;
 
 use super::{
-    algorithm::{COST, Quota, Verdict, spelled},
+    algorithm::{Quota, Verdict, spelled},
     charges::Report,
     key::{self, Owner},
     memory::{self, Bank, Charged, Fingerprint, MemoryCounters},
@@ -21,6 +21,8 @@ use crate::{
 pub(super) struct Rule {
     pub(super) name: Arc<str>,
     pub(super) quota: Quota,
+    /// Of a request: up to what may come at once.
+    pub(super) cost: u64,
     by: LimitBy,
     /// Empty: all.
     methods: Box<[Method]>,
@@ -56,6 +58,7 @@ impl Rule {
             name: name.into(),
             bank: counters.memory().bank(name, &quota),
             quota,
+            cost: rule.cost,
             by: rule.by.clone(),
             // Their form was checked with the file.
             methods: rule.methods.iter().filter_map(|method| method.parse().ok()).collect(),
@@ -83,13 +86,14 @@ impl Rule {
         let Quota { limit, window, .. } = &self.quota;
         let methods: Vec<&str> = self.methods.iter().map(Method::as_str).collect();
         format!(
-            "{}: {limit}{}{} per {} by {}, {}: {}{}",
+            "{}: {limit}{}{} per {} by {}, {}{}: {}{}",
             self.name,
             if methods.is_empty() { "" } else { " " },
             methods.join(", "),
             spelled(*window),
             self.by,
             self.quota.method(),
+            if self.cost == 1 { String::new() } else { format!(", a request costs {}", self.cost) },
             self.quota.guarantee(),
             if self.observes { "; observed only, nothing is refused" } else { "" },
         )
@@ -100,11 +104,11 @@ impl Rule {
         &self,
         counters: &MemoryCounters,
         (route, head, exchange): (&str, &request::Parts, &Exchange),
-        (now, cost, commit): (u64, u64, bool),
+        (now, commit): (u64, bool),
     ) -> Charged {
         let key = self.fingerprint(counters, route, head, exchange);
         let networks = || self.networks(counters, exchange);
-        let charged = self.bank.decide(counters, (key, networks), &self.quota, (now, cost, commit));
+        let charged = self.bank.decide(counters, (key, networks), &self.quota, (now, self.cost, commit));
         if charged.overflowed(key) {
             self.overflow.inc();
         }
@@ -123,7 +127,7 @@ impl Rule {
     }
 
     pub(super) fn demand<'a>(&'a self, key: &'a [u8]) -> Demand<'a> {
-        Demand { rule: &self.name, quota: &self.quota, key, cost: COST, binding: !self.observes }
+        Demand { rule: &self.name, quota: &self.quota, key, cost: self.cost, binding: !self.observes }
     }
 
     pub(super) fn policy_field(&self) -> HeaderValue {

@@ -303,6 +303,41 @@ fn a_rule_that_observes_counts_as_if_it_enforced_and_refuses_nothing() {
 }
 
 #[test]
+fn a_request_is_charged_what_it_costs_or_nothing() {
+    let costs = |cost, rule| model::RateLimit { cost, ..rule };
+    for algorithm in [LimitAlgorithm::SlidingWindow, LimitAlgorithm::SlidingLog, LimitAlgorithm::Gcra] {
+        let heavy = model::RateLimit { algorithm, ..costs(4, rule(10, "client_ip")) };
+        let gate = Gate::new(&[("heavy", heavy), ("per user", costs(3, rule(7, "user")))]);
+        let state = |user: &str| {
+            let mut exchange = Exchange { principal: principal(user, None), ..exchange("192.0.2.1", 10) };
+            gate.ask(&head(&[]), &mut exchange)
+                .map(|()| gate.answer(&exchange)["ratelimit"].to_str().unwrap().to_owned())
+        };
+        assert!(state("u1").unwrap().starts_with("\"per user\";r=4;"), "{algorithm:?}");
+        assert!(state("u1").unwrap().starts_with("\"per user\";r=1;"));
+        // Two of ten are left: less than a request costs, and nothing of it is charged to the second rule.
+        (0..9).for_each(|_| assert!(fields(&state("u2").unwrap_err())[2].1.starts_with("\"heavy\";r=2;")));
+        let other = Gate::over(gate.counters.clone(), "light", &[("per user", costs(7, rule(7, "user")))]);
+        assert!(other.user("u2", 10).is_ok());
+        // What `per user` refuses is given back to `heavy`, all four of it.
+        let heavy = model::RateLimit { algorithm, ..costs(4, rule(10, "client_ip")) };
+        let gate = Gate::new(&[("heavy", heavy), ("per user", costs(3, rule(7, "user")))]);
+        assert!(gate.user("u1", 10).is_ok());
+        let none = Gate::over(gate.counters.clone(), "none", &[("per user", costs(4, rule(7, "user")))]);
+        assert!(none.user("u1", 10).is_ok());
+        (0..9).for_each(|_| assert!(fields(&gate.user("u1", 10).unwrap_err())[2].1.starts_with("\"per user\";r=0;")));
+        assert!(gate.user("u2", 10).is_ok() && gate.user("u3", 10).is_err());
+    }
+    let gate = Gate::new(&[("heavy", costs(4, rule(10, "client_ip")))]);
+    assert_eq!(
+        gate.stages[0].as_ref().unwrap().explain(),
+        [
+            "heavy: 10 per 60 s by client_ip, sliding_window (60 slices of 1 s), a request costs 4: never more than 10 in any 60 s"
+        ]
+    );
+}
+
+#[test]
 fn no_value_reads_as_the_end_of_one_part_and_the_beginning_of_the_next() {
     let gate = Gate::new(&[("pair", rule(1, "header:x-a + header:x-b"))]);
     let values = [None, Some(""), Some("v"), Some("vv"), Some("vvv"), Some("a"), Some("va"), Some("av"), Some("x")];

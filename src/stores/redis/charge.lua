@@ -107,9 +107,12 @@ function algorithms.sliding_log(key, cost, limit, window)
       redis.call('LTRIM', key, left, -1)
       left = 0
     end
-    for _ = 1, cost do
-      redis.call('RPUSH', key, string.format('%.0f', at))
+    local instants = {}
+    for i = 1, cost do
+      instants[i] = string.format('%.0f', at)
     end
+    -- At most 4096, the largest limit of a log: within what Lua passes on.
+    redis.call('RPUSH', key, unpack(instants))
     used = used + cost
     redis.call('PEXPIRE', key, px(at + window))
     return { 1, free - cost, wait(1), at }

@@ -13,9 +13,6 @@ use gapura_config::model::{self, LimitAlgorithm};
 
 use self::{gcra::Gcra, log::Log, slices::Slices};
 
-/// A request weighs one, until rules can say otherwise.
-pub(super) const COST: u64 = 1;
-
 /// A rule's numbers, checked: what every algorithm and every store decides by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quota {
@@ -69,6 +66,10 @@ impl Quota {
             burst: rule.burst.unwrap_or(limit).max(1),
         };
         match quota.algorithm {
+            _ if rule.cost > rule.at_once().max(1) => Err((
+                "cost",
+                format!("a request that costs {} never passes; write at most {}", rule.cost, rule.at_once()),
+            )),
             LimitAlgorithm::SlidingLog if limit > model::RateLimit::MAX_LOG => Err((
                 "limit",
                 format!(
