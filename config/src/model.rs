@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub use self::rate_limit::{LimitAlgorithm, LimitBy, LimitKey, LimitMode, RateLimit};
+pub use self::rate_limit::{LimitAlgorithm, LimitBy, LimitCost, LimitKey, LimitMode, RateLimit, ToldCost};
 use crate::{
     secret::SecretRef,
     units::{Address, Period, PeriodOrOff, Size},

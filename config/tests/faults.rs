@@ -111,6 +111,11 @@ const SHAPE: &[Case] = &[
     // Choices and ranges.
     error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"1s\"\nby = \"user\"\nalgorithm = \"slidingwindow\"", (5, 13), "`slidingwindow` is not a value of `algorithm`", "did you mean \"sliding_window\"? It takes \"sliding_window\", \"sliding_log\" or \"gcra\""),
     error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"1s\"\nby = \"user\"\nmode = \"observed\"", (5, 8), "`observed` is not a value of `mode`", "did you mean \"observe\"?"),
+    error("rate_limits", "[rate_limits.slow]\nlimit = 9\nwindow = \"1s\"\nby = \"user\"\ncost = { max = 4 }", (5, 1), "`rate_limits.slow.cost` has no `header`", "add `header = \"X-Api-Key\"`"),
+    error("rate_limits", "[rate_limits.slow]\nlimit = 9\nwindow = \"1s\"\nby = \"user\"\ncost = { header = \"X-Cost:\", max = 4 }", (5, 19), "`X-Cost:` is not a header name", "without a colon"),
+    error("rate_limits", "[rate_limits.slow]\nlimit = 9\nwindow = \"1s\"\nby = \"user\"\ncost = { header = \"X-Cost\", max = 4, least = 1 }", (5, 38), "unknown key `least` in `rate_limits.slow.cost`", "known here are `default`, `header` and `max`"),
+    error("rate_limits", "[rate_limits.slow]\nlimit = 9\nwindow = \"1s\"\nby = \"user\"\ncost = \"5\"", (5, 8), "`cost` is a whole number, without quotes", "write 5"),
+    error("rate_limits", "[rate_limits.slow]\nlimit = 9\nwindow = \"1s\"\nby = \"user\"\ncost = 0", (5, 8), "`cost` is 0, which is out of range", "from 1 to 1000000000"),
     error("state", "[state]\nstore = \"sql\"", (2, 9), "`sql` is not a value of `store`", "write \"memory\" or \"redis\""),
     error("limits", "[limits]\nmax_headers = 0", (2, 15), "`max_headers` is 0, which is out of range", "write a number from 1 to 250"),
     error("server", "[server]\nhttps = [\"a:1\"]\nthreads = -1", (3, 11), "`threads` is -1, which is out of range", "of at least 0"),

@@ -207,9 +207,9 @@ fn million_keys(criterion: &mut Criterion) {
 
 fn response_fields(criterion: &mut Criterion) {
     let gate = Gate::new(LimitAlgorithm::SlidingWindow, 100);
-    let (_, exchange) = gate.ask(1, Duration::from_secs(1));
+    let (_, mut exchange) = gate.ask(1, Duration::from_secs(1));
     let mut fields = HeaderMap::with_capacity(16);
     criterion.bench_function("response fields", |bench| {
-        bench.iter(|| gate.filter.on_response_headers(&mut fields, &exchange));
+        bench.iter(|| gate.filter.on_response_headers(&mut fields, &mut exchange));
     });
 }

@@ -195,7 +195,7 @@ impl ProxyHttp for Proxy {
         let live = Arc::clone(&context.live);
         let route = context.route.map(|index| live.policy.route(index));
         if let Some(route) = route {
-            route.chain.on_complete(&mut context.exchange);
+            route.chain.on_complete(&mut context.exchange).await;
         }
         let metrics = route.map_or(&live.policy.unrouted, |route| &route.metrics);
         let taken = now.monotonic.saturating_sub(context.started.monotonic);

@@ -210,7 +210,7 @@ async fn seal(
 }
 
 /// A response that no filter sees passes piece by piece.
-async fn stream(session: &mut Session, context: &Context, answer: &mut Answer) -> Result<(), Broken> {
+async fn stream(session: &mut Session, context: &mut Context, answer: &mut Answer) -> Result<(), Broken> {
     let mut head = std::mem::replace(&mut answer.head, ResponseHeader::build_no_case(200, None)?);
     answer::drop_hop_by_hop(&mut head);
     answer::finish(&mut head, context);

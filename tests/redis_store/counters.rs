@@ -100,7 +100,7 @@ impl Memory {
         match self.limits.on_request(&head, &mut exchange).await {
             Ok(()) => {
                 let mut fields = HeaderMap::new();
-                self.limits.on_response_headers(&mut fields, &exchange);
+                self.limits.on_response_headers(&mut fields, &mut exchange);
                 (true, fields["ratelimit"].to_str().unwrap().to_owned())
             }
             Err(refusal) => {

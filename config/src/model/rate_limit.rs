@@ -29,10 +29,9 @@ pub struct RateLimit {
     #[serde(default)]
     #[schemars(extend("items" = { "type": "string", "format": "method" }))]
     pub methods: Vec<String>,
-    /// What a request counts for.
-    #[serde(default = "one")]
-    #[schemars(range(min = 1, max = 1_000_000_000))]
-    pub cost: u64,
+    /// What a request counts for: a number, or where the response tells it, `{ header = "X-Cost", max = 100 }`.
+    #[serde(default)]
+    pub cost: LimitCost,
     /// `observe` counts what would have been refused, and refuses nothing.
     #[serde(default)]
     pub mode: LimitMode,
@@ -69,8 +68,47 @@ pub enum LimitAlgorithm {
     Gcra,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum LimitCost {
+    Fixed(#[schemars(range(min = 1, max = 1_000_000_000))] u64),
+    Told(ToldCost),
+}
+
+/// A cost that the upstream tells in a header of its response.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ToldCost {
+    /// The header, a whole number. It is removed from the response.
+    #[schemars(extend("format" = "header-name"))]
+    pub header: String,
+    /// What a response without it costs.
+    #[serde(default = "one")]
+    #[schemars(range(min = 0, max = 1_000_000_000))]
+    pub default: u64,
+    /// The most that a request can cost. So much is reserved until its response tells.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub max: u64,
+}
+
 fn one() -> u64 {
     1
+}
+
+impl Default for LimitCost {
+    fn default() -> Self {
+        Self::Fixed(1)
+    }
+}
+
+impl LimitCost {
+    /// The most that one request costs.
+    pub fn most(&self) -> u64 {
+        match self {
+            Self::Fixed(cost) => *cost,
+            Self::Told(told) => told.max,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -104,7 +142,7 @@ impl RateLimit {
             algorithm: LimitAlgorithm::default(),
             burst: None,
             methods: Vec::new(),
-            cost: one(),
+            cost: LimitCost::default(),
             mode: LimitMode::default(),
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Rules, at};
 use crate::{
     fault::{Fault, Place},
-    model::{Encryption, KeyDerivation, LimitAlgorithm, LimitBy, LimitKey, RateLimit, Replay},
+    model::{Encryption, KeyDerivation, LimitAlgorithm, LimitBy, LimitCost, LimitKey, RateLimit, Replay, ToldCost},
     units::{Period, PeriodOrOff, Size},
 };
 
@@ -35,12 +35,7 @@ fn rate_limit(rules: &mut Rules<'_>, name: &str, limit: &RateLimit) {
     if !rules.written(&table.key("algorithm")) {
         return;
     }
-    if limit.cost > limit.at_once() && rules.sound_keys(&table, &["limit", "burst", "cost"]) {
-        let most = limit.at_once();
-        let bound = if most == limit.limit { "limit" } else { "burst" };
-        let fault = Fault::at(table.key("cost"), format!("a request that costs {} never passes", limit.cost));
-        rules.add(fault.help(format!("write at most the `{bound}` of {most}, or raise that")));
-    }
+    cost(rules, &table, limit);
     if limit.burst.is_some() && limit.algorithm != LimitAlgorithm::Gcra {
         let fault =
             Fault::at(table.key("burst"), "`burst` belongs to `algorithm = \"gcra\"`; the others never exceed `limit`");
@@ -51,6 +46,29 @@ fn rate_limit(rules: &mut Rules<'_>, name: &str, limit: &RateLimit) {
             format!("a sliding log of {} requests takes {} KiB for each key", limit.limit, limit.limit * 4 / 1024);
         let fault = Fault::at(table.key("limit"), message);
         rules.add(fault.help(format!("write at most {}, or `algorithm = \"sliding_window\"`", RateLimit::MAX_LOG)));
+    }
+}
+
+/// A request is charged whole or not at all.
+fn cost(rules: &mut Rules<'_>, table: &Place, limit: &RateLimit) {
+    if !rules.sound_keys(table, &["limit", "burst", "cost"]) {
+        return;
+    }
+    let (cost, most) = (limit.cost.most(), limit.at_once());
+    let (place, may) = match &limit.cost {
+        LimitCost::Fixed(_) => (table.key("cost"), "costs"),
+        LimitCost::Told(_) => (table.key("cost").key("max"), "may cost"),
+    };
+    if cost > most {
+        let bound = if most == limit.limit { "limit" } else { "burst" };
+        let fault = Fault::at(place.clone(), format!("a request that {may} {cost} never passes"));
+        rules.add(fault.help(format!("write at most the `{bound}` of {most}, or raise that")));
+    }
+    if let LimitCost::Told(ToldCost { default, max, .. }) = limit.cost
+        && default > max
+    {
+        let fault = Fault::at(place, format!("a response that says nothing costs {default}, above the most of {max}"));
+        rules.add(fault.help(format!("write a `max` of at least {default}, or a smaller `default`")));
     }
 }
 

@@ -19,6 +19,7 @@ mod charges;
 mod key;
 mod memory;
 mod rule;
+mod settle;
 mod store;
 
 use std::{ops::Range, sync::Arc, time::Duration};
@@ -52,6 +53,8 @@ pub struct RateLimits {
     /// Of the whole route: those of the earlier stage first, for their refund.
     rules: Box<[Rule]>,
     mine: Range<usize>,
+    /// The response tells the cost for one of the rules.
+    told: bool,
     counters: CounterStore,
 }
 
@@ -101,7 +104,8 @@ impl RateLimits {
         if mine.is_empty() {
             return Ok(None);
         }
-        Ok(Some(Self { stage, route: route.into(), rules: built.into(), mine, counters: counters.clone() }))
+        let told = built.iter().any(|rule| rule.told.is_some());
+        Ok(Some(Self { stage, route: route.into(), rules: built.into(), mine, told, counters: counters.clone() }))
     }
 
     /// The rules of this stage that count such requests.
@@ -223,6 +227,9 @@ impl Filter for RateLimits {
         }
         let Some(report) = tally.refused else {
             exchange.charges.tightest = tally.tightest;
+            if self.told {
+                self.reserve(&tally.receipts, head, exchange);
+            }
             // Nothing after the last rule of a route asks for them.
             if self.mine.end < self.rules.len() {
                 exchange.charges.receipts = tally.receipts;
@@ -230,6 +237,7 @@ impl Filter for RateLimits {
             return Ok(());
         };
         let earlier = std::mem::take(&mut exchange.charges.receipts);
+        exchange.charges.reservations.clear();
         self.refund_memory(&earlier);
         if let CounterStore::Shared { shared, .. } = &self.counters {
             self.refund_shared(&**shared, &earlier, head, exchange).await;
@@ -239,7 +247,10 @@ impl Filter for RateLimits {
     }
 
     /// The tightest rule. An upstream's own fields give way: they speak of a limit that the client does not meet first.
-    fn on_response_headers<H: HeaderEdit>(&self, headers: &mut H, exchange: &Exchange) {
+    fn on_response_headers<H: HeaderEdit>(&self, headers: &mut H, exchange: &mut Exchange) {
+        if self.told {
+            self.read_costs(headers, exchange);
+        }
         let Charges { tightest: Some(report), refused: false, .. } = &exchange.charges else { return };
         // The filter whose rule it is writes it, so that two stages do not write twice.
         if !self.mine.contains(&report.rule) {
@@ -249,6 +260,12 @@ impl Filter for RateLimits {
         headers.set(&RATE_LIMIT_POLICY, rule.policy_field());
         if let Some(state) = rule.state_field(report) {
             headers.set(&RATE_LIMIT, state);
+        }
+    }
+
+    async fn on_complete(&self, exchange: &mut Exchange) {
+        if self.told {
+            self.settle(exchange).await;
         }
     }
 }

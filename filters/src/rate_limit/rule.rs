@@ -11,6 +11,7 @@ use super::{
     charges::Report,
     key::{self, Owner},
     memory::{self, Bank, Charged, Fingerprint, MemoryCounters},
+    settle::Told,
     store::{CounterStore, Demand},
 };
 use crate::{
@@ -21,8 +22,9 @@ use crate::{
 pub(super) struct Rule {
     pub(super) name: Arc<str>,
     pub(super) quota: Quota,
-    /// Of a request: up to what may come at once.
+    /// Of a request, up to what may come at once. Where the response tells, the most that it may tell.
     pub(super) cost: u64,
+    pub(super) told: Option<Told>,
     by: LimitBy,
     /// Empty: all.
     methods: Box<[Method]>,
@@ -58,7 +60,8 @@ impl Rule {
             name: name.into(),
             bank: counters.memory().bank(name, &quota),
             quota,
-            cost: rule.cost,
+            cost: rule.cost.most(),
+            told: Told::new(&rule.cost),
             by: rule.by.clone(),
             // Their form was checked with the file.
             methods: rule.methods.iter().filter_map(|method| method.parse().ok()).collect(),
@@ -93,10 +96,23 @@ impl Rule {
             spelled(*window),
             self.by,
             self.quota.method(),
-            if self.cost == 1 { String::new() } else { format!(", a request costs {}", self.cost) },
+            self.costs(),
             self.quota.guarantee(),
             if self.observes { "; observed only, nothing is refused" } else { "" },
         )
+    }
+
+    fn costs(&self) -> String {
+        match &self.told {
+            Some(Told { header, default, .. }) => {
+                format!(
+                    ", a request costs what `{header}` of its response says, {default} without it; {} are reserved till then",
+                    self.cost
+                )
+            }
+            None if self.cost == 1 => String::new(),
+            None => format!(", a request costs {}", self.cost),
+        }
     }
 
     /// Asks the counter in memory, and charges it where it agrees and `commit` is set.

@@ -62,6 +62,13 @@ pub enum Outage {
     Closed,
 }
 
+impl Demand<'_> {
+    /// The same with another cost.
+    pub fn costing(self, cost: u64) -> Self {
+        Self { cost, ..self }
+    }
+}
+
 impl CounterStore {
     /// The memory of this process, which every store has: alone, or for outages.
     pub fn memory(&self) -> &Arc<MemoryCounters> {

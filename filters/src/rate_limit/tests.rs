@@ -86,11 +86,24 @@ impl Gate {
         self.ask(&head(&[]), &mut exchange)
     }
 
-    fn answer(&self, exchange: &Exchange) -> HeaderMap {
+    fn answer(&self, exchange: &mut Exchange) -> HeaderMap {
+        self.answer_with(&[], exchange)
+    }
+
+    /// Of an upstream's response, with these headers.
+    fn answer_with(&self, sent: &[(&'static str, &'static str)], exchange: &mut Exchange) -> HeaderMap {
         let mut fields = HeaderMap::new();
+        for (name, value) in sent {
+            fields.append(*name, HeaderValue::from_static(value));
+        }
         fields.insert("ratelimit", HeaderValue::from_static("\"upstream\";r=1"));
-        self.stages.iter().flatten().for_each(|filter| filter.on_response_headers(&mut fields, exchange));
+        // In reverse order, as a chain does.
+        self.stages.iter().flatten().rev().for_each(|filter| filter.on_response_headers(&mut fields, exchange));
         fields
+    }
+
+    fn complete(&self, exchange: &mut Exchange) {
+        self.stages.iter().flatten().rev().for_each(|filter| now(filter.on_complete(exchange)));
     }
 }
 
@@ -111,7 +124,7 @@ fn a_refusal_says_when_to_come_back() {
         [("retry-after", "51"), ("ratelimit-policy", "\"general\";q=2;w=60"), ("ratelimit", "\"general\";r=0;t=51")]
     );
     // The problem has them from the refusal, and only from there.
-    assert!(!gate.answer(&refused).contains_key("ratelimit-policy"));
+    assert!(!gate.answer(&mut refused).contains_key("ratelimit-policy"));
     assert!(gate.ask(&head(&[]), &mut exchange("192.0.2.1", 70)).is_err());
     assert!(gate.ask(&head(&[]), &mut exchange("192.0.2.1", 71)).is_ok());
     let encoded = gate.metrics.encode();
@@ -124,13 +137,13 @@ fn a_response_reports_the_tightest_rule_once() {
     let gate = Gate::new(&[("per user", rule(3, "user")), ("general", rule(100, "client_ip"))]);
     let mut exchange = Exchange { principal: principal("u1", None), ..exchange("192.0.2.1", 10) };
     gate.ask(&head(&[]), &mut exchange).unwrap();
-    let fields = gate.answer(&exchange);
+    let fields = gate.answer(&mut exchange);
     assert_eq!(fields.get_all("ratelimit").iter().collect::<Vec<_>>(), ["\"per user\";r=2;t=61"]);
     assert_eq!(fields["ratelimit-policy"], "\"per user\";q=3;w=60");
     // Refused in between: what is known of the first stage.
     let mut exchange = self::exchange("192.0.2.1", 10);
     now(gate.stages[0].as_ref().unwrap().on_request(&head(&[]), &mut exchange)).unwrap();
-    assert_eq!(gate.answer(&exchange)["ratelimit"], "\"general\";r=98;t=61");
+    assert_eq!(gate.answer(&mut exchange)["ratelimit"], "\"general\";r=98;t=61");
 }
 
 #[test]
@@ -230,7 +243,7 @@ fn only_requests_with_the_methods_of_a_rule_are_asked_and_charged() {
     let ask = |method: Method| {
         let head = Request::builder().method(method).body(()).unwrap().into_parts().0;
         let mut exchange = exchange("192.0.2.1", 10);
-        gate.ask(&head, &mut exchange).map(|()| gate.answer(&exchange).get("ratelimit-policy").cloned())
+        gate.ask(&head, &mut exchange).map(|()| gate.answer(&mut exchange).get("ratelimit-policy").cloned())
     };
     let policy = |text: &'static str| Some(HeaderValue::from_static(text));
     (0..9).for_each(|_| assert_eq!(ask(Method::DELETE).unwrap(), None, "no rule is asked, and none is reported"));
@@ -266,7 +279,7 @@ fn a_rule_that_observes_counts_as_if_it_enforced_and_refuses_nothing() {
         let gate = Gate::over(store, "payments", &rules);
         let mut exchange = Exchange { principal: principal("u1", None), ..exchange("192.0.2.1", 10) };
         assert!(gate.ask(&head(&[]), &mut exchange).is_ok());
-        let sent = gate.answer(&exchange);
+        let sent = gate.answer(&mut exchange);
         assert_eq!(sent.get_all("ratelimit-policy").iter().collect::<Vec<_>>(), ["\"per user\";q=4;w=60"]);
         assert!((0..3).all(|_| gate.user("u1", 10).is_ok()), "beyond what is observed");
         let refusal = gate.user("u1", 10).unwrap_err();
@@ -304,14 +317,14 @@ fn a_rule_that_observes_counts_as_if_it_enforced_and_refuses_nothing() {
 
 #[test]
 fn a_request_is_charged_what_it_costs_or_nothing() {
-    let costs = |cost, rule| model::RateLimit { cost, ..rule };
+    let costs = |cost, rule| model::RateLimit { cost: model::LimitCost::Fixed(cost), ..rule };
     for algorithm in [LimitAlgorithm::SlidingWindow, LimitAlgorithm::SlidingLog, LimitAlgorithm::Gcra] {
         let heavy = model::RateLimit { algorithm, ..costs(4, rule(10, "client_ip")) };
         let gate = Gate::new(&[("heavy", heavy), ("per user", costs(3, rule(7, "user")))]);
         let state = |user: &str| {
             let mut exchange = Exchange { principal: principal(user, None), ..exchange("192.0.2.1", 10) };
             gate.ask(&head(&[]), &mut exchange)
-                .map(|()| gate.answer(&exchange)["ratelimit"].to_str().unwrap().to_owned())
+                .map(|()| gate.answer(&mut exchange)["ratelimit"].to_str().unwrap().to_owned())
         };
         assert!(state("u1").unwrap().starts_with("\"per user\";r=4;"), "{algorithm:?}");
         assert!(state("u1").unwrap().starts_with("\"per user\";r=1;"));
@@ -335,6 +348,54 @@ fn a_request_is_charged_what_it_costs_or_nothing() {
             "heavy: 10 per 60 s by client_ip, sliding_window (60 slices of 1 s), a request costs 4: never more than 10 in any 60 s"
         ]
     );
+}
+
+/// With the same outcome in memory and elsewhere.
+#[test]
+fn a_response_may_tell_the_cost_and_what_it_does_not_use_is_given_back() {
+    let told = |default, max, rule| {
+        let cost = model::LimitCost::Told(model::ToldCost { header: "X-Cost".into(), default, max });
+        model::RateLimit { cost, ..rule }
+    };
+    let local = || Arc::new(MemoryCounters::new(1000));
+    let elsewhere = Arc::new(Elsewhere::default());
+    for store in [CounterStore::Memory(local()), CounterStore::Shared { shared: elsewhere.clone(), local: local() }] {
+        let rules = [("points", told(1, 5, rule(20, "client_ip"))), ("per user", told(2, 4, rule(100, "user")))];
+        let gate = Gate::over(store, "payments", &rules);
+        let ask = || {
+            let mut exchange = Exchange { principal: principal("u1", None), ..exchange("192.0.2.1", 10) };
+            gate.ask(&head(&[]), &mut exchange).map(|()| exchange)
+        };
+        let left = |exchange: &Exchange| exchange.charges.tightest.unwrap().remaining;
+        let mut used = 0;
+        for (sent, points) in [
+            (&[("x-cost", "3")] as &[(&str, &str)], 3),
+            (&[], 1),
+            (&[("x-cost", "0")], 0),
+            (&[("x-cost", "-2")], 1),
+            (&[("x-cost", "2"), ("x-cost", "1")], 1),
+            (&[("x-cost", "18446744073709551616")], 5),
+        ] {
+            let mut asked = ask().unwrap();
+            assert_eq!(left(&asked), 20 - used - 5, "reserved; and what the one before did not use came back");
+            let fields = gate.answer_with(sent, &mut asked);
+            assert!(!fields.contains_key("x-cost"), "it is not the client's business");
+            used += points;
+            assert_eq!(fields["ratelimit"].to_str().unwrap().split(';').nth(1), Some(&*format!("r={}", 20 - used)));
+            gate.complete(&mut asked);
+        }
+        // Two at once: the second has no room as long as the first may still cost five.
+        let mut first = ask().unwrap();
+        let refusal = ask().unwrap_err();
+        assert_eq!(fields(&refusal)[2].1.split(';').nth(1), Some(&*format!("r={}", 20 - used - 5)));
+        gate.answer_with(&[("x-cost", "2")], &mut first);
+        gate.complete(&mut first);
+        // Who leaves before the response has had it all.
+        let mut gone = ask().unwrap();
+        assert_eq!(left(&gone), 20 - used - 2 - 5);
+        gate.complete(&mut gone);
+        assert_eq!(fields(&ask().unwrap_err())[2].1.split(';').nth(1), Some(&*format!("r={}", 20 - used - 2 - 5)));
+    }
 }
 
 #[test]
@@ -405,7 +466,7 @@ fn explain_prints_the_guarantee() {
     );
     let mut short = exchange("192.0.2.1", 10);
     now(gate.stages[0].as_ref().unwrap().on_request(&head(&[]), &mut short)).unwrap();
-    assert_eq!(gate.answer(&short)["ratelimit-policy"], "\"short\";q=5;w=1");
+    assert_eq!(gate.answer(&mut short)["ratelimit-policy"], "\"short\";q=5;w=1");
 }
 
 #[test]
@@ -436,8 +497,9 @@ impl SharedCounters for Elsewhere {
             let mut counted = Vec::new();
             for demand in demands {
                 let used = counts.entry((demand.rule.into(), demand.key.into())).or_default();
-                let allowed = *used + demand.cost <= demand.quota.limit;
-                let remaining = (demand.quota.limit - *used).saturating_sub(demand.cost);
+                let free = demand.quota.limit - *used;
+                let allowed = demand.cost <= free;
+                let remaining = if allowed { free - demand.cost } else { free };
                 let wait = demand.quota.window;
                 counted.push(Counted { verdict: Verdict { allowed, remaining, wait }, at: 7 });
             }

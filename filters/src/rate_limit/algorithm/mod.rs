@@ -9,7 +9,7 @@ mod slices;
 
 use std::time::Duration;
 
-use gapura_config::model::{self, LimitAlgorithm};
+use gapura_config::model::{self, LimitAlgorithm, LimitCost};
 
 use self::{gcra::Gcra, log::Log, slices::Slices};
 
@@ -66,10 +66,13 @@ impl Quota {
             burst: rule.burst.unwrap_or(limit).max(1),
         };
         match quota.algorithm {
-            _ if rule.cost > rule.at_once().max(1) => Err((
+            _ if rule.cost.most() > rule.at_once().max(1) => Err((
                 "cost",
-                format!("a request that costs {} never passes; write at most {}", rule.cost, rule.at_once()),
+                format!("a request that costs {} never passes; write at most {}", rule.cost.most(), rule.at_once()),
             )),
+            _ if matches!(&rule.cost, LimitCost::Told(told) if told.default > told.max) => {
+                Err(("cost", "a response that says nothing costs more than the most; raise `max`".to_owned()))
+            }
             LimitAlgorithm::SlidingLog if limit > model::RateLimit::MAX_LOG => Err((
                 "limit",
                 format!(
