@@ -16,6 +16,7 @@
 
 mod algorithm;
 mod charges;
+mod explain;
 mod key;
 mod memory;
 mod rule;
@@ -203,7 +204,7 @@ impl Filter for RateLimits {
     }
 
     fn explain(&self) -> Vec<String> {
-        self.rules[self.mine.clone()].iter().map(Rule::explain).collect()
+        self.rules[self.mine.clone()].iter().flat_map(Rule::explain).collect()
     }
 
     async fn on_request(&self, head: &request::Parts, exchange: &mut Exchange) -> Result<(), Refusal> {

@@ -7,7 +7,7 @@ use http::{HeaderValue, Method, request};
 use prometheus::IntCounter;
 
 use super::{
-    algorithm::{Quota, Verdict, spelled},
+    algorithm::{Quota, Verdict},
     charges::Report,
     key::{self, Owner},
     memory::{self, Bank, Charged, Fingerprint, MemoryCounters},
@@ -25,9 +25,9 @@ pub(super) struct Rule {
     /// Of a request, up to what may come at once. Where the response tells, the most that it may tell.
     pub(super) cost: u64,
     pub(super) told: Option<Told>,
-    by: LimitBy,
+    pub(super) by: LimitBy,
     /// Empty: all.
-    methods: Box<[Method]>,
+    pub(super) methods: Box<[Method]>,
     /// It only counts: `mode = "observe"`.
     pub(super) observes: bool,
     pub(super) bank: Arc<Bank>,
@@ -83,36 +83,6 @@ impl Rule {
         self.methods.is_empty()
             || self.methods.contains(method)
             || method == Method::HEAD && self.methods.contains(&Method::GET)
-    }
-
-    pub(super) fn explain(&self) -> String {
-        let Quota { limit, window, .. } = &self.quota;
-        let methods: Vec<&str> = self.methods.iter().map(Method::as_str).collect();
-        format!(
-            "{}: {limit}{}{} per {} by {}, {}{}: {}{}",
-            self.name,
-            if methods.is_empty() { "" } else { " " },
-            methods.join(", "),
-            spelled(*window),
-            self.by,
-            self.quota.method(),
-            self.costs(),
-            self.quota.guarantee(),
-            if self.observes { "; observed only, nothing is refused" } else { "" },
-        )
-    }
-
-    fn costs(&self) -> String {
-        match &self.told {
-            Some(Told { header, default, .. }) => {
-                format!(
-                    ", a request costs what `{header}` of its response says, {default} without it; {} are reserved till then",
-                    self.cost
-                )
-            }
-            None if self.cost == 1 => String::new(),
-            None => format!(", a request costs {}", self.cost),
-        }
     }
 
     /// Asks the counter in memory, and charges it where it agrees and `commit` is set.

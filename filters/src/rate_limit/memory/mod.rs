@@ -128,6 +128,11 @@ impl Room {
     }
 }
 
+/// At most: a counter, and its place in the index.
+pub(super) fn bytes_per_key(meter: Meter) -> usize {
+    slab::bytes(meter) + index::BYTES
+}
+
 /// A counter that its owner's key names.
 pub(super) fn key(hasher: &SipHasher13) -> Fingerprint {
     fingerprint(hasher, Class::Key)

@@ -48,6 +48,11 @@ struct Plan {
     shift: u32,
 }
 
+/// What a counter takes.
+pub(super) fn bytes(meter: Meter) -> usize {
+    (HEAD + meter.words()) * size_of::<u64>()
+}
+
 impl Fingerprint {
     pub(super) fn new(low: u64, high: u64, class: Class) -> Self {
         let class = match class {
