@@ -81,7 +81,7 @@ fn counters(state: &model::State) -> String {
                 OnOutage::Open => "everything passes uncounted".to_owned(),
                 OnOutage::Closed => "everything is refused with 503".to_owned(),
             };
-            format!("Redis, for all instances together; after an outage of {}: {outage}", redis.timeout)
+            format!("Redis, for all instances together; where it gives no answer within {}: {outage}", redis.timeout)
         }
         _ => format!(
             "memory of this instance ({alone}), at most {} keys; beyond them new ones share one per network",
@@ -150,7 +150,7 @@ mod tests {
             ("open", "everything passes uncounted"),
             ("closed", "everything is refused with 503"),
         ] {
-            let told = format!("Redis, for all instances together; after an outage of 20ms: {told}");
+            let told = format!("Redis, for all instances together; where it gives no answer within 20ms: {told}");
             let redis = format!("store = \"redis\"\nredis = {{ url = \"env:R\", on_outage = \"{on_outage}\" }}");
             assert!(state(&redis).starts_with(&told), "{}", state(&redis));
         }

@@ -39,7 +39,7 @@ fn cases(server: &Server) -> Vec<(Moved, u64)> {
             connection: redis::Client::open(server.url()).unwrap().get_connection().unwrap(),
             charge: Script::new(&text.replace(TIME, MOVED)),
             refund: Script::new(include_str!("../../src/stores/redis/refund.lua")),
-            quota: Quota { algorithm, limit, window, burst },
+            quota: Quota { algorithm, limit, window, burst, penalty: Duration::ZERO },
             algorithm: name,
             numbers,
             key: format!("{name} {window:?}"),
@@ -64,7 +64,11 @@ impl Moved {
     fn charge(&mut self, now: u64, cost: u64) -> (Verdict, u64) {
         let limit = if self.algorithm == "gcra" { self.quota.burst } else { self.quota.limit };
         let mut call = self.charge.key(&self.key);
-        call.arg(self.algorithm).arg(cost).arg(limit).arg(&self.numbers[..]).arg(1);
+        let penalty = self.quota.penalty.as_micros() as u64;
+        if penalty > 0 {
+            call.key(format!("{} penalty", self.key));
+        }
+        call.arg(self.algorithm).arg(cost).arg(limit).arg(&self.numbers[..]).arg(1).arg(penalty);
         let reply: [u64; 4] =
             call.arg(now / 1_000_000).arg(now % 1_000_000).invoke(&mut self.connection).expect("an answer");
         let [allowed, remaining, wait, at] = reply;
@@ -140,6 +144,47 @@ fn whatever_the_time_redis_and_memory_say_the_same() {
             }
             keeps_its_word(&moved.quota, &admitted);
             assert!(refused > 50 && admitted.len() > 50, "{}: {refused} {}", moved.key, admitted.len());
+        }
+    });
+}
+
+/// A refusal is followed by others for as long as the rule says, and both stores say it alike.
+#[test]
+fn penalties_are_alike() {
+    run(async {
+        let server = Server::start();
+        for (mut moved, slice) in cases(&server) {
+            let window = moved.quota.window;
+            for penalty in [window / 10, window * 3] {
+                moved.quota.penalty = penalty;
+                moved.key = format!("{} {penalty:?}", moved.key);
+                let memory = Memory::new(&moved.quota);
+                let (mut dice, mut now, mut admitted, mut longer) = (Dice(0x5851_F42D_4C95_7F2D), START, Vec::new(), 0);
+                for turn in 0..600 {
+                    let (verdict, at) = moved.ask(now);
+                    assert_eq!(field(verdict), memory.ask(now).await, "{} turn {turn}", moved.key);
+                    if verdict.allowed {
+                        admitted.push(at);
+                        now += dice.gap(window.as_micros() as u64, slice);
+                        continue;
+                    }
+                    let wait = verdict.wait.as_micros() as u64;
+                    longer += u64::from(verdict.wait >= penalty);
+                    if dice.throw(3) == 0 {
+                        now += wait;
+                        let (verdict, at) = moved.ask(now);
+                        assert!(verdict.allowed, "{} turn {turn}: who waits as told passes", moved.key);
+                        assert_eq!(field(verdict), memory.ask(now).await);
+                        admitted.push(at);
+                    } else {
+                        now += dice.throw(wait);
+                        assert!(!moved.ask(now).0.allowed, "{} turn {turn}: not before", moved.key);
+                        memory.ask(now).await;
+                    }
+                }
+                keeps_its_word(&moved.quota, &admitted);
+                assert!(longer > 10 && admitted.len() > 20, "{}: {longer} {}", moved.key, admitted.len());
+            }
         }
     });
 }

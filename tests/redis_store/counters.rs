@@ -83,10 +83,11 @@ pub(crate) struct Memory {
 
 impl Memory {
     pub(crate) fn new(quota: &Quota) -> Self {
-        let &Quota { algorithm, limit, window, burst } = quota;
+        let &Quota { algorithm, limit, window, burst, penalty } = quota;
         let burst = (algorithm == LimitAlgorithm::Gcra).then_some(burst);
         let rule = model::RateLimit::new(limit, Period(window), model::LimitKey::Global);
-        let rule = model::RateLimit { algorithm, burst, ..rule };
+        let penalty = (!penalty.is_zero()).then_some(Period(penalty));
+        let rule = model::RateLimit { algorithm, burst, penalty, ..rule };
         let counters = CounterStore::Memory(Arc::new(MemoryCounters::new(1000)));
         let limits = RateLimits::over("", &[("r", &rule)], Stage::ClientLimits, &counters, &Metrics::new().unwrap());
         Self { limits: limits.unwrap().unwrap() }
@@ -130,7 +131,7 @@ fn redis_and_memory_say_the_same() {
                 (250, 3, MINUTE * 60),
                 (4000, 100_000, MINUTE * 60 * 24 * 366),
             ] {
-                let quota = Quota { algorithm, limit, window, burst };
+                let quota = Quota { algorithm, limit, window, burst, penalty: Duration::ZERO };
                 let memory = Memory::new(&quota);
                 for turn in 0..400_u64 {
                     let counted = instance.one("r", &quota, b"g").await;
@@ -227,6 +228,11 @@ fn what_is_given_back_can_be_had_again_and_no_more() {
         let instance = Instance::of(&server).await;
         for algorithm in ALGORITHMS {
             let quota = quota(algorithm, 3, MINUTE * 60 * 24);
+            // In part: what a response did not use.
+            let heavy = Demand { cost: 3, ..demand("told", &quota, b"k") };
+            let at = instance.charge(&[heavy]).await.unwrap()[0].at;
+            instance.store.refund(crate::NOW, &[(heavy.costing(2), at)]).await;
+            assert_eq!(instance.one("told", &quota, b"k").await.verdict.remaining, 1, "{algorithm:?}");
             // More often than the limit allows.
             for _ in 0..10 {
                 let counted = instance.one("r", &quota, b"k").await;
@@ -289,11 +295,23 @@ fn counters_hold_nothing_personal_and_expire() {
             instance.one("customers", &quota, b"vjane@example.com").await;
             instance.refund("customers", &quota, b"vjane@example.com", counted.at).await;
         }
+        let penal = Quota { penalty: MINUTE, ..quota(LimitAlgorithm::SlidingWindow, 1, MINUTE) };
+        assert!(instance.one("partners", &penal, b"vjane@example.com").await.verdict.allowed);
+        for _ in 0..3 {
+            let Verdict { allowed, remaining, wait } =
+                instance.one("partners", &penal, b"vjane@example.com").await.verdict;
+            assert!(!allowed && remaining == 0 && wait > MINUTE / 2);
+        }
         let keys: Vec<String> = server.ask(&["KEYS", "*"]);
         // And that of the probe, for its second.
-        assert!((3..=4).contains(&keys.len()), "{keys:?}");
+        assert!((5..=6).contains(&keys.len()), "{keys:?}");
         for key in &keys {
-            assert!(key.starts_with("gapura:{limits}:") && !key.contains("jane") && !key.contains("customers"));
+            assert!(
+                key.starts_with("gapura:{limits}:")
+                    && !key.contains("jane")
+                    && !key.contains("customers")
+                    && !key.contains("partners")
+            );
             let left: i64 = server.ask(&["PTTL", key]);
             // -2: it has expired between the two questions; -1 would be for ever.
             assert!(left == -2 || (0..=63_000).contains(&left), "{key}: {left}");

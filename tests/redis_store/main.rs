@@ -87,7 +87,7 @@ fn demand<'a>(rule: &'a str, quota: &'a Quota, key: &'a [u8]) -> Demand<'a> {
 }
 
 fn quota(algorithm: LimitAlgorithm, limit: u64, window: Duration) -> Quota {
-    Quota { algorithm, limit, window, burst: limit }
+    Quota { algorithm, limit, window, burst: limit, penalty: Duration::ZERO }
 }
 
 const ALGORITHMS: [LimitAlgorithm; 3] =

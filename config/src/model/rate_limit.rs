@@ -32,6 +32,8 @@ pub struct RateLimit {
     /// What a request counts for: a number, or where the response tells it, `{ header = "X-Cost", max = 100 }`.
     #[serde(default)]
     pub cost: LimitCost,
+    /// After a refusal the key stays refused for this long. From 1s to 1h.
+    pub penalty: Option<Period>,
     /// `observe` counts what would have been refused, and refuses nothing.
     #[serde(default)]
     pub mode: LimitMode,
@@ -143,6 +145,7 @@ impl RateLimit {
             burst: None,
             methods: Vec::new(),
             cost: LimitCost::default(),
+            penalty: None,
             mode: LimitMode::default(),
         }
     }

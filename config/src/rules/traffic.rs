@@ -30,6 +30,12 @@ fn rate_limit(rules: &mut Rules<'_>, name: &str, limit: &RateLimit) {
         let fault = Fault::at(table.key("window"), format!("a window of `{}` is out of range", limit.window));
         rules.add(fault.help(format!("write \"{}\" to \"{}\"", Period(*windows.start()), Period(*windows.end()))));
     }
+    // Shorter than a second says nothing that `Retry-After` could; longer is a lock-out, which should end by somebody's will.
+    let penalties = Duration::from_secs(1)..=Duration::from_secs(3600);
+    if let Some(penalty) = limit.penalty.filter(|penalty| !penalties.contains(&penalty.get())) {
+        let fault = Fault::at(table.key("penalty"), format!("a penalty of `{penalty}` is out of range"));
+        rules.add(fault.help(format!("write \"{}\" to \"{}\"", Period(*penalties.start()), Period(*penalties.end()))));
+    }
     combination(rules, &table, limit);
     rules.repeated(&table.key("methods"), &limit.methods);
     if !rules.written(&table.key("algorithm")) {

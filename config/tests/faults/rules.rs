@@ -80,6 +80,8 @@ const TRAFFIC: &[Case] = &[
     error("rate_limits", "[rate_limits.slow]\nlimit = 9\nwindow = \"1s\"\nby = \"user\"\ncost = 9\nalgorithm = \"gcra\"\nburst = 8", (5, 8), "a request that costs 9 never passes", "at most the `burst` of 8"),
     error("rate_limits", "[rate_limits.slow]\nlimit = 9\nwindow = \"1s\"\nby = \"user\"\ncost = { header = \"X-Cost\", max = 10 }", (5, 35), "a request that may cost 10 never passes", "at most the `limit` of 9"),
     error("rate_limits", "[rate_limits.slow]\nlimit = 9\nwindow = \"1s\"\nby = \"user\"\ncost = { header = \"X-Cost\", default = 5, max = 4 }", (5, 48), "a response that says nothing costs 5, above the most of 4", "at least 5"),
+    error("rate_limits", "[rate_limits.slow]\nlimit = 9\nwindow = \"1s\"\nby = \"user\"\npenalty = \"500ms\"", (5, 11), "a penalty of `500ms` is out of range", "write \"1s\" to \"1h\""),
+    error("rate_limits", "[rate_limits.slow]\nlimit = 9\nwindow = \"1s\"\nby = \"user\"\npenalty = \"1d\"", (5, 11), "a penalty of `1d` is out of range", ""),
     error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"32d\"\nby = \"user\"", (3, 10), "out of range", ""),
     warning("encryption", "[encryption.body]\nprofile = \"cryptojs\"\nmaster_key = \"env:C\"\nmax_age = \"off\"", (4, 11), "an envelope of any age is accepted", "only for migrations"),
     warning("encryption", "[encryption.body]\nprofile = \"cryptojs\"\nmaster_key = \"env:C\"\nmax_age = \"off\"\nkey_derivation = \"user_timestamp\"", (4, 11), "for ever", "only for migrations"),

@@ -1,5 +1,7 @@
 //! What an operator may rely on, in the words of `gapura explain`.
 
+use std::time::Duration;
+
 use http::Method;
 
 use super::{
@@ -15,7 +17,7 @@ impl Rule {
         let Quota { limit, window, .. } = &self.quota;
         let methods: Vec<&str> = self.methods.iter().map(Method::as_str).collect();
         let rule = format!(
-            "{}: {limit}{}{} per {} by {}, {}{}: {}{}",
+            "{}: {limit}{}{} per {} by {}, {}{}: {}{}{}",
             self.name,
             if methods.is_empty() { "" } else { " " },
             methods.join(", "),
@@ -24,6 +26,7 @@ impl Rule {
             self.quota.method(),
             self.costs(),
             self.quota.guarantee(),
+            self.penalty(),
             if self.observes { "; observed only, nothing is refused" } else { "" },
         );
         let sums = format!(
@@ -31,9 +34,16 @@ impl Rule {
             self.quota.worst(),
             spelled(*window),
             self.quota.sustained(),
-            memory::bytes_per_key(Meter::new(&self.quota)),
+            memory::bytes_per_key(&self.quota),
         );
         [rule, sums]
+    }
+
+    fn penalty(&self) -> String {
+        match self.quota.penalty {
+            Duration::ZERO => String::new(),
+            penalty => format!("; after a refusal, none for {}", spelled(penalty)),
+        }
     }
 
     fn costs(&self) -> String {

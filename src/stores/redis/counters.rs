@@ -65,6 +65,7 @@ pub(super) async fn probe(connection: MultiplexedConnection) -> RedisResult<()> 
         limit: 1_000_000_000,
         window: Duration::from_secs(1),
         burst: 1,
+        penalty: Duration::ZERO,
     };
     let demand = Demand { rule: "", quota: &quota, key: b"probe", cost: 1, binding: true };
     let (keys, arguments) = charges(&[demand]);
@@ -72,15 +73,19 @@ pub(super) async fn probe(connection: MultiplexedConnection) -> RedisResult<()> 
     counted(&reply, 1).map(drop)
 }
 
-/// Keys, and six arguments for each: see `charge.lua`.
+/// Keys, and seven arguments for each rule: see `charge.lua`.
 fn charges(demands: &[Demand<'_>]) -> (Vec<String>, Vec<String>) {
     let (mut keys, mut arguments) = (Vec::new(), Vec::new());
     for demand in demands {
         let terms = Terms::of(demand.quota);
-        keys.push(key(demand, &terms));
+        let counter = key(demand, &terms);
+        let penalty = if demand.quota.penalty.is_zero() { 0 } else { micros(demand.quota.penalty) };
+        let penal = (penalty > 0).then(|| format!("{counter}:penalty"));
+        keys.push(counter);
+        keys.extend(penal);
         arguments.push(terms.algorithm.to_owned());
         let [first, second] = terms.numbers;
-        let numbers = [demand.cost, terms.limit, first, second, demand.binding.into()];
+        let numbers = [demand.cost, terms.limit, first, second, demand.binding.into(), penalty];
         arguments.extend(numbers.map(|number| number.to_string()));
     }
     (keys, arguments)
@@ -197,7 +202,7 @@ mod tests {
     use super::*;
 
     fn quota(algorithm: LimitAlgorithm, limit: u64, window: Duration, burst: u64) -> Quota {
-        Quota { algorithm, limit, window, burst }
+        Quota { algorithm, limit, window, burst, penalty: Duration::ZERO }
     }
 
     const MINUTE: Duration = Duration::from_secs(60);

@@ -4,6 +4,7 @@
 //! memory store keeps every algorithm in the same slabs, and a counter takes exactly the words it needs.
 
 mod gcra;
+mod layout;
 mod log;
 mod slices;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use gapura_config::model::{self, LimitAlgorithm, LimitCost};
 
+pub(super) use self::layout::Layout;
 use self::{gcra::Gcra, log::Log, slices::Slices};
 
 /// A rule's numbers, checked: what every algorithm and every store decides by.
@@ -22,6 +24,8 @@ pub struct Quota {
     pub window: Duration,
     /// `gcra`: how many may come at once.
     pub burst: u64,
+    /// After a refusal the key stays refused for so long. Zero: it does not.
+    pub penalty: Duration,
 }
 
 /// What a counter says to one request.
@@ -64,6 +68,7 @@ impl Quota {
             limit,
             window: rule.window.get().max(Duration::from_nanos(1)),
             burst: rule.burst.unwrap_or(limit).max(1),
+            penalty: rule.penalty.map_or(Duration::ZERO, |penalty| penalty.get()),
         };
         match quota.algorithm {
             _ if rule.cost.most() > rule.at_once().max(1) => Err((

@@ -9,21 +9,21 @@ use super::*;
 const MS: u64 = 1_000_000;
 
 fn quota(algorithm: LimitAlgorithm, limit: u64, window_ms: u64, burst: u64) -> Quota {
-    Quota { algorithm, limit, window: Duration::from_millis(window_ms), burst }
+    Quota { algorithm, limit, window: Duration::from_millis(window_ms), burst, penalty: Duration::ZERO }
 }
 
 /// A counter and the instants it admitted and kept.
 struct Watched {
     quota: Quota,
-    meter: Meter,
+    layout: Layout,
     counter: Vec<u64>,
     admitted: VecDeque<u64>,
 }
 
 impl Watched {
     fn new(quota: Quota) -> Self {
-        let meter = Meter::new(&quota);
-        Self { counter: vec![0; meter.words()], meter, quota, admitted: VecDeque::new() }
+        let layout = Layout::new(&quota);
+        Self { counter: vec![0; layout.words()], layout, quota, admitted: VecDeque::new() }
     }
 
     fn ask(&mut self, now: u64) -> Decision {
@@ -31,7 +31,7 @@ impl Watched {
     }
 
     fn charge(&mut self, now: u64, cost: u64) -> Decision {
-        let decision = self.meter.decide(&mut self.counter, &self.quota, now, cost, true);
+        let decision = self.layout.decide(&mut self.counter, &self.quota, now, cost, true);
         if decision.verdict.allowed {
             self.admitted.extend((0..cost).map(|_| decision.at));
         }
@@ -40,7 +40,7 @@ impl Watched {
 
     fn would_pass(&self, now: u64, cost: u64) -> bool {
         let mut copy = self.counter.clone();
-        self.meter.decide(&mut copy, &self.quota, now, cost, false).verdict.allowed
+        self.layout.decide(&mut copy, &self.quota, now, cost, false).verdict.allowed
     }
 
     /// The heaviest request that can pass.
@@ -125,7 +125,7 @@ proptest! {
                 prop_assert!(watched.would_pass(passes, cost), "at its instant it passes");
                 prop_assert!(!watched.would_pass(passes - 1, cost), "before it does not");
             }
-            match (&watched.meter, dice) {
+            match (&watched.layout.meter, dice) {
                 (Meter::Slices(slices), _) if !allowed => {
                     let (_, width) = slices.division();
                     prop_assert!(watched.counted(now, window + 2 * nanos(width)) + cost > quota.limit);
@@ -152,7 +152,7 @@ proptest! {
                 let (at, cost) = held.remove(dice as usize % held.len());
                 // All of it, or what a response did not use.
                 let cost = if dice == 0 { 1 + weight % cost } else { cost };
-                watched.meter.refund(&mut watched.counter, &quota, at, cost);
+                watched.layout.refund(&mut watched.counter, &quota, at, cost);
                 for _ in 0..cost {
                     let place = watched.admitted.iter().position(|&kept| kept == at);
                     watched.admitted.remove(place.unwrap());
@@ -171,7 +171,7 @@ proptest! {
     /// A counter in a wider layout decides as before.
     #[test]
     fn a_wider_counter_decides_alike((quota, start, arrivals) in cases()) {
-        let wider = Meter::new(&Quota { limit: quota.limit * 50, ..quota.clone() });
+        let wider = Layout::new(&Quota { limit: quota.limit * 50, ..quota.clone() });
         let mut narrow = Watched::new(quota.clone());
         let mut wide = vec![0; wider.words()];
         let (mut now, half) = (start, arrivals.len() / 2);
@@ -180,7 +180,7 @@ proptest! {
             let cost = 1 + weight * (narrow.heaviest() - 1) / 255;
             let decision = narrow.charge(now, cost);
             if turn == half {
-                narrow.meter.widen(&narrow.counter, &wider, &mut wide);
+                narrow.layout.widen(&narrow.counter, &wider, &mut wide);
             } else if turn > half {
                 let same = wider.decide(&mut wide, &quota, now, cost, true);
                 prop_assert_eq!(same.verdict, decision.verdict);
@@ -195,11 +195,58 @@ proptest! {
         let mut now = start;
         for (gap, _, weight) in arrivals {
             now += gap;
-            if watched.meter.expired(&watched.counter, now) {
+            if watched.layout.expired(&watched.counter, now) {
                 let fresh = Watched::new(quota.clone()).ask(now);
                 prop_assert_eq!(fresh.verdict, Watched { counter: watched.counter.clone(), ..Watched::new(quota.clone()) }.ask(now).verdict);
             }
             watched.charge(now, 1 + weight * (watched.heaviest() - 1) / 255);
+        }
+    }
+}
+
+/// What a rule with a penalty does, beside one without that is charged the same.
+struct Penal {
+    with: Watched,
+    without: Watched,
+    ends: u64,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Refused as long as it was said, and not longer than the limit and the penalty ask; who comes when told passes.
+    #[test]
+    fn a_penalty_lasts_as_long_as_it_says((quota, start, arrivals) in cases(), tenths in 1..30_u64) {
+        let penalty = Duration::from_nanos(nanos(quota.window) * tenths / 10);
+        let with = Watched::new(Quota { penalty, ..quota.clone() });
+        let mut penal = Penal { with, without: Watched::new(quota), ends: 0 };
+        let (mut now, mut told) = (start, None);
+        for (gap, dice, weight) in arrivals {
+            now += match told.take() {
+                // It waits as it was told.
+                Some(wait) if dice < 4 => wait,
+                _ => gap,
+            };
+            let cost = 1 + weight * (penal.with.heaviest() - 1) / 255;
+            let limit = penal.without.layout.decide(&mut penal.without.counter, &penal.without.quota, now, cost, now >= penal.ends);
+            let Decision { verdict, at } = penal.with.charge(now, cost);
+            penal.with.keeps_its_word();
+            prop_assert_eq!(at, limit.at);
+            let left = penal.ends.saturating_sub(now);
+            if left == 0 && limit.verdict.allowed {
+                prop_assert_eq!(verdict, limit.verdict);
+                continue;
+            }
+            let wait = if limit.verdict.allowed { 0 } else { nanos(limit.verdict.wait) };
+            if left == 0 {
+                penal.ends = at + nanos(penalty);
+            }
+            let expected = wait.max(if left == 0 { nanos(penalty) } else { left });
+            prop_assert_eq!(verdict, Verdict { allowed: false, remaining: 0, wait: Duration::from_nanos(expected) });
+            prop_assert!(penal.with.would_pass(at + expected, cost), "when it was told");
+            prop_assert!(!penal.with.would_pass(at + expected - 1, cost), "not before");
+            prop_assert!(!penal.with.layout.expired(&penal.with.counter, now));
+            told = Some(at + expected - now);
         }
     }
 }

@@ -191,6 +191,66 @@ fn a_response_may_tell_the_cost_and_what_it_does_not_use_is_given_back() {
 }
 
 #[test]
+fn after_a_refusal_a_key_stays_refused_for_the_penalty_and_retry_after_says_so() {
+    let penal = |seconds, rule| model::RateLimit { penalty: Some(Period::secs(seconds)), ..rule };
+    let short = |limit, by| model::RateLimit { window: Period::secs(2), ..rule(limit, by) };
+    let gate = Gate::new(&[("burst", penal(30, short(1, "client_ip")))]);
+    let from = |ip: &str, seconds| gate.ask(&head(&[]), &mut exchange(ip, seconds));
+    assert!(from("192.0.2.1", 10).is_ok());
+    assert_eq!(
+        fields(&from("192.0.2.1", 10).unwrap_err()),
+        [("retry-after", "30"), ("ratelimit-policy", "\"burst\";q=1;w=2"), ("ratelimit", "\"burst\";r=0;t=30")]
+    );
+    // The window is over, the penalty is not; and what is refused meanwhile does not make it longer.
+    assert_eq!(fields(&from("192.0.2.1", 25).unwrap_err())[0], ("retry-after", "15"));
+    assert_eq!(fields(&from("192.0.2.1", 39).unwrap_err())[0], ("retry-after", "1"));
+    assert!(from("192.0.2.2", 39).is_ok(), "it is of one key");
+    assert!(from("192.0.2.1", 40).is_ok());
+    // The longer of both is told: here the window.
+    let gate = Gate::new(&[("slow", penal(5, rule(1, "client_ip")))]);
+    assert!(gate.from("192.0.2.1").is_ok());
+    assert_eq!(fields(&gate.from("192.0.2.1").unwrap_err())[0], ("retry-after", "61"));
+    assert_eq!(
+        gate.stages[0].as_ref().unwrap().explain(),
+        [
+            "slow: 1 per 60 s by client_ip, sliding_window (60 slices of 1 s): never more than 1 in any 60 s; after a refusal, none for 5 s",
+            "  worst case 1 in any 60 s, sustained at least 0; 112 bytes per key in memory",
+        ]
+    );
+}
+
+/// The counts stay, whether a penalty comes or goes.
+#[test]
+fn a_reload_may_bring_a_penalty_or_lift_it() {
+    let penal = |rule| model::RateLimit { penalty: Some(Period::secs(600)), ..rule };
+    let before = Gate::new(&[("general", rule(3, "client_ip"))]);
+    assert!((0..2).all(|_| before.from("192.0.2.1").is_ok()));
+    let with = Gate::over(before.counters.clone(), "payments", &[("general", penal(rule(3, "client_ip")))]);
+    assert!(with.from("192.0.2.1").is_ok());
+    assert_eq!(fields(&with.from("192.0.2.1").unwrap_err())[0], ("retry-after", "600"));
+    let at = |gate: &Gate, seconds| gate.ask(&head(&[]), &mut exchange("192.0.2.1", seconds));
+    assert!(at(&with, 500).is_err());
+    // With a larger limit, that its counters have to be laid out for.
+    let wider = Gate::over(with.counters.clone(), "payments", &[("general", penal(rule(3000, "client_ip")))]);
+    assert_eq!(fields(&at(&wider, 600).unwrap_err())[0], ("retry-after", "10"));
+    let lifted = Gate::over(with.counters.clone(), "payments", &[("general", rule(3, "client_ip"))]);
+    assert!(at(&lifted, 600).is_ok());
+}
+
+/// Where no room is left clients share a counter with their network: it is not refused for one of them.
+#[test]
+fn a_network_is_not_punished_for_one_of_its_clients() {
+    let store = CounterStore::Memory(Arc::new(MemoryCounters::new(1)));
+    let short = model::RateLimit { window: Period::secs(2), penalty: Some(Period::secs(600)), ..rule(1, "client_ip") };
+    let gate = Gate::over(store, "payments", &[("general", short)]);
+    let at = |ip: &str, seconds| gate.ask(&head(&[]), &mut exchange(ip, seconds));
+    assert!(at("203.0.113.1", 10).is_ok() && at("203.0.113.1", 10).is_err());
+    assert!(at("192.0.2.1", 10).is_ok() && at("192.0.2.1", 10).is_err(), "shared");
+    assert!(at("203.0.113.1", 20).is_err(), "its own");
+    assert!(at("192.0.2.2", 20).is_ok(), "shared");
+}
+
+#[test]
 fn no_value_reads_as_the_end_of_one_part_and_the_beginning_of_the_next() {
     let gate = Gate::new(&[("pair", rule(1, "header:x-a + header:x-b"))]);
     let values = [None, Some(""), Some("v"), Some("vv"), Some("vvv"), Some("a"), Some("va"), Some("av"), Some("x")];
