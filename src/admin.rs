@@ -23,7 +23,7 @@ const GET: &str = "GET, HEAD";
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         // No call here has a body.
-        if !session.is_body_done() {
+        if !session.is_body_done() || session.is_upgrade_req() {
             session.set_keepalive(None);
         }
         let head = session.req_header();

@@ -5,6 +5,9 @@
 
 mod admin;
 pub mod cli;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http1;
 mod proxy;
 mod reload;

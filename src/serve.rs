@@ -59,12 +59,14 @@ async fn serve(path: PathBuf, loaded: Loaded) -> ExitCode {
         log::warn!("self-signed certificate for development, SHA-256 fingerprint {}", made.fingerprint());
     }
     let (stop, shutdown) = watch::channel(false);
+    // Of the admin listener, which tells until the very end that the gateway is stopping.
+    let (_ended, end) = watch::channel(false);
     // Every address is bound before any is served: a port that is taken stops the start, not half of it.
     let listeners = match Listeners::bind(&gateway) {
         Ok(listeners) => listeners,
         Err(why) => return Exit::Environment.with(&why),
     };
-    listeners.serve(&gateway, &shutdown);
+    listeners.serve(&gateway, &shutdown, &end);
     tokio::spawn(sweep(Arc::clone(&gateway)));
     log::info!("gapura {} is ready", env!("CARGO_PKG_VERSION"));
     match until_stopped(&gateway).await {
@@ -91,7 +93,7 @@ impl Listeners {
     }
 
     /// Port 0 took a free one, so the log names the address that each has.
-    fn serve(self, gateway: &Arc<Gateway>, shutdown: &ShutdownWatch) {
+    fn serve(self, gateway: &Arc<Gateway>, shutdown: &ShutdownWatch, end: &ShutdownWatch) {
         let live = gateway.live();
         let https_port = self.https.first().map_or(443, |(_, listener)| port(listener));
         let plaintext = live.config.server.plaintext;
@@ -125,7 +127,7 @@ impl Listeners {
                 settings,
                 Arc::new(Open::default()),
                 gauge("admin", &address),
-                shutdown.clone(),
+                end.clone(),
             ));
         }
     }

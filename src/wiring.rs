@@ -270,7 +270,8 @@ impl Options {
         proxy.server_options = Some(options);
         let mut h2 = default_h2_options();
         h2.max_concurrent_streams(self.max_streams);
-        h2.max_header_list_size(u32::try_from(self.max_head).unwrap_or(u32::MAX));
+        // Up to here the refusal is our own problem, above it the bare 431 of the h2 library.
+        h2.max_header_list_size(u32::try_from(self.max_head.saturating_mul(2)).unwrap_or(u32::MAX));
         proxy.h2_options = Some(h2);
         proxy
     }

@@ -37,7 +37,7 @@ warning: `0.0.0.0` can be reached from other hosts, and the admin API reloads an
 3 | admin = "0.0.0.0:9180"
   |         ^^^^^^^^^^^^^^
   |
-  = help: listen on 127.0.0.1 or a `unix:` socket, or let a firewall guard it
+  = help: listen on 127.0.0.1, or let a firewall guard it
 
 error: `idle_timeout` is a duration with its unit, in quotes; this is a number
  --> gapura.toml:7:16

@@ -17,8 +17,8 @@ pub struct Chain {
 
 struct Link {
     filter: AnyFilter,
-    /// `gapura_stage_duration_seconds` of its stage.
-    seconds: Histogram,
+    /// `gapura_stage_duration_seconds` of its stage, where it has hooks that can wait or work.
+    seconds: Option<Histogram>,
 }
 
 impl Chain {
@@ -27,9 +27,11 @@ impl Chain {
         let needs_body = filters.iter().any(Filter::needs_body);
         let links = filters
             .into_iter()
-            .map(|filter| Link {
-                seconds: services.metrics.stage_duration.with_label_values(&[filter.stage().name()]),
-                filter,
+            .map(|filter| {
+                let stage = filter.stage();
+                let seconds = (stage != Stage::ResponseHeaders)
+                    .then(|| services.metrics.stage_duration.with_label_values(&[stage.name()]));
+                Link { filter, seconds }
             })
             .collect();
         Self { links, needs_body }
@@ -57,11 +59,12 @@ impl Chain {
         head: &request::Parts,
         exchange: &mut Exchange,
     ) -> Result<(), Refusal> {
-        for link in self.links.iter().filter(|link| link.filter.stage() != Stage::ResponseHeaders) {
+        for link in &self.links {
+            let Some(seconds) = &link.seconds else { continue };
             let before = exchange.now.monotonic;
             let outcome = link.filter.on_request(head, exchange).await;
             exchange.now = clock.now();
-            link.seconds.observe((exchange.now.monotonic - before).as_secs_f64());
+            seconds.observe((exchange.now.monotonic - before).as_secs_f64());
             outcome?;
         }
         Ok(())
@@ -79,7 +82,9 @@ impl Chain {
             exchange.now = clock.now();
             let before = exchange.now.monotonic;
             let outcome = link.filter.on_request_body(head, body, exchange).await;
-            link.seconds.observe((clock.now().monotonic - before).as_secs_f64());
+            if let Some(seconds) = &link.seconds {
+                seconds.observe((clock.now().monotonic - before).as_secs_f64());
+            }
             outcome?;
         }
         Ok(())

@@ -116,7 +116,7 @@ fn route(route: &Route, config: &model::Config, written: &model::Route, (method,
     let way = if route.chain.needs_body() {
         "buffered: read whole before any upstream is contacted, answered whole"
     } else {
-        "streamed"
+        "pass unseen: up to 64 KiB of known length are read first, all else streams"
     };
     let _ = writeln!(text, "  bodies           {way}");
     if !route.withheld.is_empty() {

@@ -2,14 +2,15 @@
 
 use std::borrow::Cow;
 
+use gapura_config::model::Limits;
 use gapura_filters::{
     contract::{Code, Refusal},
     router::Found,
     target::{canonical_path, check_query},
 };
 use http::{
-    HeaderValue, Method, Version,
-    header::{self, ALLOW, CONTENT_LENGTH, HOST, UPGRADE},
+    HeaderName, HeaderValue, Method, Version,
+    header::{self, ALLOW, CONTENT_LENGTH, HOST},
     uri::PathAndQuery,
 };
 use pingora::{http::RequestHeader, proxy::Session};
@@ -47,12 +48,8 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, context: &mu
         return Err(too_large(route.max_body));
     }
     let seen = route.chain.needs_body();
-    // On routes whose bodies are seen nothing may leave unseen: no upgrade.
     if seen {
         return Ok(Way::Whole { max_body: route.max_body, seen });
-    }
-    if session.is_upgrade_req() {
-        return Ok(Way::Streamed);
     }
     match length {
         Some(length) if length <= SMALL => Ok(Way::Whole { max_body: route.max_body, seen }),
@@ -62,8 +59,15 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, context: &mu
 }
 
 fn find_route(head: &RequestHeader, context: &mut Context) -> Result<(), Refusal> {
+    if head.version == Version::HTTP_2 {
+        check_size(head, &context.live.config.limits)?;
+    }
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(not_allowed(HeaderValue::from_static(PASSABLE)));
+    }
+    // As the gate has it for HTTP/1.
+    if head.method.as_str().bytes().any(|byte| byte.is_ascii_lowercase()) {
+        return Err(Refusal::new(Code::RequestMalformed, "The method of the request is not one."));
     }
     context.host = host(head)?;
     let uri = &head.uri;
@@ -95,6 +99,18 @@ fn find_route(head: &RequestHeader, context: &mut Context) -> Result<(), Refusal
         }
         Found::Nothing => Err(no_route()),
     }
+}
+
+/// The bounds of a head, which the gate holds HTTP/1 to. An entry counts as RFC 9113, section 6.5.2, counts it.
+fn check_size(head: &RequestHeader, limits: &Limits) -> Result<(), Refusal> {
+    let entry = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 32;
+    let bytes: usize = head.headers.iter().map(entry).sum();
+    let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if head.headers.len() > limits.max_headers || (bytes + target) as u64 > limits.max_head.bytes() {
+        let detail = "The request head is larger than the gateway accepts.";
+        return Err(Refusal::new(Code::HeadTooLarge, detail));
+    }
+    Ok(())
 }
 
 /// `Host`, or what HTTP/2 has in its place; where it has both they are one (RFC 9113, section 8.3.1).
@@ -134,10 +150,6 @@ fn declared_length(head: &RequestHeader) -> Result<Option<u64>, Refusal> {
 pub(super) fn expects_continue(head: &RequestHeader) -> bool {
     head.version == Version::HTTP_11
         && head.headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-}
-
-pub(super) fn wants_upgrade(head: &RequestHeader) -> bool {
-    head.headers.contains_key(UPGRADE)
 }
 
 pub(super) fn too_large(max: u64) -> Refusal {

@@ -1,7 +1,7 @@
 //! A response head on its way out, of an upstream or our own.
 
 use gapura_filters::contract::{Code, HeaderEdit as _, Refusal};
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, StatusCode, header};
 use pingora::{http::ResponseHeader, proxy::Session};
 
 use super::{
@@ -24,6 +24,14 @@ pub(super) fn drop_hop_by_hop(head: &mut ResponseHeader) {
     let nominated: Vec<HeaderName> = nominated.filter(|name| *name != header::CONTENT_LENGTH).collect();
     for name in nominated.iter().chain(&HOP_BY_HOP) {
         head.remove_header(name);
+    }
+}
+
+/// RFC 9110, section 8.6: a 204 has no length. That of a 304 is of what would have been sent, and may stay.
+pub(super) fn drop_length(head: &mut ResponseHeader) {
+    if head.status == StatusCode::NO_CONTENT {
+        head.remove_header(&header::CONTENT_LENGTH);
+        head.remove_header(&header::TRANSFER_ENCODING);
     }
 }
 
@@ -52,7 +60,9 @@ pub(super) async fn refuse(session: &mut Session, context: &mut Context, refusal
     let mut fields = HeaderMap::new();
     problem::describe(&mut fields, &refusal, &context.request_id, body.len());
     context.refused = Some((refusal.code, refusal.reason.into_owned()));
-    if session.response_written().is_some_and(|head| !head.status.is_informational()) {
+    let begun =
+        |head: &ResponseHeader| !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS;
+    if session.response_written().is_some_and(begun) {
         session.set_keepalive(None);
         return Ok(());
     }

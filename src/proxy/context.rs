@@ -71,7 +71,9 @@ impl Context {
     /// With the connection's facts, and what trusted proxies say.
     pub(super) fn begin(&mut self, session: &mut Session) {
         let pause = Some(self.live.config.limits.body_timeout.get());
-        session.as_downstream_mut().set_read_timeout(pause);
+        // A tunnel is silent as long as its ends like; only the upstream's side bounds that.
+        let tunnel = session.is_upgrade_req();
+        session.as_downstream_mut().set_read_timeout(pause.filter(|_| !tunnel));
         session.as_downstream_mut().set_write_timeout(pause);
         let digest = session.digest().and_then(|digest| digest.proxy_digest.as_ref());
         if let Some(facts) = digest.and_then(|digest| listen::facts(digest)) {

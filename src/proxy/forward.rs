@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use gapura_filters::contract::Principal;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Uri,
-    header::{self, CONNECTION, FORWARDED, HOST},
+    header::{self, CONNECTION, COOKIE, FORWARDED, HOST},
     uri::PathAndQuery,
 };
 use ipnet::IpNet;
@@ -72,6 +73,7 @@ impl Edits<'_> {
         for name in self.withheld {
             head.remove_header(name);
         }
+        join_cookies(head);
         head.set_uri(Uri::from(self.target.clone()));
         set(head, HOST, self.host.clone());
         self.forwarding(head);
@@ -88,14 +90,21 @@ impl Edits<'_> {
         if !matches!(name.as_bytes()[0], b'x' | b'f') {
             return false;
         }
-        is_ours(name) || (!self.trusted && is_forwarding(name)) || *name == FORWARDED
+        // A trusted proxy writes its fields as they are spelt; another spelling came through it from a stranger.
+        is_ours(name)
+            || *name == FORWARDED
+            || is_forwarding(name)
+                && (!self.trusted || name.bytes().any(|byte| !byte.is_ascii_alphanumeric() && byte != b'-'))
     }
 
     fn forwarding(&self, head: &mut RequestHeader) {
         let peer = self.facts.peer_ip().to_string();
-        let before = joined(&head.headers, &X_FORWARDED_FOR);
-        let chain = if before.is_empty() { peer } else { format!("{before}, {peer}") };
-        if let Ok(chain) = HeaderValue::try_from(chain) {
+        let mut chain = joined(&head.headers, &X_FORWARDED_FOR, b", ");
+        if !chain.is_empty() {
+            chain.extend_from_slice(b", ");
+        }
+        chain.extend_from_slice(peer.as_bytes());
+        if let Ok(chain) = HeaderValue::from_maybe_shared(Bytes::from(chain)) {
             set(head, X_FORWARDED_FOR, chain);
         }
         // A trusted proxy knows what the client spoke, and to whom.
@@ -158,10 +167,19 @@ fn identity(head: &mut RequestHeader, principal: &Principal) {
     put(X_AUTH_METHOD, &principal.method);
 }
 
-/// All values of a list field as one.
-fn joined(fields: &HeaderMap, name: &HeaderName) -> String {
-    let values: Vec<&str> = fields.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
-    values.join(", ")
+/// All values of a field as one. In bytes: a value that is no text hides only itself, not its neighbours.
+fn joined(fields: &HeaderMap, name: &HeaderName, by: &[u8]) -> Vec<u8> {
+    let values: Vec<&[u8]> = fields.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+    values.join(by)
+}
+
+/// RFC 9113, section 8.2.3: HTTP/2 may split a cookie field; HTTP/1.1 has one.
+fn join_cookies(head: &mut RequestHeader) {
+    if head.headers.get_all(COOKIE).iter().nth(1).is_some()
+        && let Ok(cookie) = HeaderValue::from_maybe_shared(Bytes::from(joined(&head.headers, &COOKIE, b"; ")))
+    {
+        set(head, COOKIE, cookie);
+    }
 }
 
 /// Whether what a peer says of others is believed.
@@ -175,9 +193,11 @@ pub(super) fn client_ip(peer: IpAddr, fields: &HeaderMap, proxies: &[IpNet]) -> 
         return peer;
     }
     let chain = if fields.contains_key(&X_FORWARDED_FOR) {
-        joined(fields, &X_FORWARDED_FOR).split(',').map(|hop| address(hop.trim())).collect::<Vec<_>>()
+        let chain = joined(fields, &X_FORWARDED_FOR, b",");
+        chain.split(is_comma).map(|hop| address(str::from_utf8(hop).ok()?.trim())).collect::<Vec<_>>()
     } else {
-        joined(fields, &FORWARDED).split(',').map(forwarded_for).collect()
+        let chain = joined(fields, &FORWARDED, b",");
+        chain.split(is_comma).map(|hop| forwarded_for(str::from_utf8(hop).ok()?)).collect()
     };
     let mut client = peer;
     for hop in chain.into_iter().rev() {
@@ -189,6 +209,10 @@ pub(super) fn client_ip(peer: IpAddr, fields: &HeaderMap, proxies: &[IpNet]) -> 
         }
     }
     client
+}
+
+fn is_comma(byte: &u8) -> bool {
+    *byte == b','
 }
 
 /// RFC 7239, section 4: `for=192.0.2.1`, `for="[2001:db8::1]:4711"` within the elements of one hop.
@@ -227,7 +251,7 @@ mod tests {
         let proxies: Vec<IpNet> = ["10.0.0.0/8", "fd00::/8"].map(|net| net.parse().unwrap()).into();
         let mut map = HeaderMap::new();
         for (name, value) in fields {
-            map.append(*name, value.parse().unwrap());
+            map.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         client_ip(peer.parse().unwrap(), &map, &proxies).to_string()
     }
@@ -242,6 +266,7 @@ mod tests {
             "198.51.100.7"
         );
         assert_eq!(client("10.1.1.1", &[("x-forwarded-for", "198.51.100.7, unknown")]), "10.1.1.1");
+        assert_eq!(client("10.1.1.1", &[("x-forwarded-for", "6.6.6.6\u{e9}, 198.51.100.7")]), "198.51.100.7");
         assert_eq!(client("10.1.1.1", &[("x-forwarded-for", "10.3.3.3")]), "10.3.3.3");
         assert_eq!(client("10.1.1.1", &[]), "10.1.1.1");
         assert_eq!(client("10.1.1.1", &[("x-forwarded-for", "::ffff:198.51.100.7")]), "198.51.100.7");

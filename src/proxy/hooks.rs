@@ -19,7 +19,7 @@ use super::{
     context::Context,
     whole::{self, Broken},
 };
-use crate::wiring::Gateway;
+use crate::{upstream::check_framing, wiring::Gateway};
 
 /// The application behind every public listener.
 pub(crate) struct Proxy {
@@ -43,6 +43,10 @@ impl ProxyHttp for Proxy {
     /// True: the exchange is over.
     async fn request_filter(&self, session: &mut Session, context: &mut Context) -> Result<bool> {
         context.begin(session);
+        // The client learns that its connection ends before it does.
+        if !self.gateway.is_ready() {
+            session.set_keepalive(None);
+        }
         match self.first(session, context).await {
             Ok(over) => Ok(over),
             Err(Broken::Refused(refusal)) => {
@@ -53,7 +57,7 @@ impl ProxyHttp for Proxy {
         }
     }
 
-    async fn upstream_peer(&self, session: &mut Session, context: &mut Context) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, _session: &mut Session, context: &mut Context) -> Result<Box<HttpPeer>> {
         let live = Arc::clone(&context.live);
         let route = context.route.map(|index| live.policy.route(index));
         let upstream = route.and_then(|route| live.upstreams.get(&route.upstream));
@@ -64,34 +68,21 @@ impl ProxyHttp for Proxy {
         let server = upstream.server(turn, context.tried).ok_or_else(|| Error::new(ErrorType::ConnectNoRoute))?;
         let peers = server.peers().await.map_err(|why| Error::explain(ErrorType::ConnectNoRoute, why))?;
         let mut peer = peers.into_iter().next().ok_or_else(|| Error::new(ErrorType::ConnectNoRoute))?;
-        peer.options.read_timeout = Some(if admit::wants_upgrade(session.req_header()) {
-            // What was upgraded is silent as long as its users are.
-            UPGRADED_IDLE.max(route.timeout)
-        } else {
-            route.timeout
-        });
+        peer.options.read_timeout = Some(route.timeout);
         peer.options.write_timeout = Some(route.timeout);
         Ok(Box::new(peer))
     }
 
     async fn upstream_request_filter(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         head: &mut RequestHeader,
         context: &mut Context,
     ) -> Result<()> {
         let framing = head.headers.get(header::TRANSFER_ENCODING).cloned();
-        let (upgrade, connection) =
-            (head.headers.get(header::UPGRADE).cloned(), head.headers.get(header::CONNECTION).cloned());
         context.edit(head);
         if let Some(framing) = framing {
             head.insert_header(header::TRANSFER_ENCODING, framing)?;
-        }
-        if session.is_upgrade_req()
-            && let (Some(upgrade), Some(_)) = (upgrade, connection)
-        {
-            head.insert_header(header::UPGRADE, upgrade)?;
-            head.insert_header(header::CONNECTION, "upgrade")?;
         }
         context.sent = Some(self.gateway.clock.now());
         Ok(())
@@ -100,13 +91,14 @@ impl ProxyHttp for Proxy {
     /// A body of unknown length that overruns the limit ends the request to the upstream before it completes.
     async fn request_body_filter(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         body: &mut Option<Bytes>,
-        _end: bool,
+        end: bool,
         context: &mut Context,
     ) -> Result<()> {
-        if session.was_upgraded() {
-            return Ok(());
+        // Pingora would write an empty last piece as the chunk that ends a body, and then end it.
+        if end && body.as_ref().is_some_and(Bytes::is_empty) {
+            *body = None;
         }
         context.received += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
         let max = context.route().map_or(0, |route| route.max_body);
@@ -124,18 +116,20 @@ impl ProxyHttp for Proxy {
         {
             upstream.seconds.observe((self.gateway.clock.now().monotonic - sent.monotonic).as_secs_f64());
         }
+        // Nobody asked for it: tunnels go the other way.
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            answer::finish(head, context);
-            return Ok(());
+            return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
         }
         if head.status.is_informational() {
             return Ok(());
         }
+        check_framing(head, &context.method).map_err(|why| Error::explain(ErrorType::InvalidHTTPHeader, why))?;
         let framing = head.headers.get(header::TRANSFER_ENCODING).cloned();
         answer::drop_hop_by_hop(head);
         if let Some(framing) = framing.filter(|_| !session.is_http2()) {
             head.insert_header(header::TRANSFER_ENCODING, framing)?;
         }
+        answer::drop_length(head);
         answer::finish(head, context);
         Ok(())
     }
@@ -173,7 +167,7 @@ impl ProxyHttp for Proxy {
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut Context) -> FailToProxy {
         if context.refused.is_none()
-            && let Some(refusal) = refusal(error, context)
+            && let Some(refusal) = refusal(error, context, session.is_http2())
             && answer::refuse(session, context, refusal).await.is_err()
         {
             log::debug!("{}: the client left before its refusal", context.request_id);
@@ -210,15 +204,13 @@ impl ProxyHttp for Proxy {
     }
 }
 
-/// As long as a tunnel may be silent. Its ends are told apart from the dead by their own pings.
-const UPGRADED_IDLE: Duration = Duration::from_secs(3600);
-
 impl Proxy {
     async fn first(&self, session: &mut Session, context: &mut Context) -> Result<bool, Broken> {
         match admit::admit(&self.gateway, session, context).await? {
             Way::Streamed => Ok(false),
             Way::Whole { max_body, seen } => {
-                let body = whole::read_body(session, max_body).await?;
+                let pause = context.live.config.limits.body_timeout.get();
+                let body = whole::read_body(session, max_body, pause).await?;
                 whole::exchange(&self.gateway, session, context, body, seen).await?;
                 Ok(true)
             }
@@ -233,12 +225,12 @@ fn cut(session: &mut Session) -> Box<Error> {
 }
 
 /// What a failed streamed exchange is to its client; None where that is gone.
-fn refusal(error: &Error, context: &Context) -> Option<Refusal> {
+fn refusal(error: &Error, context: &Context, http2: bool) -> Option<Refusal> {
     if *error.etype() == OVERRUN {
         return Some(admit::too_large(context.route().map_or(0, |route| route.max_body)));
     }
     if *error.esource() == ErrorSource::Downstream {
-        return whole::unread(error);
+        return whole::unread(error, http2);
     }
     let reason = error.etype().as_str().to_owned();
     Some(match error.etype() {

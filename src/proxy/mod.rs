@@ -1,8 +1,8 @@
 //! The path of an exchange: Pingora's hooks, one file per moment.
 //!
 //! Two ways lead to an upstream. *Whole* ([`whole`]): the request is read first, then the gateway itself talks to the
-//! upstream, on its own pooled connections; so go requests with a small body or none, and all whose bodies a filter must see.
-//! *Streamed* ([`hooks`]): Pingora's own flow, for bodies that are large or of unknown length, and for upgrades.
+//! upstream, on its own pooled connections; so go requests with a small body or none, WebSockets, and all whose bodies a filter
+//! must see. *Streamed* ([`hooks`]): Pingora's own flow, for bodies that are large or of unknown length.
 
 mod admit;
 mod answer;
@@ -14,6 +14,23 @@ pub(crate) mod listen;
 pub(crate) mod problem;
 mod redirect;
 mod trace;
+mod tunnel;
 mod whole;
 
 pub(crate) use self::{hooks::Proxy, redirect::Redirect};
+
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing {
+    use std::net::IpAddr;
+
+    use bytes::Bytes;
+    use http::HeaderMap;
+    use ipnet::IpNet;
+
+    pub fn client_ip(peer: IpAddr, fields: &HeaderMap, proxies: &[IpNet]) -> IpAddr {
+        super::forward::client_ip(peer, fields, proxies)
+    }
+    pub fn decode(fields: &HeaderMap, body: Bytes, max: u64) -> Result<Bytes, String> {
+        super::coding::decode(fields, body, max)
+    }
+}

@@ -75,6 +75,8 @@ pub(crate) fn describe(fields: &mut HeaderMap, refusal: &Refusal, request_id: &R
     fields.insert(header::CONTENT_LENGTH, length.into());
     // What is refused now may be allowed a second later.
     fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Some problems belong to no route, and so to no preset.
+    fields.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     fields.insert(header::DATE, date());
     fields.insert(X_REQUEST_ID, request_id.value().clone());
     for (name, value) in &refusal.headers {

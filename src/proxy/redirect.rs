@@ -20,12 +20,14 @@ pub(crate) struct Redirect {
 impl ServeHttp for Redirect {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         // A body has nowhere to go: what follows it would be another connection's business.
-        if !session.is_body_done() {
+        if !session.is_body_done() || session.is_upgrade_req() {
             session.set_keepalive(None);
         }
         let head = session.req_header();
         let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+        let target = head.uri.path_and_query().map(|target| target.as_str());
+        // `OPTIONS *` is about the server, which is elsewhere.
+        let target = target.filter(|target| target.starts_with('/')).unwrap_or("/");
         let request_id = problem::request_id();
         let location = host.and_then(|host| HeaderValue::try_from(self.location(host, target)).ok());
         let mut response = match location {

@@ -3,7 +3,7 @@
 //! Where a filter sees bodies the response is complete, too, before the client gets its first byte, so that every failure is
 //! a clean problem and every length exact. Elsewhere the response streams.
 
-use std::sync::Arc;
+use std::{sync::Arc, task::Poll, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use gapura_filters::{
@@ -20,7 +20,7 @@ use pingora::{
     proxy::Session,
 };
 
-use super::{admit, answer, coding, context::Context};
+use super::{admit, answer, coding, context::Context, tunnel};
 use crate::{
     upstream::{Answer, Call, Failure},
     wiring::Gateway,
@@ -50,9 +50,10 @@ impl From<Box<pingora::Error>> for Broken {
     }
 }
 
-/// The request body, empty where there is none.
-pub(super) async fn read_body(session: &mut Session, max: u64) -> Result<Bytes, Broken> {
-    if session.as_downstream_mut().is_body_done() {
+/// The request body, empty where there is none. `pause` is the longest between two pieces.
+pub(super) async fn read_body(session: &mut Session, max: u64, pause: Duration) -> Result<Bytes, Broken> {
+    // Of HTTP/2 the end itself is waited for: a declared length of 0 may be a lie that only what follows shows.
+    if !session.is_http2() && session.as_downstream_mut().is_body_done() {
         return Ok(Bytes::new());
     }
     if admit::expects_continue(session.req_header()) {
@@ -61,8 +62,8 @@ pub(super) async fn read_body(session: &mut Session, max: u64) -> Result<Bytes, 
         session.write_continue_response().await?;
         session.set_close_on_response_before_downstream_finish(true);
     }
-    let Some(first) = read_piece(session).await? else { return Ok(Bytes::new()) };
-    let Some(second) = read_piece(session).await? else {
+    let Some(first) = read_piece(session, pause).await? else { return Ok(Bytes::new()) };
+    let Some(second) = read_piece(session, pause).await? else {
         return if first.len() as u64 > max { Err(admit::too_large(max).into()) } else { Ok(first) };
     };
     // Never more than `max` is held, whatever was declared.
@@ -73,25 +74,31 @@ pub(super) async fn read_body(session: &mut Session, max: u64) -> Result<Bytes, 
             return Err(admit::too_large(max).into());
         }
         body.extend_from_slice(&bytes);
-        piece = read_piece(session).await?;
+        piece = read_piece(session, pause).await?;
     }
     Ok(body.freeze())
 }
 
-async fn read_piece(session: &mut Session) -> Result<Option<Bytes>, Broken> {
-    session.as_downstream_mut().read_request_body().await.map_err(|why| match unread(&why) {
-        Some(refusal) => Broken::Refused(refusal),
-        None => Broken::Cut,
-    })
+async fn read_piece(session: &mut Session, pause: Duration) -> Result<Option<Bytes>, Broken> {
+    // Pingora's own read timeout does not hold for HTTP/2.
+    match tokio::time::timeout(pause, session.as_downstream_mut().read_request_body()).await {
+        Ok(Ok(piece)) => Ok(piece),
+        Ok(Err(why)) => Err(unread(&why, session.is_http2()).map_or(Broken::Cut, Broken::Refused)),
+        Err(_) => Err(late().into()),
+    }
 }
 
-/// The refusal for a request body that could not be read; None where the client is gone.
-pub(super) fn unread(why: &pingora::Error) -> Option<Refusal> {
+fn late() -> Refusal {
+    Refusal::new(Code::RequestTimeout, "The request body took too long to arrive.")
+}
+
+/// The refusal for a request body that could not be read; None where the client is gone. The h2 library answers what breaks
+/// the rules of HTTP/2 itself, so that what reaches us is a stream which is over.
+pub(super) fn unread(why: &pingora::Error, http2: bool) -> Option<Refusal> {
     match why.etype() {
-        ErrorType::ReadTimedout => {
-            Some(Refusal::new(Code::RequestTimeout, "The request body took too long to arrive."))
-        }
-        ErrorType::ConnectionClosed | ErrorType::H2Error => None,
+        ErrorType::ReadTimedout => Some(late()),
+        ErrorType::ConnectionClosed => None,
+        _ if http2 => None,
         _ => Some(Refusal::new(Code::RequestMalformed, "The request body does not follow HTTP.")),
     }
 }
@@ -107,6 +114,7 @@ pub(super) async fn exchange(
     let live = Arc::clone(&context.live);
     let Some(route) = context.route.map(|index| live.policy.route(index)) else { return Err(Broken::Cut) };
     let mut head = session.req_header().clone();
+    let tunnel = !seen && session.is_upgrade_req();
     let had_body = head.headers.contains_key(CONTENT_LENGTH) || head.headers.contains_key(header::TRANSFER_ENCODING);
     if seen {
         let mut parts = head.as_owned_parts();
@@ -114,7 +122,12 @@ pub(super) async fn exchange(
         head = RequestHeader::from(parts);
     }
     let sealed = context.exchange.sealing.as_ref().is_some_and(|sealing| sealing.is_due());
-    prepare(&mut head, context, had_body.then_some(body.len()), sealed);
+    // HTTP/2 may send a body of any length without saying so.
+    let length = (had_body || !body.is_empty()).then_some(body.len());
+    prepare(&mut head, context, length, sealed);
+    if tunnel {
+        tunnel::ask(&mut head);
+    }
     let Some(upstream) = live.upstreams.get(&route.upstream) else {
         return Err(Refusal::new(Code::Internal, "The request cannot be served.").reason("no such upstream").into());
     };
@@ -131,15 +144,25 @@ pub(super) async fn exchange(
             let body = answer.read_whole(route.max_response).await?;
             Ok::<_, Failure>((answer, body))
         });
-        let (answer, body) =
-            answered.await.unwrap_or(Err(Failure::Timeout("the exchange takes too long"))).map_err(refusal)?;
+        let late = Failure::Timeout("the exchange takes too long");
+        let (answer, body) = unless_left(session, async { answered.await.unwrap_or(Err(late)) }).await?;
         let head = answer.head.clone();
         answer.finish();
         return seal(gateway, session, context, route, (head, body)).await;
     }
-    let mut answer = call.send().await.map_err(refusal)?;
+    let mut answer = match tunnel {
+        // Its client has nothing to say before the answer; if it does, that belongs to the tunnel.
+        true => call.send().await.map_err(refusal)?,
+        false => unless_left(session, call.send()).await?,
+    };
     upstream.seconds.observe((gateway.clock.now().monotonic - sent.monotonic).as_secs_f64());
+    if tunnel {
+        session.set_keepalive(None);
+    }
     if answer.head.status == StatusCode::SWITCHING_PROTOCOLS {
+        if tunnel {
+            return tunnel::run(session, context, answer).await;
+        }
         return Err(refusal(Failure::Broken("the server switches protocols, which nobody asked for".into())).into());
     }
     stream(session, context, &mut answer).await?;
@@ -193,8 +216,8 @@ async fn seal(
     let mut head = ResponseHeader::from(parts);
     // Of HEAD and 304 the length that stands is that of a body which is not sent.
     let bodiless = context.method == Method::HEAD || is_bodiless(head.status);
-    if is_bodiless(head.status) && head.status != StatusCode::NOT_MODIFIED {
-        head.remove_header(&CONTENT_LENGTH);
+    if is_bodiless(head.status) {
+        answer::drop_length(&mut head);
     } else if !bodiless {
         head.insert_header(CONTENT_LENGTH, body.len())?;
     } else if !sealed && let Some(length) = described {
@@ -203,18 +226,24 @@ async fn seal(
     answer::finish(&mut head, context);
     let ends = bodiless || body.is_empty();
     session.write_response_header(Box::new(head), ends).await?;
-    if !ends {
-        session.write_response_body(Some(body), true).await?;
+    // In pieces: the time that a client has to take one is the time that it has for a write.
+    while !ends && !body.is_empty() {
+        let piece = body.split_to(body.len().min(PIECE));
+        session.write_response_body(Some(piece), body.is_empty()).await?;
     }
     Ok(())
 }
+
+const PIECE: usize = 64 * 1024;
 
 /// A response that no filter sees passes piece by piece.
 async fn stream(session: &mut Session, context: &mut Context, answer: &mut Answer) -> Result<(), Broken> {
     let mut head = std::mem::replace(&mut answer.head, ResponseHeader::build_no_case(200, None)?);
     answer::drop_hop_by_hop(&mut head);
+    answer::drop_length(&mut head);
     answer::finish(&mut head, context);
     let ends = answer.length() == Some(0);
+    let early = if ends { None } else { poll_once(answer).await.transpose().map_err(refusal)? };
     if !ends && answer.length().is_none() {
         match session.req_header().version {
             Version::HTTP_11 => head.insert_header(header::TRANSFER_ENCODING, "chunked")?,
@@ -224,13 +253,38 @@ async fn stream(session: &mut Session, context: &mut Context, answer: &mut Answe
         }
     }
     session.write_response_header(Box::new(head), ends).await?;
-    while let Some(piece) = next_piece(session, answer).await? {
+    let mut next = match early {
+        Some(piece) => piece,
+        None => next_piece(session, answer).await?,
+    };
+    while let Some(piece) = next {
         session.write_response_body(Some(piece), false).await?;
+        next = next_piece(session, answer).await?;
     }
     if !ends {
         session.write_response_body(None, true).await?;
     }
     Ok(())
+}
+
+/// An answer, unless the client leaves before it comes: then nobody waits for the upstream, and its connection is closed.
+/// A client that opens streams only to reset them would otherwise hold a connection for each.
+async fn unless_left<T>(session: &mut Session, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Broken> {
+    tokio::select! {
+        biased;
+        done = work => done.map_err(|failure| Broken::Refused(refusal(failure))),
+        _ = session.as_downstream_mut().read_body_or_idle(true) => Err(Broken::Cut),
+    }
+}
+
+/// What of the body came with the head, if it did. A body that is broken off by then still makes a clean 502.
+async fn poll_once(answer: &mut Answer) -> Option<Result<Option<Bytes>, Failure>> {
+    let mut read = std::pin::pin!(answer.read());
+    std::future::poll_fn(|cx| match read.as_mut().poll(cx) {
+        Poll::Ready(piece) => Poll::Ready(Some(piece)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
 }
 
 /// The upstream's next piece, unless the client leaves before it comes.

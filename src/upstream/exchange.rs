@@ -70,12 +70,13 @@ const READ: usize = 64 * 1024;
 const ONE_WRITE: usize = 64 * 1024;
 
 impl Call<'_> {
-    /// The response head. A connection that went stale is replaced where the request cannot have been acted upon twice.
+    /// The response head. A connection that went stale is replaced once, where the request cannot have been acted upon
+    /// twice: by a new one, for a request that kills its server must not go through all that are idle.
     pub(crate) async fn send(&self) -> Result<Answer, Failure> {
         let mut unreachable = String::from("the upstream has no servers");
         let turn = self.upstream.take_turn();
         for server in (0..).map_while(|tried| self.upstream.server(turn, tried)) {
-            while let Some(stream) = server.idle().await {
+            if let Some(stream) = server.idle().await {
                 match self.on(stream, server).await {
                     Ok(answer) => return Ok(answer),
                     Err(attempt) if attempt.may_repeat(&self.head.method) => {}
@@ -214,11 +215,14 @@ fn framing(head: &ResponseHeader, method: &Method) -> Result<(Body, bool), &'sta
     let mut lengths = head.headers.get_all(header::CONTENT_LENGTH).iter();
     let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
     let (length, coding) = (lengths.next(), codings.next());
-    if *method == Method::HEAD || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
-        return Ok((Body::Done, keep));
-    }
     if lengths.next().is_some() || codings.next().is_some() {
         return Err("the answer has two lengths");
+    }
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        return Ok((Body::UntilClose, false));
+    }
+    if *method == Method::HEAD || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        return Ok((Body::Done, keep));
     }
     match (length, coding) {
         (Some(_), Some(_)) => Err("the answer has both Content-Length and Transfer-Encoding"),
@@ -322,6 +326,11 @@ impl Answer {
         Ok(whole.freeze())
     }
 
+    /// The connection itself, and what was read from it behind the head: a tunnel.
+    pub(crate) fn into_tunnel(self) -> (Stream, BytesMut) {
+        (self.stream, self.buffer)
+    }
+
     /// Gives the connection back where another request may follow.
     pub(crate) fn finish(self) {
         if self.keep && matches!(self.body, Body::Done) && self.buffer.is_empty() {
@@ -330,8 +339,46 @@ impl Answer {
     }
 }
 
+/// Whether the length of a response can be read in one way only.
+pub(crate) fn check_framing(head: &ResponseHeader, method: &Method) -> Result<(), &'static str> {
+    framing(head, method).map(drop)
+}
+
 impl From<Attempt> for Failure {
     fn from(attempt: Attempt) -> Self {
         attempt.failure
+    }
+}
+
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing {
+    use http::{HeaderMap, Method};
+
+    /// How long a response is.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Body {
+        Length(u64),
+        Chunked,
+        UntilClose,
+        Done,
+    }
+
+    /// The length, status and fields of a response head, and its framing where that is clear. None: more bytes are needed.
+    #[allow(clippy::type_complexity)]
+    pub fn response_head(
+        bytes: &[u8],
+        method: &Method,
+    ) -> Result<Option<(usize, u16, HeaderMap, Result<(Body, bool), &'static str>)>, String> {
+        let Some((head, len)) = super::parse(bytes)? else { return Ok(None) };
+        let framed = super::framing(&head, method).map(|(body, keep)| {
+            let body = match body {
+                super::Body::Length(length) => Body::Length(length),
+                super::Body::Chunked(_) => Body::Chunked,
+                super::Body::UntilClose => Body::UntilClose,
+                super::Body::Done => Body::Done,
+            };
+            (body, keep)
+        });
+        Ok(Some((len, head.status.as_u16(), head.headers.clone(), framed)))
     }
 }

@@ -21,8 +21,10 @@ use gapura_filters::metrics::Metrics;
 use http::HeaderValue;
 use prometheus::Histogram;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use self::exchange::fuzzing;
 pub(crate) use self::{
-    exchange::{Answer, Call, Failure},
+    exchange::{Answer, Call, Failure, check_framing},
     server::Server,
 };
 

@@ -63,9 +63,10 @@ impl Pool {
 /// A server that speaks or closes between two requests is not to be trusted with a third.
 async fn is_silent(stream: &mut Stream) -> bool {
     let mut byte = [0];
-    poll_fn(|cx| {
+    let look = poll_fn(|cx| {
         let read = Pin::new(&mut *stream).poll_read(cx, &mut ReadBuf::new(&mut byte));
         Poll::Ready(read.is_pending())
-    })
-    .await
+    });
+    // Beyond a task's budget tokio says `Pending` without looking, which here would mean silence.
+    tokio::task::unconstrained(look).await
 }

@@ -66,6 +66,7 @@ fn addresses(rules: &mut Rules<'_>, server: &Server) {
     for (key, list) in lists {
         for (i, address) in list.iter().enumerate() {
             let place = at(&["server", key]).index(i);
+            needs_port(rules, &place, address);
             if let Some((first, other)) = seen.iter().find(|(place, other)| rules.sound(place) && clash(address, other))
             {
                 let line = rules.line(first);
@@ -77,11 +78,24 @@ fn addresses(rules: &mut Rules<'_>, server: &Server) {
             seen.push((place, address));
         }
     }
+    if let Some(admin) = &server.admin {
+        needs_port(rules, &at(&["server", "admin"]), admin);
+    }
     if let Some(admin) = &server.admin
         && let Some((_, public)) = seen.iter().find(|(place, public)| rules.sound(place) && clash(admin, public))
     {
         let message = format!("the admin API would stand on `{public}`, which is public");
         rules.add(Fault::at(at(&["server", "admin"]), message).help("give it a port of its own: \"127.0.0.1:9180\""));
+    }
+}
+
+/// Sockets of the file system are for upstreams: what is limited and logged by the client's address needs one.
+fn needs_port(rules: &mut Rules<'_>, place: &Place, address: &Address) {
+    if let Address::Unix(_) = address
+        && rules.sound(place)
+    {
+        let fault = Fault::at(place.clone(), format!("the gateway cannot listen on `{address}`"));
+        rules.add(fault.help("write `host:port`; `unix:` is for the servers of upstreams"));
     }
 }
 
@@ -110,7 +124,7 @@ fn admin(rules: &mut Rules<'_>, server: &Server) {
                 "`{host}` can be reached from other hosts, and the admin API reloads and shows metrics to whoever asks"
             ),
         );
-        rules.add(fault.help("listen on 127.0.0.1 or a `unix:` socket, or let a firewall guard it"));
+        rules.add(fault.help("listen on 127.0.0.1, or let a firewall guard it"));
     }
 }
 

@@ -182,7 +182,7 @@ fn read_keys(place: &Place, method: &Arc<str>, keys: &[model::ApiKey]) -> Result
             Ok(record) => {
                 if records.insert(record.digest, record).is_some() {
                     let fault = Fault::at(place.key("hash"), "another key has this hash");
-                    faults.push(fault.help("a key belongs to one caller; make a new one with `gapura keys create`"));
+                    faults.push(fault.help("a key belongs to one caller; give each caller its own"));
                 }
             }
         }

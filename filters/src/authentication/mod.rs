@@ -58,7 +58,7 @@ impl Method {
         }
     }
 
-    /// What works and yet should be changed: a short secret, an expired key.
+    /// What works and yet should be changed: a short secret, say.
     pub fn warnings(&self) -> &[Fault] {
         match self {
             Self::Jwt(method) => method.warnings(),

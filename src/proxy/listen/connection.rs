@@ -142,7 +142,9 @@ impl Connection {
 
     /// Back from the session: whether another request may follow.
     pub(super) fn next(&mut self) -> bool {
-        self.held = Vec::new();
+        if self.held.is_empty() {
+            self.held = Vec::new();
+        }
         if self.ahead.is_empty() {
             self.ahead = BytesMut::new();
         }

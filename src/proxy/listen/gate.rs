@@ -15,7 +15,7 @@ use pingora::{
 };
 use tokio::{
     io::AsyncWriteExt,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{
@@ -58,6 +58,8 @@ enum Next {
     Over,
 }
 
+/// `PRI * HTTP/2.0` and so on (RFC 9113, section 3.4).
+const PREFACE: usize = 24;
 /// The longest that an unread request body is read away so that the connection can go on.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -72,6 +74,12 @@ pub(crate) async fn serve<A>(
     A: HttpServerApp + Send + Sync + 'static,
 {
     if connection.is_http2() {
+        // The preface in time: what follows has its own deadlines.
+        let preface =
+            async { while connection.ahead().len() < PREFACE && connection.read_ahead().await.unwrap_or(0) > 0 {} };
+        if timeout(limits.head_timeout, preface).await.is_err() {
+            return connection.leave().await;
+        }
         app.process_new(Box::new(connection), shutdown).await;
         return;
     }
@@ -81,7 +89,10 @@ pub(crate) async fn serve<A>(
             Ok(Next::Over) => return connection.leave().await,
             Err(refusal) => return refuse(&mut connection, refusal, tally).await,
         };
-        let bytes: BytesMut = connection.ahead().split_to(head.len);
+        let mut bytes: BytesMut = connection.ahead().split_to(head.len);
+        if let Some(instead) = &head.instead {
+            bytes = BytesMut::from(&instead[..]);
+        }
         connection.frame(head.framing);
         let mut session = ServerSession::new_http1(Box::new(connection));
         session.set_pipelined_prefix(bytes);

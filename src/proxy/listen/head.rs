@@ -6,7 +6,7 @@
 use std::net::Ipv6Addr;
 
 use gapura_filters::contract::{Code, Refusal};
-use http::{HeaderValue, header::ALLOW};
+use http::{HeaderValue, header::ALLOW, uri::PathAndQuery};
 
 use super::connection::Framing;
 use crate::http1::Chunks;
@@ -24,6 +24,8 @@ pub(super) struct HeadLimits {
 pub(super) struct Head {
     pub(super) len: usize,
     pub(super) framing: Framing,
+    /// What is to be read instead of the head, where a field must not be seen.
+    pub(super) instead: Option<Vec<u8>>,
 }
 
 /// More than any method of the registry, and far less than a buffer.
@@ -41,7 +43,12 @@ pub(super) fn read(bytes: &[u8], known: usize, limits: HeadLimits) -> Result<Opt
     }
     check_line_ends(&bytes[..seen], known.saturating_sub(1))?;
     match end {
-        Some(len) => Ok(Some(Head { len, framing: framing(&bytes[..len], limits)? })),
+        Some(len) => {
+            let head = &bytes[..len];
+            let (framing, upgrade) = framing(head, limits)?;
+            let instead = (upgrade && !matches!(framing, Framing::Open)).then(|| without_upgrade(head));
+            Ok(Some(Head { len, framing, instead }))
+        }
         None => Ok(None),
     }
 }
@@ -66,10 +73,13 @@ struct Decisive<'a> {
     host: Option<&'a [u8]>,
     length: Option<&'a [u8]>,
     coding: Option<&'a [u8]>,
-    upgrade: bool,
+    upgrade: Option<&'a [u8]>,
+    /// `Connection` names `upgrade`.
+    upgrades: bool,
 }
 
-fn framing(head: &[u8], limits: HeadLimits) -> Result<Framing, Refusal> {
+/// Also whether there is an `Upgrade`.
+fn framing(head: &[u8], limits: HeadLimits) -> Result<(Framing, bool), Refusal> {
     let mut lines =
         head[..head.len() - 4].split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let (method, target, minor) = request_line(lines.next().unwrap_or_default())?;
@@ -83,30 +93,46 @@ fn framing(head: &[u8], limits: HeadLimits) -> Result<Framing, Refusal> {
             4 if name.eq_ignore_ascii_case(b"host") => &mut found.host,
             14 if name.eq_ignore_ascii_case(b"content-length") => &mut found.length,
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => &mut found.coding,
-            7 if name.eq_ignore_ascii_case(b"upgrade") => {
-                found.upgrade = true;
+            7 if name.eq_ignore_ascii_case(b"upgrade") => &mut found.upgrade,
+            10 if name.eq_ignore_ascii_case(b"connection") => {
+                let mut tokens = value.split(|byte| *byte == b',').map(without_blanks);
+                found.upgrades |= tokens.any(|token| token.eq_ignore_ascii_case(b"upgrade"));
                 continue;
             }
             _ => continue,
         };
         if slot.replace(value).is_some() {
-            return Err(malformed("Host, Content-Length or Transfer-Encoding occurs twice"));
+            return Err(malformed("Host, Content-Length, Transfer-Encoding or Upgrade occurs twice"));
         }
     }
     check_target(method, target, &found, minor)?;
-    match (found.length, found.coding) {
-        (Some(_), Some(_)) => Err(malformed("both Content-Length and Transfer-Encoding")),
+    let framing = match (found.length, found.coding) {
+        (Some(_), Some(_)) => return Err(malformed("both Content-Length and Transfer-Encoding")),
         // RFC 9112, section 6.1: a message of HTTP/1.0 with Transfer-Encoding has faulty framing.
-        (None, Some(_)) if minor == 0 => Err(malformed("Transfer-Encoding in HTTP/1.0")),
-        (None, Some(coding)) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked(Chunks::default())),
-        (None, Some(_)) => Err(malformed("a Transfer-Encoding other than chunked")),
+        (None, Some(_)) if minor == 0 => return Err(malformed("Transfer-Encoding in HTTP/1.0")),
+        (None, Some(coding)) if coding.eq_ignore_ascii_case(b"chunked") => Framing::Chunked(Chunks::default()),
+        (None, Some(_)) => return Err(malformed("a Transfer-Encoding other than chunked")),
         (Some(length), None) => match parse_length(length) {
-            Some(length) => Ok(Framing::Length(length)),
-            None => Err(malformed("a Content-Length that is no number")),
+            Some(length) => Framing::Length(length),
+            None => return Err(malformed("a Content-Length that is no number")),
         },
-        (None, None) if found.upgrade => Ok(Framing::Open),
-        (None, None) => Ok(Framing::Length(0)),
-    }
+        (None, None) if minor == 1 && is_tunnel(&found) => Framing::Open,
+        (None, None) => Framing::Length(0),
+    };
+    Ok((framing, found.upgrade.is_some()))
+}
+
+/// The one upgrade that is passed on: to WebSocket, and of a request that has no body. Pingora takes any `Upgrade` for one,
+/// and what follows it for a tunnel.
+fn is_tunnel(found: &Decisive<'_>) -> bool {
+    found.upgrades && found.upgrade.is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
+}
+
+/// An upgrade that is not passed on may be ignored (RFC 9110, section 7.8).
+fn without_upgrade(head: &[u8]) -> Vec<u8> {
+    let is_upgrade = |line: &&[u8]| line.len() > 7 && line[..7].eq_ignore_ascii_case(b"upgrade") && line[7] == b':';
+    let lines = head.split_inclusive(|byte| *byte == b'\n').filter(|line| !is_upgrade(line));
+    lines.flatten().copied().collect()
 }
 
 /// Method, target and minor version, apart by one space each.
@@ -140,7 +166,7 @@ fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
     let Some(colon) = line.iter().position(|byte| *byte == b':') else {
         return Err(malformed("a field has no colon"));
     };
-    let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+    let (name, value) = (&line[..colon], without_blanks(&line[colon + 1..]));
     if name.is_empty() || !name.iter().copied().all(is_token) {
         return Err(malformed("a field name is not one"));
     }
@@ -150,9 +176,19 @@ fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
     Ok((name, value))
 }
 
+/// RFC 9110, section 5.6.3: spaces and tabs, and no other character that a library may take for white space.
+fn without_blanks(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
+
 /// Origin form; absolute form where it names the host that `Host` names; `*` for OPTIONS (RFC 9112, section 3.2).
 fn check_target(method: &[u8], target: &[u8], found: &Decisive<'_>, minor: u8) -> Result<(), Refusal> {
-    if !target.iter().all(u8::is_ascii_graphic) || target.contains(&b'#') {
+    // A fragment is the client's own; the rest is what the library behind cannot hold, and would answer without a problem.
+    let unfit = target.contains(&b'#') || target.starts_with(b"/") && PathAndQuery::try_from(target).is_err();
+    if unfit || !target.iter().all(|byte| byte.is_ascii_graphic() && !b"<>\"".contains(byte)) {
         return Err(malformed("the target holds a character that must be encoded"));
     }
     match found.host {
@@ -245,7 +281,9 @@ mod tests {
             ("GET http://X:80/a HTTP/1.1\r\nHost: x:80\r\n\r\n", "Length(0)"),
             ("OPTIONS * HTTP/1.1\r\nHost: [::1]:8443\r\n\r\n", "Length(0)"),
             ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 007\r\n\r\n", "Length(7)"),
-            ("GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", "Open"),
+            ("GET / HTTP/1.1\r\nHost: x\r\nConnection: a, Upgrade\r\nUpgrade: WebSocket\r\n\r\n", "Open"),
+            ("GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n", "Length(0)"),
+            ("GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n", "Length(0)"),
         ] {
             assert_eq!(outcome(head), Ok(Some((head.len(), framing.to_owned()))), "{head:?}");
             let with_body = format!("{head}rest");
@@ -286,6 +324,8 @@ mod tests {
                 "X: a\r\n b",
                 "X: a\rb",
                 "X: a\u{7f}",
+                "X: a\u{c}",
+                "X:\u{c}a",
                 "X: a\nY: b",
                 "Host: x",
             ]
@@ -307,6 +347,9 @@ mod tests {
                 "GET /a\tb HTTP/1.1",
                 "GET /\u{7f} HTTP/1.1",
                 "GET /é HTTP/1.1",
+                "GET /< HTTP/1.1",
+                "GET /` HTTP/1.1",
+                "GET /?\"> HTTP/1.1",
                 "GET http://y/ HTTP/1.1",
                 "GET ftp://x/ HTTP/1.1",
                 " GET / HTTP/1.1",
@@ -337,6 +380,15 @@ mod tests {
         }
         assert_eq!(outcome(&line("CONNECT x:80 HTTP/1.1")), Err("METHOD_NOT_ALLOWED"));
         assert_eq!(outcome(&line("TRACE / HTTP/1.1")), Err("METHOD_NOT_ALLOWED"));
+    }
+
+    #[test]
+    fn an_upgrade_that_is_not_passed_on_is_not_seen() {
+        let head = "GET / HTTP/1.1\r\nUPGRADE: h2c\r\nHost: x\r\nUpgrade-Insecure-Requests: 1\r\n\r\n";
+        let instead = read(head.as_bytes(), 0, LIMITS).unwrap().unwrap().instead.unwrap();
+        assert_eq!(instead, b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade-Insecure-Requests: 1\r\n\r\n");
+        let tunnel = "GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+        assert!(read(tunnel.as_bytes(), 0, LIMITS).unwrap().unwrap().instead.is_none());
     }
 
     #[test]

@@ -147,3 +147,29 @@ async fn serve<S: Settings>(stream: TcpStream, peer: SocketAddr, settings: &S, s
     };
     gate::serve(&settings.app(), connection, settings.gate(), settings.tally(), shutdown).await;
 }
+
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing {
+    use gapura_filters::contract::Refusal;
+
+    use super::{connection::Framing, head};
+
+    /// How far a request reaches beyond its head.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Framed {
+        Length(u64),
+        Chunked,
+        Open,
+    }
+
+    /// The length of a head, and its framing. None: more bytes are needed.
+    pub fn head(bytes: &[u8], known: usize) -> Result<Option<(usize, Framed)>, Refusal> {
+        let limits = head::HeadLimits { bytes: 32 * 1024, fields: 100 };
+        let found = head::read(bytes, known, limits)?;
+        Ok(found.map(|head| match head.framing {
+            Framing::Length(length) => (head.len, Framed::Length(length)),
+            Framing::Chunked(_) => (head.len, Framed::Chunked),
+            Framing::Open => (head.len, Framed::Open),
+        }))
+    }
+}

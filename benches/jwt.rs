@@ -16,8 +16,8 @@ use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Validation};
 
 const NOW: u64 = 1_767_225_600;
-const SECRET: &[u8] = include_bytes!("../tests/keys/hs256.secret");
-const SALT: &[u8] = include_bytes!("../tests/keys/api_keys.salt");
+const SECRET: &[u8] = include_bytes!("../filters/tests/keys/hs256.secret");
+const SALT: &[u8] = include_bytes!("../filters/tests/keys/api_keys.salt");
 
 /// As large as those of common issuers.
 const PAYLOAD: &str = r#"{"iss":"https://id.example.com/realms/main","aud":["payments","account"],"sub":"0b9c1f6e-5c7d-4f0e-9a51-0c5c1f0f2a11","email":"someone@example.com","exp":1767225900,"iat":1767225600,"nbf":1767225600,"jti":"5b1f0f5e-77b5-4a39-a5b0-2f3a9d1f9a10","roles":["customer","reviewer"],"permissions":["PAYMENT_PROCESS","PAYMENT_READ"],"scope":"openid profile email"}"#;
@@ -60,9 +60,9 @@ fn headers(value: &str) -> HeaderMap {
 
 fn authentication(c: &mut Criterion) {
     let key = |pem: &[u8], read: fn(&[u8]) -> jsonwebtoken::errors::Result<EncodingKey>| read(pem).expect("a test key");
-    let rsa = key(include_bytes!("../tests/keys/rsa.key"), EncodingKey::from_rsa_pem);
-    let p256 = key(include_bytes!("../tests/keys/p256.key"), EncodingKey::from_ec_pem);
-    let ed25519 = key(include_bytes!("../tests/keys/ed25519.key"), EncodingKey::from_ed_pem);
+    let rsa = key(include_bytes!("../filters/tests/keys/rsa.key"), EncodingKey::from_rsa_pem);
+    let p256 = key(include_bytes!("../filters/tests/keys/p256.key"), EncodingKey::from_ec_pem);
+    let ed25519 = key(include_bytes!("../filters/tests/keys/ed25519.key"), EncodingKey::from_ed_pem);
     let shared = model::Jwt { secret: reference("hs256.secret").parse().ok(), ..config(JwtAlgorithm::HS256) };
     let rows = [
         ("HS256", shared, token(Algorithm::HS256, &EncodingKey::from_secret(SECRET))),

@@ -1,0 +1,11 @@
+//! For `fuzz/` only: the readers of outside bytes that this crate keeps to itself. Behind the feature `fuzzing`, which
+//! nothing that is shipped switches on.
+
+pub use crate::{
+    http1::fuzzing::Chunks,
+    proxy::{
+        fuzzing::{client_ip, decode},
+        listen::fuzzing::{Framed, head},
+    },
+    upstream::fuzzing::{Body, response_head},
+};

@@ -1,0 +1,167 @@
+//! What an upstream answers passes as it is: without a body where it had none, compressed where it was, whatever ends it.
+
+use std::io::Write;
+
+use crate::support::{Curl, Flow, Gateway, Setup, Upstream, expect_problem, upstream::Call, wire::request_bytes};
+
+const TABLES: &str = r#"
+[upstreams.backend]
+servers = ["@BACKEND@"]
+
+[[routes]]
+name = "open"
+path = "/open/**"
+upstream = "backend"
+max_body = "16MiB"
+
+[[routes]]
+name = "small"
+path = "/small"
+upstream = "backend"
+max_body = "64KiB"
+
+[[routes]]
+name = "private"
+path = "/private"
+upstream = "backend"
+auth = ["jwt.users"]
+
+[jwt.users]
+algorithms = ["HS256"]
+secret = "env:JWT_SECRET"
+"#;
+
+fn start(upstream: &Upstream) -> Gateway {
+    Setup::tls(TABLES).put("BACKEND", upstream.address()).start()
+}
+
+fn echo(call: &mut Call<'_>) -> Flow {
+    let body = call.body();
+    call.respond(200, &[("Content-Type", "application/octet-stream")], &body)
+}
+
+#[test]
+fn expect_100_continue() {
+    let upstream = Upstream::start(|call| {
+        // Where the gateway passes the expectation on, it is the upstream's to answer (RFC 9110, section 10.1.1).
+        if call.heard.header("expect").is_some() {
+            call.send("HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        echo(call)
+    });
+    let gateway = start(&upstream);
+    for length in [4, 200_000] {
+        upstream.forget();
+        let body = vec![b'x'; length];
+        let mut wire = gateway.connect();
+        let headers = [("Expect", "100-continue"), ("Content-Length", &length.to_string())];
+        wire.send(request_bytes("POST", "/open", &headers, b""));
+        assert_eq!(wire.head().expect("an interim answer").status, 100);
+        wire.send(&body);
+        let answer = wire.answer("POST");
+        assert!((answer.status, &answer.body) == (200, &body), "{length}: {}", answer.status);
+        assert!(upstream.only().body == body);
+    }
+}
+
+#[test]
+fn a_refused_request_is_not_asked_for_its_body() {
+    let upstream = Upstream::start(echo);
+    let gateway = start(&upstream);
+    let expects = [("Expect", "100-continue"), ("Content-Length", "70000")];
+    for (target, status, code) in
+        [("/small", 413, "BODY_TOO_LARGE"), ("/private", 401, "CREDENTIALS_MISSING"), ("/none", 404, "ROUTE_NOT_FOUND")]
+    {
+        let mut wire = gateway.connect();
+        wire.send(request_bytes("POST", target, &expects, b""));
+        let mut answer = wire.head().expect("an answer");
+        wire.body("POST", &mut answer);
+        expect_problem(&answer, status, code);
+    }
+    upstream.expect_untouched();
+}
+
+#[test]
+fn answers_without_a_body_stay_without() {
+    let upstream = Upstream::start(|call| {
+        call.body();
+        match call.heard.target.as_str() {
+            "/open/204" => call.respond(204, &[("X-Of-Upstream", "1")], b""),
+            "/open/304" => call.respond(304, &[("ETag", "\"v1\"")], b""),
+            _ => call.respond(200, &[("ETag", "\"v1\"")], b"twelve bytes"),
+        }
+    });
+    let gateway = start(&upstream);
+    // On one connection: a body that should not be there would be read as the next answer.
+    let mut wire = gateway.connect();
+    let chunked = [("Transfer-Encoding", "chunked")];
+    for (headers, body) in [(&[][..], &b""[..]), (&chunked, b"4\r\nbody\r\n0\r\n\r\n")] {
+        let mut ask = |method: &str, target: &str| {
+            wire.send(request_bytes(method, target, headers, body));
+            wire.answer(method)
+        };
+        let none = ask("DELETE", "/open/204");
+        assert_eq!((none.status, none.header("x-of-upstream")), (204, Some("1")));
+        assert_eq!((none.header("content-length"), none.header("transfer-encoding")), (None, None));
+        let same = ask("GET", "/open/304");
+        assert_eq!((same.status, same.header("etag")), (304, Some("\"v1\"")));
+        let head = ask("HEAD", "/open/x");
+        let fields = (head.header("content-length"), head.header("etag"));
+        assert_eq!((head.status, fields), (200, (Some("12"), Some("\"v1\""))));
+        assert_eq!(upstream.last().method, "HEAD");
+        assert_eq!(ask("GET", "/open/x").text(), "twelve bytes");
+    }
+    let over_h2 = Curl::h2(gateway.https(), "/open/x").method("HEAD").answer();
+    assert_eq!((over_h2.status, over_h2.header("content-length")), (200, Some("12")));
+}
+
+#[test]
+fn compressed_answers_pass_as_they_are() {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(b"compressed by the upstream").unwrap();
+    let packed = encoder.finish().unwrap();
+    let body = packed.clone();
+    let upstream = Upstream::start(move |call| {
+        call.respond(200, &[("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding")], &body)
+    });
+    let gateway = start(&upstream);
+    gateway.every_way("/open", &[("Accept-Encoding", "gzip, br")], |answer| {
+        assert_eq!((answer.header("content-encoding"), answer.header("vary")), (Some("gzip"), Some("Accept-Encoding")));
+        assert_eq!(answer.body, packed);
+        assert_eq!(upstream.last().header("accept-encoding"), Some("gzip, br"));
+    });
+}
+
+#[test]
+fn an_answer_that_ends_with_its_connection_passes() {
+    let upstream = Upstream::start(|call| {
+        call.send("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\nuntil the end");
+        Flow::Close
+    });
+    let gateway = start(&upstream);
+    gateway.every_way("/open", &[], |answer| assert_eq!(answer.text(), "until the end"));
+    assert_eq!(Curl::h2(gateway.https(), "/open").answer().text(), "until the end");
+}
+
+#[test]
+fn interim_answers_of_the_upstream_do_no_harm() {
+    let upstream = Upstream::start(|call| {
+        call.send("HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n");
+        call.send("HTTP/1.1 100 Continue\r\n\r\n");
+        call.body();
+        call.respond(200, &[], b"final")
+    });
+    let gateway = start(&upstream);
+    gateway.every_way("/open", &[], |answer| assert_eq!(answer.text(), "final"));
+    assert_eq!(Curl::h2(gateway.https(), "/open").answer().text(), "final");
+}
+
+#[test]
+fn set_cookie_fields_stay_apart() {
+    let upstream = Upstream::start(|call| call.respond(200, &[("Set-Cookie", "a=1"), ("Set-Cookie", "b=2, c")], b""));
+    let gateway = start(&upstream);
+    gateway.every_way("/open", &[], |answer| assert_eq!(answer.all("set-cookie"), ["a=1", "b=2, c"]));
+    // Cookies that HTTP/2 splits become one field again (RFC 9113, section 8.2.3).
+    Curl::h2(gateway.https(), "/open").header("Cookie", "a=1; b=2").answer();
+    assert_eq!(upstream.last().header("cookie"), Some("a=1; b=2"));
+}

@@ -1,0 +1,32 @@
+//! Black box: the real binary behind real sockets, one file per promise to the user.
+//!
+//! Nothing in here knows how the gateway works inside. A test waits on conditions, never on time, and every port is free.
+//! What a test needs beside cargo (FastAPI, Express, crypto-js, curl, nghttp) comes from `scripts/install.sh test`; a part
+//! that is missing fails its test and says so.
+
+// A test binary exports nothing; `pub` in its modules says what the tests may use.
+#![allow(unreachable_pub)]
+
+mod support;
+
+mod admin;
+mod answers;
+mod applications;
+mod cli;
+mod connections;
+mod envelopes;
+mod forwarding;
+mod harness;
+mod hostile;
+mod hostile_h2;
+mod identity;
+mod listeners;
+mod problems;
+mod reload;
+mod sealed_answers;
+mod shutdown;
+mod silence;
+mod streaming;
+mod tampering;
+mod tunnels;
+mod upstreams;

@@ -1,0 +1,27 @@
+//! The other sides of the gateway: whoever starts it, its clients, its upstreams.
+
+pub mod backend;
+pub mod cert;
+pub mod credential;
+pub mod curl;
+pub mod gateway;
+pub mod h2;
+pub mod nghttp;
+pub mod node;
+pub mod problem;
+pub mod tls;
+pub mod tool;
+pub mod upstream;
+pub mod wait;
+pub mod wire;
+
+pub use self::{
+    backend::Backend,
+    credential::{Token, token},
+    curl::Curl,
+    gateway::{Gateway, Setup},
+    problem::expect_problem,
+    upstream::{Flow, Upstream},
+    wait::until,
+    wire::{Answer, Wire},
+};
