@@ -57,11 +57,11 @@ macro_rules! registry {
             ) -> Result<(), Refusal> {
                 match self { $(Self::$variant(filter) => filter.on_response_body(head, body, exchange).await,)* }
             }
-            fn on_response_headers<H: HeaderEdit>(&self, headers: &mut H, exchange: &Exchange) {
+            fn on_response_headers<H: HeaderEdit>(&self, headers: &mut H, exchange: &mut Exchange) {
                 match self { $(Self::$variant(filter) => filter.on_response_headers(headers, exchange),)* }
             }
-            fn on_complete(&self, exchange: &mut Exchange) {
-                match self { $(Self::$variant(filter) => filter.on_complete(exchange),)* }
+            async fn on_complete(&self, exchange: &mut Exchange) {
+                match self { $(Self::$variant(filter) => filter.on_complete(exchange).await,)* }
             }
         }
     };

@@ -36,14 +36,14 @@ pub(super) fn drop_length(head: &mut ResponseHeader) {
 }
 
 /// What every response carries: its id, and what the route's filters add.
-pub(super) fn finish(head: &mut ResponseHeader, context: &Context) {
+pub(super) fn finish(head: &mut ResponseHeader, context: &mut Context) {
     Head(head).set(&problem::X_REQUEST_ID, context.request_id.value().clone());
     // RFC 9110, section 6.6.1: of whoever has a clock.
     if !head.headers.contains_key(header::DATE) {
         Head(head).set(&header::DATE, problem::date());
     }
-    if let Some(route) = context.route() {
-        route.chain.on_response_headers(&mut Head(head), &context.exchange);
+    if let Some(route) = context.route.map(|index| context.live.policy.route(index)) {
+        route.chain.on_response_headers(&mut Head(head), &mut context.exchange);
     }
 }
 

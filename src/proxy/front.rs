@@ -85,7 +85,7 @@ async fn serve(gateway: &Arc<Gateway>, mut session: ServerSession) -> Option<Reu
         }
         Err(cut) => Err(cut),
     };
-    complete(gateway, &session, &mut context);
+    complete(gateway, &session, &mut context).await;
     if outcome.is_err() {
         // Of HTTP/2 the stream is reset. Of HTTP/1 the connection falls: an orderly end would look like that of the body.
         if session.is_http2() {
@@ -120,13 +120,13 @@ pub(super) async fn first(
 }
 
 /// Always, once an exchange is over.
-pub(super) fn complete(gateway: &Gateway, session: &ServerSession, context: &mut Context) {
+pub(super) async fn complete(gateway: &Gateway, session: &ServerSession, context: &mut Context) {
     let now = gateway.clock.now();
     context.exchange.now = now;
     let live = Arc::clone(&context.live);
     let route = context.route.map(|index| live.policy.route(index));
     if let Some(route) = route {
-        route.chain.on_complete(&mut context.exchange);
+        route.chain.on_complete(&mut context.exchange).await;
     }
     let metrics = route.map_or(&live.policy.unrouted, |route| &route.metrics);
     let taken = now.monotonic.saturating_sub(context.started.monotonic);

@@ -178,7 +178,7 @@ impl ProxyHttp for Proxy {
 
     /// Always, after everything else.
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, context: &mut Context) {
-        front::complete(&self.gateway, session.as_downstream_mut(), context);
+        front::complete(&self.gateway, session.as_downstream_mut(), context).await;
     }
 }
 

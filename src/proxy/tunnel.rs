@@ -28,7 +28,7 @@ pub(super) fn ask(head: &mut RequestHeader) {
 }
 
 /// Until both ends are done, one breaks off, or neither has said anything for long.
-pub(super) async fn run(session: &mut ServerSession, context: &Context, mut answer: Answer) -> Result<(), Broken> {
+pub(super) async fn run(session: &mut ServerSession, context: &mut Context, mut answer: Answer) -> Result<(), Broken> {
     let mut head = std::mem::replace(&mut answer.head, ResponseHeader::build_no_case(101, None)?);
     answer::drop_hop_by_hop(&mut head);
     head.insert_header(header::UPGRADE, "websocket")?;

@@ -237,7 +237,7 @@ async fn seal(
 const PIECE: usize = 64 * 1024;
 
 /// A response that no filter sees passes piece by piece.
-async fn stream(session: &mut ServerSession, context: &Context, answer: &mut Answer) -> Result<(), Broken> {
+async fn stream(session: &mut ServerSession, context: &mut Context, answer: &mut Answer) -> Result<(), Broken> {
     let mut head = std::mem::replace(&mut answer.head, ResponseHeader::build_no_case(200, None)?);
     answer::drop_hop_by_hop(&mut head);
     answer::drop_length(&mut head);
