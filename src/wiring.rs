@@ -31,6 +31,8 @@ use pingora::{
 };
 
 use crate::{
+    keys,
+    providers::{self, Providers},
     proxy::{
         Front, Proxy,
         listen::{self, GateLimits, Open, SelfSigned, Settings, Tally},
@@ -113,7 +115,7 @@ pub(crate) fn compile(
     self_signed: Option<&SelfSigned>,
     before: Option<&Live>,
 ) -> Result<Compiled, Vec<Fault>> {
-    let mut faults = Vec::new();
+    let mut faults = providers::authorities(config);
     let policy = Policy::compile(config, services).map_err(|found| faults.extend(found)).ok();
     let upstreams = Upstreams::build(config, before.map(|live| &live.upstreams), &services.metrics);
     let upstreams = upstreams.map_err(|found| faults.extend(found)).ok();
@@ -121,7 +123,7 @@ pub(crate) fn compile(
     let tls = tls.map(|tls| listen::build_tls(tls, self_signed)).transpose();
     let tls = tls.map_err(|found| faults.extend(found)).ok();
     match (policy, upstreams, tls) {
-        (Some((policy, warnings)), Some(upstreams), Some(tls)) => {
+        (Some((policy, warnings)), Some(upstreams), Some(tls)) if faults.is_empty() => {
             let live = Live {
                 policy,
                 upstreams,
@@ -194,6 +196,7 @@ impl Gateway {
             services,
         });
         gateway.tell_pingora();
+        gateway.follow_keys();
         Ok(gateway)
     }
 
@@ -223,14 +226,30 @@ impl Gateway {
     pub(crate) fn replace(self: &Arc<Self>, live: Live) {
         self.live.store(Arc::new(live));
         self.tell_pingora();
+        self.follow_keys();
+    }
+
+    /// Keys of a set that is new are fetched at once.
+    fn follow_keys(self: &Arc<Self>) {
+        for set in &self.live().policy.key_sets {
+            keys::follow(set, Providers(Arc::clone(self)), &self.services.metrics);
+        }
     }
 
     pub(crate) fn self_signed(&self) -> Option<&SelfSigned> {
         self.self_signed.as_ref()
     }
 
-    pub(crate) fn is_ready(&self) -> bool {
-        !self.draining.load(Ordering::Acquire)
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Why no traffic should come: one line each. Empty: it should.
+    pub(crate) fn not_ready(&self) -> Vec<String> {
+        if self.is_draining() {
+            return vec!["stopping".into()];
+        }
+        self.live().policy.key_sets.iter().filter_map(|set| set.missing()).collect()
     }
 }
 
@@ -239,9 +258,10 @@ const IDLE_PER_SERVER: usize = 128;
 
 impl Options {
     fn of(config: &Config) -> Self {
-        // Without an upstream that needs the system's authorities they are not read: hundreds of certificates in memory,
+        // Without an upstream or an issuer that needs the system's authorities they are not read: hundreds of certificates in memory,
         // twice, for nothing.
-        let system = config.upstreams.values().any(|upstream| upstream.tls && upstream.ca.is_none());
+        let system = config.upstreams.values().any(|upstream| upstream.tls && upstream.ca.is_none())
+            || config.jwt.values().any(|jwt| jwt.fetches_keys() && jwt.ca.is_none());
         Self {
             threads: threads(&config.server),
             max_streams: config.limits.max_streams,

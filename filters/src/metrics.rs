@@ -23,6 +23,8 @@ pub struct Metrics {
     pub rate_limit_overflow: IntCounterVec,
     pub decryptions: IntCounterVec,
     pub connections: IntGaugeVec,
+    pub key_fetches: IntCounterVec,
+    pub keys: IntGaugeVec,
     pub store_up: IntGaugeVec,
     pub store_calls: IntCounterVec,
     pub store_duration: HistogramVec,
@@ -81,6 +83,12 @@ impl Metrics {
                 &["encryption", "result"],
             )?,
             connections: gauge("gapura_connections", "Open client connections.", "listener")?,
+            key_fetches: counter(
+                "gapura_key_set_fetches_total",
+                "Fetches of the key sets of token issuers.",
+                &["jwt", "result"],
+            )?,
+            keys: gauge("gapura_key_set_keys", "Keys in use of a fetched key set.", "jwt")?,
             store_up: gauge("gapura_store_up", "1 while a shared store is asked, 0 in an outage.", "store")?,
             store_calls: counter(
                 "gapura_store_calls_total",

@@ -36,7 +36,11 @@ pub(super) fn drop_length(head: &mut ResponseHeader) {
 }
 
 /// What every response carries: its id, and what the route's filters add.
-pub(super) fn finish(head: &mut ResponseHeader, context: &mut Context) {
+pub(super) fn finish(session: &mut ServerSession, head: &mut ResponseHeader, context: &mut Context) {
+    // A client learns that its connection ends before it does.
+    if context.gateway.is_draining() {
+        session.set_keepalive(None);
+    }
     Head(head).set(&problem::X_REQUEST_ID, context.request_id.value().clone());
     // RFC 9110, section 6.6.1: of whoever has a clock.
     if !head.headers.contains_key(header::DATE) {
@@ -74,7 +78,7 @@ pub(super) async fn refuse(
     for (name, value) in &fields {
         head.append_header(name.clone(), value.clone())?;
     }
-    finish(&mut head, context);
+    finish(session, &mut head, context);
     if !may_go_on(session, refusal.code) {
         session.set_keepalive(None);
     }

@@ -20,6 +20,7 @@ use super::{
 use crate::wiring::{Gateway, Live};
 
 pub(crate) struct Context {
+    pub(super) gateway: Arc<Gateway>,
     /// Pinned: a reload in between changes nothing for this exchange.
     pub(super) live: Arc<Live>,
     pub(super) started: Now,
@@ -46,10 +47,11 @@ pub(crate) struct Context {
 
 impl Context {
     /// Before anything of the request is known.
-    pub(super) fn new(gateway: &Gateway) -> Self {
+    pub(super) fn new(gateway: &Arc<Gateway>) -> Self {
         let now = gateway.clock.now();
         let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         Self {
+            gateway: Arc::clone(gateway),
             live: gateway.live(),
             started: now,
             facts: Facts { peer: SocketAddr::new(nobody, 0), secure: false },
@@ -108,7 +110,7 @@ impl Context {
             host: upstream.filter(|_| self.host.is_empty()).map_or(&self.host, |upstream| &upstream.host),
             request_id: &self.request_id,
             principal: self.exchange.principal.as_deref(),
-            withheld: self.route().map_or(&[], |route| &route.withheld),
+            withheld: self.route().map(|route| &route.withheld),
         };
         edits.apply(head);
     }

@@ -104,10 +104,6 @@ pub(super) async fn first(
     context: &mut Context,
 ) -> Result<bool, Broken> {
     context.begin(session);
-    // The client learns that its connection ends before it does.
-    if !gateway.is_ready() {
-        session.set_keepalive(None);
-    }
     match admit::admit(gateway, session, context).await? {
         Way::Streamed => Ok(false),
         Way::Whole { max_body, seen } => {

@@ -124,7 +124,7 @@ impl ProxyHttp for Proxy {
             head.insert_header(header::TRANSFER_ENCODING, framing)?;
         }
         answer::drop_length(head);
-        answer::finish(head, context);
+        answer::finish(session.as_downstream_mut(), head, context);
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use gapura_filters::authentication::BEARER_PROTOCOL;
 use http::{HeaderValue, header};
 use pingora::{
     http::{RequestHeader, ResponseHeader},
@@ -33,7 +34,11 @@ pub(super) async fn run(session: &mut ServerSession, context: &mut Context, mut 
     answer::drop_hop_by_hop(&mut head);
     head.insert_header(header::UPGRADE, "websocket")?;
     head.insert_header(header::CONNECTION, "Upgrade")?;
-    answer::finish(&mut head, context);
+    let bearer = context.route().is_some_and(|route| route.withheld.offers_bearer(&session.req_header().headers));
+    if bearer && !head.headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL) {
+        head.insert_header(header::SEC_WEBSOCKET_PROTOCOL, BEARER_PROTOCOL)?;
+    }
+    answer::finish(session, &mut head, context);
     answer::write_head(session, head, false).await?;
     let (mut stream, early) = answer.into_tunnel();
     if !early.is_empty() {

@@ -223,7 +223,7 @@ async fn seal(
     } else if !sealed && let Some(length) = described {
         head.insert_header(CONTENT_LENGTH, length)?;
     }
-    answer::finish(&mut head, context);
+    answer::finish(session, &mut head, context);
     let ends = bodiless || body.is_empty();
     answer::write_head(session, head, ends).await?;
     // In pieces: the time that a client has to take one is the time that it has for a write.
@@ -241,7 +241,7 @@ async fn stream(session: &mut ServerSession, context: &mut Context, answer: &mut
     let mut head = std::mem::replace(&mut answer.head, ResponseHeader::build_no_case(200, None)?);
     answer::drop_hop_by_hop(&mut head);
     answer::drop_length(&mut head);
-    answer::finish(&mut head, context);
+    answer::finish(session, &mut head, context);
     let ends = answer.length() == Some(0);
     let early = if ends { None } else { poll_once(answer).await.transpose().map_err(refusal)? };
     if !ends && answer.length().is_none() {
