@@ -79,7 +79,9 @@ async fn serve(gateway: &Arc<Gateway>, mut session: ServerSession) -> Option<Reu
     }
     let mut context = Context::new(gateway);
     let outcome = match first(gateway, &mut session, &mut context).await {
-        Ok(_) => Ok(()),
+        Ok(true) => Ok(()),
+        // What is small never streams. If it did, no answer at all would come.
+        Ok(false) => Err(Broken::Cut),
         Err(Broken::Refused(refusal)) => {
             answer::refuse(&mut session, &mut context, refusal).await.map_err(|_| Broken::Cut)
         }
