@@ -171,8 +171,8 @@ fn exchange(
     let mut body = answer.clone();
     ready(chain.on_response_body(clock, &mut response, &mut body, &mut exchange))
         .unwrap_or_else(|refusal| panic!("{refusal:?}"));
-    chain.on_response_headers(&mut response.headers, &exchange);
-    chain.on_complete(&mut exchange);
+    chain.on_response_headers(&mut response.headers, &mut exchange);
+    ready(chain.on_complete(&mut exchange));
     (body, response.headers)
 }
 

@@ -34,7 +34,7 @@ use crate::{
     keys,
     providers::{self, Providers},
     proxy::{
-        Proxy,
+        Front, Proxy,
         listen::{self, GateLimits, Open, SelfSigned, Settings, Tally},
     },
     stores::RedisStore,
@@ -71,7 +71,7 @@ pub(crate) struct Gateway {
 pub(crate) struct Pingora {
     options: Options,
     pub(crate) connector: TransportConnector,
-    pub(crate) proxy: Arc<HttpProxy<Proxy>>,
+    pub(crate) front: Arc<Front>,
 }
 
 /// What Pingora is told once.
@@ -209,8 +209,9 @@ impl Gateway {
         let mut connector = ConnectorOptions::new(IDLE_PER_SERVER);
         connector.ca_file = options.ca_file.clone();
         let connector = TransportConnector::new(Some(connector));
-        let proxy = Arc::new(options.proxy(Proxy { gateway: Arc::clone(self) }));
-        self.pingora.store(Some(Arc::new(Pingora { options, connector, proxy })));
+        let pingora = Arc::new(options.proxy(Proxy { gateway: Arc::clone(self) }));
+        let front = Arc::new(Front { gateway: Arc::clone(self), pingora });
+        self.pingora.store(Some(Arc::new(Pingora { options, connector, front })));
     }
 
     pub(crate) fn pingora(&self) -> Arc<Pingora> {
@@ -312,10 +313,10 @@ pub(crate) struct Public {
 }
 
 impl Settings for Public {
-    type App = HttpProxy<Proxy>;
+    type App = Front;
 
     fn app(&self) -> Arc<Self::App> {
-        Arc::clone(&self.gateway.pingora().proxy)
+        Arc::clone(&self.gateway.pingora().front)
     }
     fn tls(&self) -> Option<Arc<rustls::ServerConfig>> {
         if self.tls { self.gateway.live.load().tls.clone() } else { None }

@@ -3,12 +3,15 @@
 //! These types are the single source: `serde` fills them, the JSON Schema of `gapura schema` is derived from them, the
 //! checks of `shape` follow that schema, and each doc comment is what an editor shows beside its key.
 
+mod rate_limit;
+
 use std::{borrow::Cow, collections::BTreeMap, path::PathBuf};
 
 use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
+pub use self::rate_limit::{LimitAlgorithm, LimitBy, LimitCost, LimitKey, LimitMode, RateLimit, ToldCost};
 use crate::{
     secret::SecretRef,
     units::{Address, Period, PeriodOrOff, Size},
@@ -391,47 +394,6 @@ pub struct ApiKey {
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct RateLimit {
-    /// Requests in any one window.
-    #[schemars(range(min = 1, max = 1_000_000_000))]
-    pub limit: u64,
-    /// Any stretch of time of this length. From 100ms to 31d.
-    pub window: Period,
-    /// Whose requests are counted together: `client_ip`, `user`, `api_key`, `route`, `global` or `header:NAME`.
-    pub by: LimitKey,
-    /// How requests are counted: `sliding_window`, `sliding_log` or `gcra`.
-    #[serde(default)]
-    pub algorithm: LimitAlgorithm,
-    /// `gcra` only: how many may come at once. Default: `limit`.
-    #[schemars(range(min = 1, max = 1_000_000_000))]
-    pub burst: Option<u64>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LimitKey {
-    ClientIp,
-    User,
-    ApiKey,
-    Route,
-    Global,
-    /// Lower case.
-    Header(String),
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum LimitAlgorithm {
-    /// Slices of the window: never more than `limit` in any window, in little memory.
-    #[default]
-    SlidingWindow,
-    /// The instants of the last `limit` requests: exact.
-    SlidingLog,
-    /// A steady rate, and `burst` at once.
-    Gcra,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Encryption {
     /// The wire format of an envelope.
     pub profile: Profile,
@@ -597,28 +559,6 @@ pub enum SecurityHeaders {
     Off,
 }
 
-impl std::str::FromStr for LimitKey {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Ok(match text {
-            "client_ip" => Self::ClientIp,
-            "user" => Self::User,
-            "api_key" => Self::ApiKey,
-            "route" => Self::Route,
-            "global" => Self::Global,
-            _ => match text.strip_prefix("header:") {
-                Some(name) if is_token(name) => Self::Header(name.to_ascii_lowercase()),
-                _ => {
-                    return Err(format!(
-                        "`{text}` is no key to count by; write \"client_ip\", \"user\", \"api_key\", \"route\", \"global\" or \"header:NAME\""
-                    ));
-                }
-            },
-        })
-    }
-}
-
 impl std::str::FromStr for TokenSource {
     type Err = String;
 
@@ -655,5 +595,4 @@ pub(crate) fn is_token(text: &str) -> bool {
 
 crate::units::written_as_string! {
     TokenSource => "token-source", "header, cookie:NAME or websocket_protocol";
-    LimitKey => "rate-limit-key", "client_ip, user, api_key, route, global or header:NAME";
 }

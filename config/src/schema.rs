@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
+use toml::de::DeValue;
 
 use crate::{fault::Place, formats, model::Config};
 
@@ -56,6 +57,9 @@ fn for_toml(schema: &mut Value) {
     if let Some(Value::Object(properties)) = schema.get_mut("properties") {
         properties.values_mut().for_each(for_toml);
     }
+    if let Some(Value::Array(alternatives)) = schema.get_mut("anyOf") {
+        alternatives.iter_mut().for_each(for_toml);
+    }
 }
 
 /// The named keys of a table, where the schema has a fixed set of them.
@@ -68,12 +72,34 @@ pub(crate) fn entries(schema: &Value) -> Option<&Value> {
     schema.get("additionalProperties").filter(|inner| inner.is_object())
 }
 
+/// Of a key that takes values of several types (`by = "user"`, or a list), the schema of those of this type; the first where
+/// it takes none such.
+pub(crate) fn fitting<'s>(schema: &'s Value, value: &DeValue<'_>) -> &'s Value {
+    let wanted = match value {
+        DeValue::Array(_) => "array",
+        DeValue::Table(_) => "object",
+        DeValue::Integer(_) => "integer",
+        DeValue::Boolean(_) => "boolean",
+        _ => "string",
+    };
+    alternatives(schema).iter().find(|one| kind(one) == wanted).unwrap_or_else(|| first(schema))
+}
+
+/// The plainest of several types: it stands for them in examples.
+pub(crate) fn first(schema: &Value) -> &Value {
+    alternatives(schema).first().unwrap_or(schema)
+}
+
+fn alternatives(schema: &Value) -> &[Value] {
+    schema.get("anyOf").and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
 pub(crate) fn kind(schema: &Value) -> &str {
-    schema.get("type").and_then(Value::as_str).unwrap_or("string")
+    first(schema).get("type").and_then(Value::as_str).unwrap_or("string")
 }
 
 pub(crate) fn format(schema: &Value) -> Option<&str> {
-    schema.get("format").and_then(Value::as_str)
+    first(schema).get("format").and_then(Value::as_str)
 }
 
 pub(crate) fn required(schema: &Value) -> impl Iterator<Item = &str> {

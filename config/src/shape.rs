@@ -45,6 +45,7 @@ pub(crate) fn check(table: &DeTable<'_>) -> Findings {
 impl Findings {
     /// Checks a value and returns it, repaired where it was faulty.
     fn value(&mut self, place: &Place, schema: &Schema, value: &Spanned<DeValue<'_>>) -> Value {
+        let schema = schema::fitting(schema, value.get_ref());
         if let Some(fault) = advice::runs_on(place, value.get_ref())
             && !formats::is_secret(schema::format(schema))
         {
@@ -173,6 +174,7 @@ impl Findings {
 
     /// The least value that fits. Texts without a format are all different, so that no rule takes two for the same.
     fn stand_in(&mut self, schema: &Schema) -> Value {
+        let schema = schema::first(schema);
         match schema::kind(schema) {
             "object" => {
                 let keys = schema::required(schema).filter_map(|name| Some((name, properties(schema)?.get(name)?)));

@@ -106,16 +106,16 @@ impl Chain {
     }
 
     /// The fields of any response, the gateway's own problems too.
-    pub fn on_response_headers<H: HeaderEdit>(&self, headers: &mut H, exchange: &Exchange) {
+    pub fn on_response_headers<H: HeaderEdit>(&self, headers: &mut H, exchange: &mut Exchange) {
         for link in self.links.iter().rev() {
             link.filter.on_response_headers(headers, exchange);
         }
     }
 
     /// Always, once the exchange is over.
-    pub fn on_complete(&self, exchange: &mut Exchange) {
+    pub async fn on_complete(&self, exchange: &mut Exchange) {
         for link in self.links.iter().rev() {
-            link.filter.on_complete(exchange);
+            link.filter.on_complete(exchange).await;
         }
     }
 }

@@ -57,11 +57,11 @@ macro_rules! registry {
             ) -> Result<(), Refusal> {
                 match self { $(Self::$variant(filter) => filter.on_response_body(head, body, exchange).await,)* }
             }
-            fn on_response_headers<H: HeaderEdit>(&self, headers: &mut H, exchange: &Exchange) {
+            fn on_response_headers<H: HeaderEdit>(&self, headers: &mut H, exchange: &mut Exchange) {
                 match self { $(Self::$variant(filter) => filter.on_response_headers(headers, exchange),)* }
             }
-            fn on_complete(&self, exchange: &mut Exchange) {
-                match self { $(Self::$variant(filter) => filter.on_complete(exchange),)* }
+            async fn on_complete(&self, exchange: &mut Exchange) {
+                match self { $(Self::$variant(filter) => filter.on_complete(exchange).await,)* }
             }
         }
     };
@@ -74,45 +74,4 @@ registry! {
     // Shared by the routes that name it.
     Encryption(Arc<Encryption>),
     SecurityHeaders(SecurityHeaders),
-}
-
-/// A filter that several routes share.
-impl<F: Filter> Filter for Arc<F> {
-    fn stage(&self) -> Stage {
-        F::stage(self)
-    }
-    fn explain(&self) -> Vec<String> {
-        F::explain(self)
-    }
-    fn needs_body(&self) -> bool {
-        F::needs_body(self)
-    }
-    fn max_response(&self) -> Option<u64> {
-        F::max_response(self)
-    }
-    async fn on_request(&self, head: &request::Parts, exchange: &mut Exchange) -> Result<(), Refusal> {
-        F::on_request(self, head, exchange).await
-    }
-    async fn on_request_body(
-        &self,
-        head: &mut request::Parts,
-        body: &mut Bytes,
-        exchange: &mut Exchange,
-    ) -> Result<(), Refusal> {
-        F::on_request_body(self, head, body, exchange).await
-    }
-    async fn on_response_body(
-        &self,
-        head: &mut response::Parts,
-        body: &mut Bytes,
-        exchange: &mut Exchange,
-    ) -> Result<(), Refusal> {
-        F::on_response_body(self, head, body, exchange).await
-    }
-    fn on_response_headers<H: HeaderEdit>(&self, headers: &mut H, exchange: &Exchange) {
-        F::on_response_headers(self, headers, exchange);
-    }
-    fn on_complete(&self, exchange: &mut Exchange) {
-        F::on_complete(self, exchange);
-    }
 }

@@ -97,7 +97,7 @@ impl Filter for SecurityHeaders {
         ]
     }
 
-    fn on_response_headers<H: HeaderEdit>(&self, headers: &mut H, exchange: &Exchange) {
+    fn on_response_headers<H: HeaderEdit>(&self, headers: &mut H, exchange: &mut Exchange) {
         for Field(name, value, wins) in self.fields() {
             if *wins == Wins::Preset || !headers.contains(name) {
                 headers.set(name, value.clone());
@@ -126,7 +126,7 @@ mod tests {
         let mut exchange = Exchange::new(now, Ipv4Addr::LOCALHOST.into());
         exchange.secure = secure;
         if let Some(filter) = SecurityHeaders::build(preset) {
-            filter.on_response_headers(headers, &exchange);
+            filter.on_response_headers(headers, &mut exchange);
         }
     }
 

@@ -2,7 +2,10 @@
 
 use std::{fmt::Write as _, path::Path, process::ExitCode};
 
-use gapura_config::{model, units::Address};
+use gapura_config::{
+    model::{self, OnOutage},
+    units::Address,
+};
 use gapura_filters::{
     contract::Code,
     policy::{Policy, Route},
@@ -68,6 +71,25 @@ fn describe(policy: &Policy, config: &model::Config, method: &Method, target: &s
     }
 }
 
+/// Where limits are counted, and what an outage of it does to them.
+fn counters(state: &model::State) -> String {
+    let alone = "n instances let n times as much pass";
+    match (state.store, &state.redis) {
+        (model::Store::Redis, Some(redis)) => {
+            let outage = match redis.on_outage {
+                OnOutage::Local => format!("each instance counts for itself: {alone}, beside what Redis has counted"),
+                OnOutage::Open => "everything passes uncounted".to_owned(),
+                OnOutage::Closed => "everything is refused with 503".to_owned(),
+            };
+            format!("Redis, for all instances together; where it gives no answer within {}: {outage}", redis.timeout)
+        }
+        _ => format!(
+            "memory of this instance ({alone}), at most {} keys; beyond them new ones share one per network",
+            state.max_keys
+        ),
+    }
+}
+
 fn answer(method: &Method, path: &str, code: Code, why: &str) -> String {
     format!("{method} {path}\n  answered by the gateway: {} {} ({why})\n", code.status().as_u16(), code.name())
 }
@@ -87,6 +109,9 @@ fn route(route: &Route, config: &model::Config, written: &model::Route, (method,
             let _ = writeln!(text, "  {name:<16} {line}");
         }
     }
+    if !written.rate_limits.is_empty() {
+        let _ = writeln!(text, "  counters         {}", counters(&config.state));
+    }
     let _ = writeln!(text, "  body limit       {} bytes", route.max_body);
     let way = if route.chain.needs_body() {
         "buffered: read whole before any upstream is contacted, answered whole"
@@ -103,4 +128,31 @@ fn route(route: &Route, config: &model::Config, written: &model::Route, (method,
     let _ =
         writeln!(text, "  upstream         {} ({}), timeout {:?}", route.upstream, servers.join(", "), route.timeout);
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_is_told_as_the_operator_wants_it() {
+        let state = |text: &str| {
+            let text = format!(
+                "[server]\nhttp = [\"127.0.0.1:1\"]\nplaintext = true\n[upstreams.u]\nservers = [\"127.0.0.1:2\"]\n\
+                 [[routes]]\nname = \"r\"\npath = \"/**\"\nupstream = \"u\"\n[state]\n{text}"
+            );
+            counters(&gapura_config::parse("test", &text).unwrap_or_else(|faults| panic!("{faults}")).config.state)
+        };
+        assert!(state("max_keys = 5000").starts_with("memory of this instance (n instances"));
+        assert!(state("max_keys = 5000").contains("at most 5000 keys"));
+        for (on_outage, told) in [
+            ("local", "each instance counts for itself: n instances let n times as much pass"),
+            ("open", "everything passes uncounted"),
+            ("closed", "everything is refused with 503"),
+        ] {
+            let told = format!("Redis, for all instances together; where it gives no answer within 20ms: {told}");
+            let redis = format!("store = \"redis\"\nredis = {{ url = \"env:R\", on_outage = \"{on_outage}\" }}");
+            assert!(state(&redis).starts_with(&told), "{}", state(&redis));
+        }
+    }
 }

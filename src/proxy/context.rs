@@ -10,7 +10,7 @@ use gapura_filters::{
     policy::Route,
 };
 use http::{HeaderValue, Method, uri::PathAndQuery};
-use pingora::{http::RequestHeader, proxy::Session};
+use pingora::{http::RequestHeader, protocols::http::ServerSession};
 
 use super::{
     forward::{self, Edits},
@@ -20,6 +20,7 @@ use super::{
 use crate::wiring::{Gateway, Live};
 
 pub(crate) struct Context {
+    pub(super) gateway: Arc<Gateway>,
     /// Pinned: a reload in between changes nothing for this exchange.
     pub(super) live: Arc<Live>,
     pub(super) started: Now,
@@ -46,10 +47,11 @@ pub(crate) struct Context {
 
 impl Context {
     /// Before anything of the request is known.
-    pub(super) fn new(gateway: &Gateway) -> Self {
+    pub(super) fn new(gateway: &Arc<Gateway>) -> Self {
         let now = gateway.clock.now();
         let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         Self {
+            gateway: Arc::clone(gateway),
             live: gateway.live(),
             started: now,
             facts: Facts { peer: SocketAddr::new(nobody, 0), secure: false },
@@ -69,12 +71,12 @@ impl Context {
     }
 
     /// With the connection's facts, and what trusted proxies say.
-    pub(super) fn begin(&mut self, session: &mut Session) {
+    pub(super) fn begin(&mut self, session: &mut ServerSession) {
         let pause = Some(self.live.config.limits.body_timeout.get());
         // A tunnel is silent as long as its ends like; only the upstream's side bounds that.
         let tunnel = session.is_upgrade_req();
-        session.as_downstream_mut().set_read_timeout(pause.filter(|_| !tunnel));
-        session.as_downstream_mut().set_write_timeout(pause);
+        session.set_read_timeout(pause.filter(|_| !tunnel));
+        session.set_write_timeout(pause);
         let digest = session.digest().and_then(|digest| digest.proxy_digest.as_ref());
         if let Some(facts) = digest.and_then(|digest| listen::facts(digest)) {
             self.facts = facts.clone();

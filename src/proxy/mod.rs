@@ -9,6 +9,7 @@ mod answer;
 mod coding;
 mod context;
 mod forward;
+mod front;
 mod hooks;
 pub(crate) mod listen;
 pub(crate) mod problem;
@@ -17,7 +18,7 @@ mod trace;
 mod tunnel;
 mod whole;
 
-pub(crate) use self::{hooks::Proxy, redirect::Redirect};
+pub(crate) use self::{front::Front, hooks::Proxy, redirect::Redirect};
 
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing {

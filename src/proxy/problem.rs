@@ -91,6 +91,9 @@ impl HeaderEdit for Head<'_> {
     fn contains(&self, name: &HeaderName) -> bool {
         self.0.headers.contains_key(name)
     }
+    fn only(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        self.0.headers.only(name)
+    }
     fn set(&mut self, name: &HeaderName, value: HeaderValue) {
         // Names and values of the types here are always fit.
         let _ = self.0.insert_header(name.clone(), value);

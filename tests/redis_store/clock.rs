@@ -39,7 +39,7 @@ fn cases(server: &Server) -> Vec<(Moved, u64)> {
             connection: redis::Client::open(server.url()).unwrap().get_connection().unwrap(),
             charge: Script::new(&text.replace(TIME, MOVED)),
             refund: Script::new(include_str!("../../src/stores/redis/refund.lua")),
-            quota: Quota { algorithm, limit, window, burst },
+            quota: Quota { algorithm, limit, window, burst, penalty: Duration::ZERO },
             algorithm: name,
             numbers,
             key: format!("{name} {window:?}"),
@@ -58,18 +58,26 @@ fn cases(server: &Server) -> Vec<(Moved, u64)> {
 
 impl Moved {
     fn ask(&mut self, now: u64) -> (Verdict, u64) {
+        self.charge(now, 1)
+    }
+
+    fn charge(&mut self, now: u64, cost: u64) -> (Verdict, u64) {
         let limit = if self.algorithm == "gcra" { self.quota.burst } else { self.quota.limit };
         let mut call = self.charge.key(&self.key);
-        call.arg(self.algorithm).arg(1).arg(limit).arg(&self.numbers[..]);
+        let penalty = self.quota.penalty.as_micros() as u64;
+        if penalty > 0 {
+            call.key(format!("{} penalty", self.key));
+        }
+        call.arg(self.algorithm).arg(cost).arg(limit).arg(&self.numbers[..]).arg(1).arg(penalty);
         let reply: [u64; 4] =
             call.arg(now / 1_000_000).arg(now % 1_000_000).invoke(&mut self.connection).expect("an answer");
         let [allowed, remaining, wait, at] = reply;
         (Verdict { allowed: allowed == 1, remaining, wait: Duration::from_micros(wait) }, at)
     }
 
-    fn refund(&mut self, at: u64) {
+    fn refund(&mut self, at: u64, cost: u64) {
         let mut call = self.refund.key(&self.key);
-        call.arg(self.algorithm).arg(1).arg(at).arg(&self.numbers[..]);
+        call.arg(self.algorithm).arg(cost).arg(at).arg(&self.numbers[..]);
         let () = call.invoke(&mut self.connection).unwrap();
     }
 }
@@ -140,6 +148,47 @@ fn whatever_the_time_redis_and_memory_say_the_same() {
     });
 }
 
+/// A refusal is followed by others for as long as the rule says, and both stores say it alike.
+#[test]
+fn penalties_are_alike() {
+    run(async {
+        let server = Server::start();
+        for (mut moved, slice) in cases(&server) {
+            let window = moved.quota.window;
+            for penalty in [window / 10, window * 3] {
+                moved.quota.penalty = penalty;
+                moved.key = format!("{} {penalty:?}", moved.key);
+                let memory = Memory::new(&moved.quota);
+                let (mut dice, mut now, mut admitted, mut longer) = (Dice(0x5851_F42D_4C95_7F2D), START, Vec::new(), 0);
+                for turn in 0..600 {
+                    let (verdict, at) = moved.ask(now);
+                    assert_eq!(field(verdict), memory.ask(now).await, "{} turn {turn}", moved.key);
+                    if verdict.allowed {
+                        admitted.push(at);
+                        now += dice.gap(window.as_micros() as u64, slice);
+                        continue;
+                    }
+                    let wait = verdict.wait.as_micros() as u64;
+                    longer += u64::from(verdict.wait >= penalty);
+                    if dice.throw(3) == 0 {
+                        now += wait;
+                        let (verdict, at) = moved.ask(now);
+                        assert!(verdict.allowed, "{} turn {turn}: who waits as told passes", moved.key);
+                        assert_eq!(field(verdict), memory.ask(now).await);
+                        admitted.push(at);
+                    } else {
+                        now += dice.throw(wait);
+                        assert!(!moved.ask(now).0.allowed, "{} turn {turn}: not before", moved.key);
+                        memory.ask(now).await;
+                    }
+                }
+                keeps_its_word(&moved.quota, &admitted);
+                assert!(longer > 10 && admitted.len() > 20, "{}: {longer} {}", moved.key, admitted.len());
+            }
+        }
+    });
+}
+
 /// With charges given back, and a clock that goes back: what is kept never exceeds the limit.
 #[test]
 fn neither_refunds_nor_a_clock_that_goes_back_grant_more() {
@@ -147,22 +196,36 @@ fn neither_refunds_nor_a_clock_that_goes_back_grant_more() {
     for (mut moved, slice) in cases(&server) {
         let window = moved.quota.window.as_micros() as u64;
         let (mut dice, mut now, mut kept) = (Dice(0x0123_4567_89AB_CDEF), START, Vec::<u64>::new());
-        let mut held = Vec::new();
+        let (mut held, mut heavy, mut latest) = (Vec::<(u64, u64)>::new(), 0, START);
+        let most = if moved.algorithm == "gcra" { moved.quota.burst } else { moved.quota.limit };
         for turn in 0..1500 {
             match dice.throw(8) {
                 0 if !held.is_empty() => {
-                    let at = held.swap_remove(dice.throw(held.len() as u64) as usize);
-                    kept.swap_remove(kept.iter().position(|&other| other == at).unwrap());
-                    moved.refund(at);
+                    let (at, cost) = held.swap_remove(dice.throw(held.len() as u64) as usize);
+                    for _ in 0..cost {
+                        kept.swap_remove(kept.iter().position(|&other| other == at).unwrap());
+                    }
+                    moved.refund(at, cost);
                 }
-                1 if dice.throw(4) == 0 => now -= dice.throw(window),
+                1 if dice.throw(4) == 0 => {
+                    keeps_its_word(&moved.quota, &kept);
+                    if moved.algorithm != "gcra" {
+                        // What had left the window has left it for good, though the clock be set back to before.
+                        kept.retain(|&at| at + window > latest);
+                        held.retain(|&(at, _)| at + window > latest);
+                    }
+                    now -= dice.throw(window);
+                }
                 _ => now += dice.gap(window, slice),
             }
-            let (verdict, at) = moved.ask(now);
+            let cost = if dice.throw(3) == 0 { 1 + dice.throw(most.min(6)) } else { 1 };
+            let (verdict, at) = moved.charge(now, cost);
             assert!(at >= now);
+            latest = latest.max(at);
             if verdict.allowed {
-                kept.push(at);
-                held.push(at);
+                kept.extend((0..cost).map(|_| at));
+                held.push((at, cost));
+                heavy += u64::from(cost > 1);
             }
             if turn % 50 == 49 {
                 keeps_its_word(&moved.quota, &kept);
@@ -170,5 +233,6 @@ fn neither_refunds_nor_a_clock_that_goes_back_grant_more() {
             }
         }
         keeps_its_word(&moved.quota, &kept);
+        assert!(heavy > 10, "{}: {heavy}", moved.key);
     }
 }

@@ -9,7 +9,7 @@ use gapura_config::{
 use gapura_filters::{
     contract::{Exchange, Filter, Now, Stage},
     metrics::Metrics,
-    rate_limit::{Counted, CounterStore, MemoryCounters, Quota, RateLimits, SharedCounters, Verdict},
+    rate_limit::{Counted, CounterStore, Demand, MemoryCounters, Quota, RateLimits, SharedCounters, Verdict},
 };
 use http::{HeaderMap, Request};
 use tokio::time::sleep;
@@ -83,9 +83,11 @@ pub(crate) struct Memory {
 
 impl Memory {
     pub(crate) fn new(quota: &Quota) -> Self {
-        let &Quota { algorithm, limit, window, burst } = quota;
+        let &Quota { algorithm, limit, window, burst, penalty } = quota;
         let burst = (algorithm == LimitAlgorithm::Gcra).then_some(burst);
-        let rule = model::RateLimit { limit, window: Period(window), by: model::LimitKey::Global, algorithm, burst };
+        let rule = model::RateLimit::new(limit, Period(window), model::LimitKey::Global);
+        let penalty = (!penalty.is_zero()).then_some(Period(penalty));
+        let rule = model::RateLimit { algorithm, burst, penalty, ..rule };
         let counters = CounterStore::Memory(Arc::new(MemoryCounters::new(1000)));
         let limits = RateLimits::over("", &[("r", &rule)], Stage::ClientLimits, &counters, &Metrics::new().unwrap());
         Self { limits: limits.unwrap().unwrap() }
@@ -99,7 +101,7 @@ impl Memory {
         match self.limits.on_request(&head, &mut exchange).await {
             Ok(()) => {
                 let mut fields = HeaderMap::new();
-                self.limits.on_response_headers(&mut fields, &exchange);
+                self.limits.on_response_headers(&mut fields, &mut exchange);
                 (true, fields["ratelimit"].to_str().unwrap().to_owned())
             }
             Err(refusal) => {
@@ -129,7 +131,7 @@ fn redis_and_memory_say_the_same() {
                 (250, 3, MINUTE * 60),
                 (4000, 100_000, MINUTE * 60 * 24 * 366),
             ] {
-                let quota = Quota { algorithm, limit, window, burst };
+                let quota = Quota { algorithm, limit, window, burst, penalty: Duration::ZERO };
                 let memory = Memory::new(&quota);
                 for turn in 0..400_u64 {
                     let counted = instance.one("r", &quota, b"g").await;
@@ -182,6 +184,43 @@ fn rules_of_one_request_are_all_or_nothing() {
     });
 }
 
+/// A rule that does not bind is charged where it agrees, and keeps nobody from anything.
+#[test]
+fn what_does_not_bind_is_charged_like_the_rest() {
+    run(async {
+        let server = Server::start();
+        let instance = Instance::of(&server).await;
+        for algorithm in ALGORITHMS {
+            let name = format!("{algorithm:?}");
+            let [wide, narrow, observed] = [100, 4, 2].map(|limit| quota(algorithm, limit, MINUTE * 60 * 24));
+            let demands = [
+                demand("wide", &wide, name.as_bytes()),
+                Demand { binding: false, ..demand("observed", &observed, name.as_bytes()) },
+                demand("narrow", &narrow, name.as_bytes()),
+            ];
+            let mut said = Vec::new();
+            for _ in 0..6 {
+                let counted = instance.charge(&demands).await.unwrap();
+                said.push([0, 1, 2].map(|rule| (counted[rule].verdict.allowed, counted[rule].verdict.remaining)));
+            }
+            assert_eq!(
+                said,
+                [
+                    [(true, 99), (true, 1), (true, 3)],
+                    [(true, 98), (true, 0), (true, 2)],
+                    // Observed: it would refuse; the others are charged.
+                    [(true, 97), (false, 0), (true, 1)],
+                    [(true, 96), (false, 0), (true, 0)],
+                    // One that binds refuses: none is charged.
+                    [(true, 96), (false, 0), (false, 0)],
+                    [(true, 96), (false, 0), (false, 0)],
+                ],
+                "{algorithm:?}"
+            );
+        }
+    });
+}
+
 #[test]
 fn what_is_given_back_can_be_had_again_and_no_more() {
     run(async {
@@ -189,6 +228,11 @@ fn what_is_given_back_can_be_had_again_and_no_more() {
         let instance = Instance::of(&server).await;
         for algorithm in ALGORITHMS {
             let quota = quota(algorithm, 3, MINUTE * 60 * 24);
+            // In part: what a response did not use.
+            let heavy = Demand { cost: 3, ..demand("told", &quota, b"k") };
+            let at = instance.charge(&[heavy]).await.unwrap()[0].at;
+            instance.store.refund(crate::NOW, &[(heavy.costing(2), at)]).await;
+            assert_eq!(instance.one("told", &quota, b"k").await.verdict.remaining, 1, "{algorithm:?}");
             // More often than the limit allows.
             for _ in 0..10 {
                 let counted = instance.one("r", &quota, b"k").await;
@@ -251,11 +295,23 @@ fn counters_hold_nothing_personal_and_expire() {
             instance.one("customers", &quota, b"vjane@example.com").await;
             instance.refund("customers", &quota, b"vjane@example.com", counted.at).await;
         }
+        let penal = Quota { penalty: MINUTE, ..quota(LimitAlgorithm::SlidingWindow, 1, MINUTE) };
+        assert!(instance.one("partners", &penal, b"vjane@example.com").await.verdict.allowed);
+        for _ in 0..3 {
+            let Verdict { allowed, remaining, wait } =
+                instance.one("partners", &penal, b"vjane@example.com").await.verdict;
+            assert!(!allowed && remaining == 0 && wait > MINUTE / 2);
+        }
         let keys: Vec<String> = server.ask(&["KEYS", "*"]);
         // And that of the probe, for its second.
-        assert!((3..=4).contains(&keys.len()), "{keys:?}");
+        assert!((5..=6).contains(&keys.len()), "{keys:?}");
         for key in &keys {
-            assert!(key.starts_with("gapura:{limits}:") && !key.contains("jane") && !key.contains("customers"));
+            assert!(
+                key.starts_with("gapura:{limits}:")
+                    && !key.contains("jane")
+                    && !key.contains("customers")
+                    && !key.contains("partners")
+            );
             let left: i64 = server.ask(&["PTTL", key]);
             // -2: it has expired between the two questions; -1 would be for ever.
             assert!(left == -2 || (0..=63_000).contains(&left), "{key}: {left}");

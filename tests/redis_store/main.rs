@@ -83,11 +83,11 @@ impl Instance {
 }
 
 fn demand<'a>(rule: &'a str, quota: &'a Quota, key: &'a [u8]) -> Demand<'a> {
-    Demand { rule, quota, key, cost: 1 }
+    Demand { rule, quota, key, cost: 1, binding: true }
 }
 
 fn quota(algorithm: LimitAlgorithm, limit: u64, window: Duration) -> Quota {
-    Quota { algorithm, limit, window, burst: limit }
+    Quota { algorithm, limit, window, burst: limit, penalty: Duration::ZERO }
 }
 
 const ALGORITHMS: [LimitAlgorithm; 3] =

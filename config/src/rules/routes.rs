@@ -56,7 +56,8 @@ fn overlaps(rules: &mut Rules<'_>, list: &Place, routes: &[Route]) {
             continue;
         }
         let earlier = by_path.entry(&route.path).or_default();
-        let shared = earlier.iter().find_map(|(i, other)| Some((*i, other, shared_method(route, other)?)));
+        let shared =
+            earlier.iter().find_map(|(i, other)| Some((*i, other, common_method(&route.methods, &other.methods)?)));
         if let Some((first, other, method)) = shared {
             let line = rules.line(&list.index(first).key("path"));
             let message = format!("{method} `{}` goes to the route `{}` already{line}", route.path, other.name);
@@ -68,8 +69,9 @@ fn overlaps(rules: &mut Rules<'_>, list: &Place, routes: &[Route]) {
     }
 }
 
-fn shared_method<'r>(one: &'r Route, other: &'r Route) -> Option<&'r str> {
-    match (one.methods.as_slice(), other.methods.as_slice()) {
+/// A method that both take; an empty list takes all.
+fn common_method<'r>(one: &'r [String], other: &'r [String]) -> Option<&'r str> {
+    match (one, other) {
         ([], []) => Some("every method of"),
         ([], methods) | (methods, []) => methods.first().map(String::as_str),
         (ours, theirs) => {
@@ -165,17 +167,28 @@ fn limits(rules: &mut Rules<'_>, table: &Place, route: &Route) {
     let config = rules.config;
     for (i, name) in route.rate_limits.iter().enumerate() {
         let Some(limit) = config.rate_limits.get(name) else { continue };
+        let sound = rules.sound(&table.key("methods")) && rules.sound(&at(&["rate_limits", name, "methods"]));
+        if sound && common_method(&limit.methods, &route.methods).is_none() {
+            let message = format!("`{name}` counts {} only, which this route does not take", limit.methods.join(", "));
+            let fault = Fault::warning(table.key("rate_limits").index(i), message);
+            rules.add(fault.help("remove it here, or change the `methods` of one of them"));
+        }
         let public = route.auth.is_empty();
         let keyless = !route.auth.iter().any(|method| method.starts_with("api_keys."));
-        let whom = match limit.by {
-            LimitKey::User if public => "a user",
-            LimitKey::ApiKey if public || keyless => "an API key",
-            _ => continue,
-        };
-        if !rules.sound(&table.key("auth")) || !rules.written(&at(&["rate_limits", name, "by"])) {
+        let absent = limit.by.keys().iter().find_map(|key| match key {
+            LimitKey::User if public => Some("a user"),
+            LimitKey::ApiKey if public || keyless => Some("an API key"),
+            _ => None,
+        });
+        let Some(whom) = absent else { continue };
+        if !rules.sound(&table.key("auth")) || !rules.sound(&at(&["rate_limits", name, "by"])) {
             continue;
         }
-        let message = format!("no caller of this route has {whom}: all of them share one count");
+        let what = match limit.by.keys() {
+            [_] => "all of them share one count",
+            _ => "that part of the key is the same for all",
+        };
+        let message = format!("no caller of this route has {whom}: {what}");
         rules.add(
             Fault::warning(table.key("rate_limits").index(i), message).help("count by \"client_ip\", or add `auth`"),
         );

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{Rules, at};
 use crate::{
-    fault::Fault,
-    model::{Encryption, KeyDerivation, LimitAlgorithm, RateLimit, Replay},
+    fault::{Fault, Place},
+    model::{Encryption, KeyDerivation, LimitAlgorithm, LimitBy, LimitCost, LimitKey, RateLimit, Replay, ToldCost},
     units::{Period, PeriodOrOff, Size},
 };
 
@@ -22,9 +22,6 @@ pub(super) fn check(rules: &mut Rules<'_>) {
     }
 }
 
-/// The log keeps an instant of 4 bytes for each request of a window, for each key, and is searched for each.
-const MAX_LOGGED: u64 = 4096;
-
 fn rate_limit(rules: &mut Rules<'_>, name: &str, limit: &RateLimit) {
     let table = at(&["rate_limits", name]);
     // Below, slices are too short for the clock; above, counters outlive every deployment.
@@ -33,19 +30,69 @@ fn rate_limit(rules: &mut Rules<'_>, name: &str, limit: &RateLimit) {
         let fault = Fault::at(table.key("window"), format!("a window of `{}` is out of range", limit.window));
         rules.add(fault.help(format!("write \"{}\" to \"{}\"", Period(*windows.start()), Period(*windows.end()))));
     }
+    // Shorter than a second says nothing that `Retry-After` could; longer is a lock-out, which should end by somebody's will.
+    let penalties = Duration::from_secs(1)..=Duration::from_secs(3600);
+    if let Some(penalty) = limit.penalty.filter(|penalty| !penalties.contains(&penalty.get())) {
+        let fault = Fault::at(table.key("penalty"), format!("a penalty of `{penalty}` is out of range"));
+        rules.add(fault.help(format!("write \"{}\" to \"{}\"", Period(*penalties.start()), Period(*penalties.end()))));
+    }
+    combination(rules, &table, limit);
+    rules.repeated(&table.key("methods"), &limit.methods);
     if !rules.written(&table.key("algorithm")) {
         return;
     }
+    cost(rules, &table, limit);
     if limit.burst.is_some() && limit.algorithm != LimitAlgorithm::Gcra {
         let fault =
             Fault::at(table.key("burst"), "`burst` belongs to `algorithm = \"gcra\"`; the others never exceed `limit`");
         rules.add(fault.on_key().help("remove it, or write `algorithm = \"gcra\"`"));
     }
-    if limit.algorithm == LimitAlgorithm::SlidingLog && limit.limit > MAX_LOGGED {
+    if limit.algorithm == LimitAlgorithm::SlidingLog && limit.limit > RateLimit::MAX_LOG {
         let message =
             format!("a sliding log of {} requests takes {} KiB for each key", limit.limit, limit.limit * 4 / 1024);
         let fault = Fault::at(table.key("limit"), message);
-        rules.add(fault.help(format!("write at most {MAX_LOGGED}, or `algorithm = \"sliding_window\"`")));
+        rules.add(fault.help(format!("write at most {}, or `algorithm = \"sliding_window\"`", RateLimit::MAX_LOG)));
+    }
+}
+
+/// A request is charged whole or not at all.
+fn cost(rules: &mut Rules<'_>, table: &Place, limit: &RateLimit) {
+    if !rules.sound_keys(table, &["limit", "burst", "cost"]) {
+        return;
+    }
+    let (cost, most) = (limit.cost.most(), limit.at_once());
+    let (place, may) = match &limit.cost {
+        LimitCost::Fixed(_) => (table.key("cost"), "costs"),
+        LimitCost::Told(_) => (table.key("cost").key("max"), "may cost"),
+    };
+    if cost > most {
+        let bound = if most == limit.limit { "limit" } else { "burst" };
+        let fault = Fault::at(place.clone(), format!("a request that {may} {cost} never passes"));
+        rules.add(fault.help(format!("write at most the `{bound}` of {most}, or raise that")));
+    }
+    if let LimitCost::Told(ToldCost { default, max, .. }) = limit.cost
+        && default > max
+    {
+        let fault = Fault::at(place, format!("a response that says nothing costs {default}, above the most of {max}"));
+        rules.add(fault.help(format!("write a `max` of at least {default}, or a smaller `default`")));
+    }
+}
+
+/// Each part of a key is read, and hashed, for each request.
+const MAX_KEYS: usize = 4;
+
+fn combination(rules: &mut Rules<'_>, table: &Place, limit: &RateLimit) {
+    let LimitBy::Each(keys) = &limit.by else { return };
+    let list = table.key("by");
+    rules.repeated(&list, keys);
+    if keys.len() > MAX_KEYS {
+        let fault = Fault::at(list.clone(), format!("a key of {} parts", keys.len()));
+        rules.add(fault.help(format!("write at most {MAX_KEYS}")));
+    }
+    let global = keys.iter().position(|key| *key == LimitKey::Global);
+    if let Some(index) = global.filter(|_| keys.len() > 1) {
+        let fault = Fault::at(list.index(index), "`global` is the same for all: beside other parts it says nothing");
+        rules.add(fault.help("remove it, or write by = \"global\""));
     }
 }
 

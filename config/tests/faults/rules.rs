@@ -87,8 +87,18 @@ const CALLERS: &[Case] = &[
 #[rustfmt::skip]
 const TRAFFIC: &[Case] = &[
     error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"1s\"\nby = \"user\"\nburst = 5", (5, 1), "`burst` belongs to `algorithm = \"gcra\"`", ""),
-    error("rate_limits", "[rate_limits.slow]\nlimit = 5000\nwindow = \"1s\"\nby = \"user\"\nalgorithm = \"sliding_log\"", (2, 9), "takes 19 KiB for each key", "4096"),
+    error("rate_limits", "[rate_limits.slow]\nlimit = 4097\nwindow = \"1s\"\nby = \"user\"\nalgorithm = \"sliding_log\"", (2, 9), "takes 16 KiB for each key", "4096"),
     error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"99ms\"\nby = \"user\"", (3, 10), "a window of `99ms` is out of range", "write \"100ms\" to \"31d\""),
+    error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"1s\"\nby = [\"user\", \"route\", \"user\"]", (4, 24), "stands in the list already", "remove one"),
+    error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"1s\"\nby = [\"user\", \"global\"]", (4, 15), "`global` is the same for all", "by = \"global\""),
+    error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"1s\"\nby = [\"user\", \"route\", \"client_ip\", \"header:a\", \"header:b\"]", (4, 6), "a key of 5 parts", "at most 4"),
+    error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"1s\"\nby = \"user\"\nmethods = [\"POST\", \"POST\"]", (5, 20), "stands in the list already", "remove one"),
+    error("rate_limits", "[rate_limits.slow]\nlimit = 9\nwindow = \"1s\"\nby = \"user\"\ncost = 10", (5, 8), "a request that costs 10 never passes", "at most the `limit` of 9"),
+    error("rate_limits", "[rate_limits.slow]\nlimit = 9\nwindow = \"1s\"\nby = \"user\"\ncost = 9\nalgorithm = \"gcra\"\nburst = 8", (5, 8), "a request that costs 9 never passes", "at most the `burst` of 8"),
+    error("rate_limits", "[rate_limits.slow]\nlimit = 9\nwindow = \"1s\"\nby = \"user\"\ncost = { header = \"X-Cost\", max = 10 }", (5, 35), "a request that may cost 10 never passes", "at most the `limit` of 9"),
+    error("rate_limits", "[rate_limits.slow]\nlimit = 9\nwindow = \"1s\"\nby = \"user\"\ncost = { header = \"X-Cost\", default = 5, max = 4 }", (5, 48), "a response that says nothing costs 5, above the most of 4", "at least 5"),
+    error("rate_limits", "[rate_limits.slow]\nlimit = 9\nwindow = \"1s\"\nby = \"user\"\npenalty = \"500ms\"", (5, 11), "a penalty of `500ms` is out of range", "write \"1s\" to \"1h\""),
+    error("rate_limits", "[rate_limits.slow]\nlimit = 9\nwindow = \"1s\"\nby = \"user\"\npenalty = \"1d\"", (5, 11), "a penalty of `1d` is out of range", ""),
     error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"32d\"\nby = \"user\"", (3, 10), "out of range", ""),
     warning("encryption", "[encryption.body]\nprofile = \"cryptojs\"\nmaster_key = \"env:C\"\nmax_age = \"off\"", (4, 11), "an envelope of any age is accepted", "only for migrations"),
     warning("encryption", "[encryption.body]\nprofile = \"cryptojs\"\nmaster_key = \"env:C\"\nmax_age = \"off\"\nkey_derivation = \"user_timestamp\"", (4, 11), "for ever", "only for migrations"),
@@ -125,7 +135,9 @@ const ROUTES: &[Case] = &[
     error("routes", route!("auth = [\"jwt.users\"]\nroles = [\"A,B\"]"), (6, 10), "has a comma", "one entry for each"),
     error("routes", route!("auth = [\"jwt.users\"]\nroles = [\"A\", \"A\"]"), (6, 15), "stands in the list already", ""),
     error("routes", route!("methods = [\"GET\", \"GET\"]"), (5, 19), "stands in the list already", ""),
-    warning("routes", route!("rate_limits = [\"slow\"]"), (5, 16), "no caller of this route has a user", "client_ip"),
+    warning("routes", route!("rate_limits = [\"slow\"]"), (5, 16), "no caller of this route has a user: all of them share one count", "client_ip"),
+    warning("routes", route!("methods = [\"GET\"]\nrate_limits = [\"w\"]\n[rate_limits.w]\nlimit = 1\nwindow = \"1s\"\nby = \"route\"\nmethods = [\"POST\", \"PUT\"]"), (6, 16), "`w` counts POST, PUT only, which this route does not take", "change the `methods`"),
+    warning("routes", route!("rate_limits = [\"pair\"]\n[rate_limits.pair]\nlimit = 1\nwindow = \"1s\"\nby = [\"route\", \"user\"]"), (5, 16), "no caller of this route has a user: that part of the key is the same for all", "client_ip"),
 ];
 
 #[test]

@@ -89,16 +89,20 @@ pub trait Filter: Send + Sync + Sized + 'static {
     }
 
     /// Fields of any response, the gateway's own problems too.
-    fn on_response_headers<H: HeaderEdit>(&self, _headers: &mut H, _exchange: &Exchange) {}
+    fn on_response_headers<H: HeaderEdit>(&self, _headers: &mut H, _exchange: &mut Exchange) {}
 
     /// Always, once the exchange is over.
-    fn on_complete(&self, _exchange: &mut Exchange) {}
+    fn on_complete(&self, _exchange: &mut Exchange) -> impl Future<Output = ()> + Send {
+        ready(())
+    }
 }
 
 /// The fields of a response head, whoever holds it: Pingora keeps a map of spellings beside its own, which a plain
 /// `HeaderMap` edit would put out of step.
 pub trait HeaderEdit {
     fn contains(&self, name: &HeaderName) -> bool;
+    /// The value, where there is one and no more.
+    fn only(&self, name: &HeaderName) -> Option<&HeaderValue>;
     /// Replaces every value of that name.
     fn set(&mut self, name: &HeaderName, value: HeaderValue);
     fn unset(&mut self, name: &HeaderName);
@@ -107,6 +111,10 @@ pub trait HeaderEdit {
 impl HeaderEdit for HeaderMap {
     fn contains(&self, name: &HeaderName) -> bool {
         self.contains_key(name)
+    }
+    fn only(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        let mut values = self.get_all(name).iter();
+        values.next().filter(|_| values.next().is_none())
     }
     fn set(&mut self, name: &HeaderName, value: HeaderValue) {
         self.insert(name.clone(), value);

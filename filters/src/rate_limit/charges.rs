@@ -1,12 +1,14 @@
 //! What an exchange was charged, so that it can be given back when a later rule refuses; and what the fields report.
 
-use super::memory::Fingerprint;
+use super::{memory::Fingerprint, settle::Reservation};
 
 /// Recorded in the exchange. Nothing of it is allocated on routes with up to four rules by address, header or route.
 #[derive(Debug, Default)]
 pub struct Charges {
     /// Of `client_limits`, kept where `principal_limits` may refuse later.
     pub(super) receipts: Receipts,
+    /// Of rules whose cost the response tells.
+    pub(super) reservations: Vec<Reservation>,
     /// The tightest rule so far.
     pub(super) tightest: Option<Report>,
     /// The refusal carries the fields itself.

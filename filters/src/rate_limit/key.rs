@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use gapura_config::model::LimitKey;
+use gapura_config::model::{LimitBy, LimitKey};
 use http::request;
 
 use crate::contract::{Exchange, Stage};
@@ -19,36 +19,53 @@ pub(super) enum Owner {
     Client,
 }
 
-/// Rules by what a request says of itself stand before authentication, rules by who it is after it.
-pub(super) fn stage(by: &LimitKey) -> Stage {
-    match by {
+/// Rules by what a request says of itself stand before authentication, rules by who it is after it; a combination is known
+/// when its last part is.
+pub(super) fn stage(by: &LimitBy) -> Stage {
+    let stages = by.keys().iter().map(|key| match key {
         LimitKey::ClientIp | LimitKey::Route | LimitKey::Global | LimitKey::Header(_) => Stage::ClientLimits,
         LimitKey::User | LimitKey::ApiKey => Stage::PrincipalLimits,
-    }
+    });
+    stages.max().unwrap_or(Stage::ClientLimits)
 }
 
-/// As the configuration writes it.
-pub(super) fn spelled(by: &LimitKey) -> String {
-    match by {
-        LimitKey::ClientIp => "client_ip".to_owned(),
-        LimitKey::User => "user".to_owned(),
-        LimitKey::ApiKey => "api_key".to_owned(),
-        LimitKey::Route => "route".to_owned(),
-        LimitKey::Global => "global".to_owned(),
-        LimitKey::Header(name) => format!("header:{name}"),
-    }
-}
-
-/// Writes the key's bytes, piece by piece. The first tells present from absent, so that no value can pose as the absent one.
+/// Writes the key's bytes, piece by piece. Of a combination each part has its length before it: else a client could choose a
+/// header so that, with what follows it, it reads as someone else's.
 pub(super) fn write(
-    by: &LimitKey,
+    by: &LimitBy,
+    route: &str,
+    head: &request::Parts,
+    exchange: &Exchange,
+    mut out: impl FnMut(&[u8]),
+) -> Owner {
+    let keys = match by.keys() {
+        [key] => return write_part(key, route, head, exchange, out),
+        keys => keys,
+    };
+    // No single key begins with it.
+    out(b"c");
+    let mut owner = Owner::Rule;
+    for key in keys {
+        let mut length = 0_u64;
+        write_part(key, route, head, exchange, |piece| length += piece.len() as u64);
+        out(&length.to_le_bytes());
+        if write_part(key, route, head, exchange, &mut out) == Owner::Client {
+            owner = Owner::Client;
+        }
+    }
+    owner
+}
+
+/// The first byte tells present from absent, so that no value can pose as the absent one.
+fn write_part(
+    key: &LimitKey,
     route: &str,
     head: &request::Parts,
     exchange: &Exchange,
     mut out: impl FnMut(&[u8]),
 ) -> Owner {
     let principal = exchange.principal.as_deref();
-    match by {
+    match key {
         LimitKey::Global => out(b"g"),
         LimitKey::Route => {
             out(b"r");

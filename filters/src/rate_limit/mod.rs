@@ -9,13 +9,18 @@
 //! may be refused because of a unit which another one, refused by a later rule, holds for those nanoseconds (across the
 //! stages: while it is authenticated).
 //!
+//! A rule that only observes is charged as if it enforced: where it agrees and the request passes all that do enforce. Observing
+//! rules do not see each other.
+//!
 //! A request that authentication refuses stays charged: whoever guesses credentials uses up the limit by address.
 
 mod algorithm;
 mod charges;
+mod explain;
 mod key;
 mod memory;
 mod rule;
+mod settle;
 mod store;
 
 use std::{ops::Range, sync::Arc, time::Duration};
@@ -24,7 +29,7 @@ use gapura_config::model;
 use http::{HeaderName, HeaderValue, header::RETRY_AFTER, request};
 
 use self::{
-    algorithm::{COST, nanos},
+    algorithm::nanos,
     charges::{Place, Receipt, Receipts, Report},
     rule::Rule,
 };
@@ -49,6 +54,8 @@ pub struct RateLimits {
     /// Of the whole route: those of the earlier stage first, for their refund.
     rules: Box<[Rule]>,
     mine: Range<usize>,
+    /// The response tells the cost for one of the rules.
+    told: bool,
     counters: CounterStore,
 }
 
@@ -98,16 +105,22 @@ impl RateLimits {
         if mine.is_empty() {
             return Ok(None);
         }
-        Ok(Some(Self { stage, route: route.into(), rules: built.into(), mine, counters: counters.clone() }))
+        let told = built.iter().any(|rule| rule.told.is_some());
+        Ok(Some(Self { stage, route: route.into(), rules: built.into(), mine, told, counters: counters.clone() }))
+    }
+
+    /// The rules of this stage that count such requests.
+    fn concerned(&self, head: &request::Parts) -> impl Iterator<Item = usize> {
+        self.mine.clone().filter(|&index| self.rules[index].concerns(&head.method))
     }
 
     /// Every rule is asked in memory. Charges as long as none refuses.
     fn charge_memory(&self, counters: &MemoryCounters, head: &request::Parts, exchange: &Exchange, tally: &mut Tally) {
         let now = nanos(exchange.now.monotonic);
-        for index in self.mine.clone() {
+        for index in self.concerned(head) {
             let rule = &self.rules[index];
             let commit = tally.refused.is_none();
-            let charged = rule.decide(counters, (&self.route, head, exchange), (now, COST, commit));
+            let charged = rule.decide(counters, (&self.route, head, exchange), (now, commit));
             let at = charged.decision.at;
             tally.add(index, rule, &charged.decision.verdict);
             if commit && charged.decision.verdict.allowed {
@@ -127,12 +140,18 @@ impl RateLimits {
         exchange: &Exchange,
         tally: &mut Tally,
     ) -> Result<(), Outage> {
-        let keys: Vec<_> = self.mine.clone().map(|index| self.rules[index].key(&self.route, head, exchange)).collect();
-        let demands: Vec<_> = self.mine.clone().zip(&keys).map(|(index, key)| self.rules[index].demand(key)).collect();
+        let asked: Vec<_> = self.concerned(head).collect();
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let keys: Vec<_> = asked.iter().map(|&index| self.rules[index].key(&self.route, head, exchange)).collect();
+        let demands: Vec<_> = asked.iter().zip(&keys).map(|(&index, key)| self.rules[index].demand(key)).collect();
         let counted = shared.charge(exchange.now, &demands).await?;
-        for (index, Counted { verdict, at }) in self.mine.clone().zip(counted) {
+        for (index, Counted { verdict, at }) in asked.into_iter().zip(counted) {
             tally.add(index, &self.rules[index], &verdict);
-            tally.receipts.push(Receipt { rule: index, at, place: Place::Shared });
+            if verdict.allowed {
+                tally.receipts.push(Receipt { rule: index, at, place: Place::Shared });
+            }
         }
         Ok(())
     }
@@ -141,7 +160,7 @@ impl RateLimits {
     fn refund_memory(&self, receipts: &Receipts) {
         for receipt in receipts.iter() {
             if let (Some(rule), Place::Memory(counter)) = (self.rules.get(receipt.rule), receipt.place) {
-                rule.bank.refund(counter, &rule.quota, (receipt.at, COST));
+                rule.bank.refund(counter, &rule.quota, (receipt.at, rule.cost));
             }
         }
     }
@@ -185,7 +204,7 @@ impl Filter for RateLimits {
     }
 
     fn explain(&self) -> Vec<String> {
-        self.rules[self.mine.clone()].iter().map(Rule::explain).collect()
+        self.rules[self.mine.clone()].iter().flat_map(Rule::explain).collect()
     }
 
     async fn on_request(&self, head: &request::Parts, exchange: &mut Exchange) -> Result<(), Refusal> {
@@ -197,6 +216,9 @@ impl Filter for RateLimits {
                     Ok(()) => {}
                     Err(Outage::Local) => self.charge_memory(local, head, exchange, &mut tally),
                     Err(Outage::Open) => return Ok(()),
+                    Err(Outage::Closed) if self.concerned(head).all(|index| self.rules[index].observes) => {
+                        return Ok(());
+                    }
                     Err(Outage::Closed) => {
                         return Err(Refusal::new(Code::Overloaded, "Requests cannot be counted at the moment.")
                             .reason("the shared counters cannot be reached, and on_outage is \"closed\""));
@@ -206,6 +228,9 @@ impl Filter for RateLimits {
         }
         let Some(report) = tally.refused else {
             exchange.charges.tightest = tally.tightest;
+            if self.told {
+                self.reserve(&tally.receipts, head, exchange);
+            }
             // Nothing after the last rule of a route asks for them.
             if self.mine.end < self.rules.len() {
                 exchange.charges.receipts = tally.receipts;
@@ -213,6 +238,7 @@ impl Filter for RateLimits {
             return Ok(());
         };
         let earlier = std::mem::take(&mut exchange.charges.receipts);
+        exchange.charges.reservations.clear();
         self.refund_memory(&earlier);
         if let CounterStore::Shared { shared, .. } = &self.counters {
             self.refund_shared(&**shared, &earlier, head, exchange).await;
@@ -222,7 +248,10 @@ impl Filter for RateLimits {
     }
 
     /// The tightest rule. An upstream's own fields give way: they speak of a limit that the client does not meet first.
-    fn on_response_headers<H: HeaderEdit>(&self, headers: &mut H, exchange: &Exchange) {
+    fn on_response_headers<H: HeaderEdit>(&self, headers: &mut H, exchange: &mut Exchange) {
+        if self.told {
+            self.read_costs(headers, exchange);
+        }
         let Charges { tightest: Some(report), refused: false, .. } = &exchange.charges else { return };
         // The filter whose rule it is writes it, so that two stages do not write twice.
         if !self.mine.contains(&report.rule) {
@@ -234,11 +263,20 @@ impl Filter for RateLimits {
             headers.set(&RATE_LIMIT, state);
         }
     }
+
+    async fn on_complete(&self, exchange: &mut Exchange) {
+        if self.told {
+            self.settle(exchange).await;
+        }
+    }
 }
 
 impl Tally {
     fn add(&mut self, index: usize, rule: &Rule, verdict: &Verdict) {
         rule.count(verdict);
+        if rule.observes {
+            return;
+        }
         let seconds = seconds(verdict.wait);
         let report = Report { rule: index, remaining: verdict.remaining, seconds };
         if verdict.allowed {

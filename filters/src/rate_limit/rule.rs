@@ -2,15 +2,16 @@
 
 use std::{hash::Hasher, sync::Arc};
 
-use gapura_config::model::{self, LimitKey};
-use http::{HeaderValue, request};
+use gapura_config::model::{self, LimitBy, LimitMode};
+use http::{HeaderValue, Method, request};
 use prometheus::IntCounter;
 
 use super::{
-    algorithm::{COST, Quota, Verdict, spelled},
+    algorithm::{Quota, Verdict},
     charges::Report,
     key::{self, Owner},
     memory::{self, Bank, Charged, Fingerprint, MemoryCounters},
+    settle::Told,
     store::{CounterStore, Demand},
 };
 use crate::{
@@ -21,13 +22,21 @@ use crate::{
 pub(super) struct Rule {
     pub(super) name: Arc<str>,
     pub(super) quota: Quota,
-    by: LimitKey,
+    /// Of a request, up to what may come at once. Where the response tells, the most that it may tell.
+    pub(super) cost: u64,
+    pub(super) told: Option<Told>,
+    pub(super) by: LimitBy,
+    /// Empty: all.
+    pub(super) methods: Box<[Method]>,
+    /// It only counts: `mode = "observe"`.
+    pub(super) observes: bool,
     pub(super) bank: Arc<Bank>,
     /// `"general";q=100;w=60`
     policy: HeaderValue,
     /// `"general"`
     quoted: String,
     allowed: IntCounter,
+    /// Of a rule that only observes: those it would have refused.
     refused: IntCounter,
     overflow: IntCounter,
 }
@@ -44,16 +53,23 @@ impl Rule {
         let seconds = quota.window.as_nanos().div_ceil(1_000_000_000).max(1);
         let policy = HeaderValue::from_str(&format!("{quoted};q={};w={seconds}", quota.limit))
             .map_err(|_| (format!("rate_limits.{name}"), "this name fits no header".to_owned()))?;
+        let observes = rule.mode == LimitMode::Observe;
+        let refused = if observes { "would_refuse" } else { "refused" };
         let Metrics { rate_limit_decisions, rate_limit_overflow, .. } = metrics;
         Ok(Self {
             name: name.into(),
             bank: counters.memory().bank(name, &quota),
             quota,
+            cost: rule.cost.most(),
+            told: Told::new(&rule.cost),
             by: rule.by.clone(),
+            // Their form was checked with the file.
+            methods: rule.methods.iter().filter_map(|method| method.parse().ok()).collect(),
+            observes,
             policy,
             quoted,
             allowed: rate_limit_decisions.with_label_values(&[name, "allowed"]),
-            refused: rate_limit_decisions.with_label_values(&[name, "refused"]),
+            refused: rate_limit_decisions.with_label_values(&[name, refused]),
             overflow: rate_limit_overflow.with_label_values(&[name]),
         })
     }
@@ -62,16 +78,11 @@ impl Rule {
         key::stage(&self.by)
     }
 
-    pub(super) fn explain(&self) -> String {
-        let Quota { limit, window, .. } = &self.quota;
-        format!(
-            "{}: {limit} per {} by {}, {}: {}",
-            self.name,
-            spelled(*window),
-            key::spelled(&self.by),
-            self.quota.method(),
-            self.quota.guarantee()
-        )
+    /// GET includes HEAD, as for routes: else HEAD would be a way around the limit.
+    pub(super) fn concerns(&self, method: &Method) -> bool {
+        self.methods.is_empty()
+            || self.methods.contains(method)
+            || method == Method::HEAD && self.methods.contains(&Method::GET)
     }
 
     /// Asks the counter in memory, and charges it where it agrees and `commit` is set.
@@ -79,11 +90,11 @@ impl Rule {
         &self,
         counters: &MemoryCounters,
         (route, head, exchange): (&str, &request::Parts, &Exchange),
-        (now, cost, commit): (u64, u64, bool),
+        (now, commit): (u64, bool),
     ) -> Charged {
         let key = self.fingerprint(counters, route, head, exchange);
         let networks = || self.networks(counters, exchange);
-        let charged = self.bank.decide(counters, (key, networks), &self.quota, (now, cost, commit));
+        let charged = self.bank.decide(counters, (key, networks), &self.quota, (now, self.cost, commit));
         if charged.overflowed(key) {
             self.overflow.inc();
         }
@@ -102,7 +113,7 @@ impl Rule {
     }
 
     pub(super) fn demand<'a>(&'a self, key: &'a [u8]) -> Demand<'a> {
-        Demand { rule: &self.name, quota: &self.quota, key, cost: COST }
+        Demand { rule: &self.name, quota: &self.quota, key, cost: self.cost, binding: !self.observes }
     }
 
     pub(super) fn policy_field(&self) -> HeaderValue {

@@ -21,8 +21,8 @@ pub enum CounterStore {
 
 /// The port. Rules of one request are decided in one call, all or nothing.
 pub trait SharedCounters: Send + Sync {
-    /// One verdict for each demand, in order. If any refuses, nothing is charged, and the `wait` of the others is as if it had
-    /// not been asked. A key is charged under the store's own clock where it has one; `now` is for those that have none.
+    /// One verdict for each demand, in order. If any *binding* one refuses, nothing is charged, and the `wait` of the others is as
+    /// if it had not been asked; else all that agree are charged. A key is charged under the store's own clock where it has one; `now` is for those that have none.
     fn charge<'a>(&'a self, now: Now, demands: &'a [Demand<'a>]) -> Pending<'a, Result<Vec<Counted>, Outage>>;
 
     /// Gives back what [`Self::charge`] took. What is no longer counted, or cannot be reached, stays as it is.
@@ -40,6 +40,8 @@ pub struct Demand<'a> {
     /// Any bytes, of up to about 1 KiB; they may be personal data (an address, a user id).
     pub key: &'a [u8],
     pub cost: u64,
+    /// False: its refusal keeps nothing from passing, nor from being charged.
+    pub binding: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +60,13 @@ pub enum Outage {
     Open,
     /// Refuse it: 503.
     Closed,
+}
+
+impl Demand<'_> {
+    /// The same with another cost.
+    pub fn costing(self, cost: u64) -> Self {
+        Self { cost, ..self }
+    }
 }
 
 impl CounterStore {

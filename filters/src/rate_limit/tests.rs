@@ -7,8 +7,11 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use gapura_config::{model::LimitAlgorithm, units::Period};
-use http::{HeaderMap, Request};
+use gapura_config::{
+    model::{LimitAlgorithm, LimitBy, LimitKey},
+    units::Period,
+};
+use http::{HeaderMap, Method, Request};
 use parking_lot::Mutex;
 
 use super::*;
@@ -24,8 +27,9 @@ struct Gate {
 type Rules<'a> = &'a [(&'a str, model::RateLimit)];
 
 fn rule(limit: u64, by: &str) -> model::RateLimit {
-    let (window, algorithm) = (Period::secs(60), LimitAlgorithm::SlidingWindow);
-    model::RateLimit { limit, window, by: by.parse().unwrap(), algorithm, burst: None }
+    let mut keys: Vec<LimitKey> = by.split(" + ").map(|key| key.parse().unwrap()).collect();
+    let by = if keys.len() == 1 { keys.remove(0).into() } else { LimitBy::Each(keys) };
+    model::RateLimit::new(limit, Period::secs(60), by)
 }
 
 fn now<F: Future>(future: F) -> F::Output {
@@ -82,11 +86,24 @@ impl Gate {
         self.ask(&head(&[]), &mut exchange)
     }
 
-    fn answer(&self, exchange: &Exchange) -> HeaderMap {
+    fn answer(&self, exchange: &mut Exchange) -> HeaderMap {
+        self.answer_with(&[], exchange)
+    }
+
+    /// Of an upstream's response, with these headers.
+    fn answer_with(&self, sent: &[(&'static str, &'static str)], exchange: &mut Exchange) -> HeaderMap {
         let mut fields = HeaderMap::new();
+        for (name, value) in sent {
+            fields.append(*name, HeaderValue::from_static(value));
+        }
         fields.insert("ratelimit", HeaderValue::from_static("\"upstream\";r=1"));
-        self.stages.iter().flatten().for_each(|filter| filter.on_response_headers(&mut fields, exchange));
+        // In reverse order, as a chain does.
+        self.stages.iter().flatten().rev().for_each(|filter| filter.on_response_headers(&mut fields, exchange));
         fields
+    }
+
+    fn complete(&self, exchange: &mut Exchange) {
+        self.stages.iter().flatten().rev().for_each(|filter| now(filter.on_complete(exchange)));
     }
 }
 
@@ -107,7 +124,7 @@ fn a_refusal_says_when_to_come_back() {
         [("retry-after", "51"), ("ratelimit-policy", "\"general\";q=2;w=60"), ("ratelimit", "\"general\";r=0;t=51")]
     );
     // The problem has them from the refusal, and only from there.
-    assert!(!gate.answer(&refused).contains_key("ratelimit-policy"));
+    assert!(!gate.answer(&mut refused).contains_key("ratelimit-policy"));
     assert!(gate.ask(&head(&[]), &mut exchange("192.0.2.1", 70)).is_err());
     assert!(gate.ask(&head(&[]), &mut exchange("192.0.2.1", 71)).is_ok());
     let encoded = gate.metrics.encode();
@@ -120,13 +137,13 @@ fn a_response_reports_the_tightest_rule_once() {
     let gate = Gate::new(&[("per user", rule(3, "user")), ("general", rule(100, "client_ip"))]);
     let mut exchange = Exchange { principal: principal("u1", None), ..exchange("192.0.2.1", 10) };
     gate.ask(&head(&[]), &mut exchange).unwrap();
-    let fields = gate.answer(&exchange);
+    let fields = gate.answer(&mut exchange);
     assert_eq!(fields.get_all("ratelimit").iter().collect::<Vec<_>>(), ["\"per user\";r=2;t=61"]);
     assert_eq!(fields["ratelimit-policy"], "\"per user\";q=3;w=60");
     // Refused in between: what is known of the first stage.
     let mut exchange = self::exchange("192.0.2.1", 10);
     now(gate.stages[0].as_ref().unwrap().on_request(&head(&[]), &mut exchange)).unwrap();
-    assert_eq!(gate.answer(&exchange)["ratelimit"], "\"general\";r=98;t=61");
+    assert_eq!(gate.answer(&mut exchange)["ratelimit"], "\"general\";r=98;t=61");
 }
 
 #[test]
@@ -233,13 +250,16 @@ fn explain_prints_the_guarantee() {
         lines,
         [
             "general: 100 per 60 s by client_ip, sliding_window (60 slices of 1 s): never more than 100 in any 60 s",
+            "  worst case 100 in any 60 s, sustained at least 98; 104 bytes per key in memory",
             "short: 5 per 250 ms by header:x-tenant, sliding_window (5 slices of 50 ms): never more than 5 in any 250 ms",
+            "  worst case 5 in any 250 ms, sustained at least 4; 48 bytes per key in memory",
             "api \"x\": 100 per 60 s by api_key, gcra (burst 20): at most 20 + floor(100 / 60 s * T) in any T",
+            "  worst case 120 in any 60 s, sustained at least 100; 40 bytes per key in memory",
         ]
     );
     let mut short = exchange("192.0.2.1", 10);
     now(gate.stages[0].as_ref().unwrap().on_request(&head(&[]), &mut short)).unwrap();
-    assert_eq!(gate.answer(&short)["ratelimit-policy"], "\"short\";q=5;w=1");
+    assert_eq!(gate.answer(&mut short)["ratelimit-policy"], "\"short\";q=5;w=1");
 }
 
 #[test]
@@ -270,13 +290,15 @@ impl SharedCounters for Elsewhere {
             let mut counted = Vec::new();
             for demand in demands {
                 let used = counts.entry((demand.rule.into(), demand.key.into())).or_default();
-                let allowed = *used + demand.cost <= demand.quota.limit;
-                let remaining = (demand.quota.limit - *used).saturating_sub(demand.cost);
+                let free = demand.quota.limit - *used;
+                let allowed = demand.cost <= free;
+                let remaining = if allowed { free - demand.cost } else { free };
                 let wait = demand.quota.window;
                 counted.push(Counted { verdict: Verdict { allowed, remaining, wait }, at: 7 });
             }
-            if counted.iter().all(|counted| counted.verdict.allowed) {
-                for demand in demands {
+            let agrees = |(counted, demand): (&Counted, &Demand<'_>)| counted.verdict.allowed || !demand.binding;
+            if counted.iter().zip(demands).all(agrees) {
+                for (demand, _) in demands.iter().zip(&counted).filter(|(_, counted)| counted.verdict.allowed) {
                     *counts.entry((demand.rule.into(), demand.key.into())).or_default() += demand.cost;
                 }
             }
@@ -304,6 +326,12 @@ fn a_shared_store_decides_and_its_outage_does_what_the_operator_said() {
     assert!(gate.user("u2", 10).is_ok() && gate.user("u3", 10).is_ok());
     assert!(gate.user("u4", 10).is_err());
 
+    // Of a rule that does not count such requests nothing is asked, not even whether the store is there.
+    let writes = model::RateLimit { methods: vec!["POST".into()], ..rule(1, "global") };
+    let other = Gate::over(gate.counters.clone(), "other", &[("writes", writes)]);
+    *elsewhere.outage.lock() = Some(Outage::Closed);
+    assert!(other.from("192.0.2.1").is_ok());
+
     *elsewhere.outage.lock() = Some(Outage::Local);
     assert!(gate.user("u4", 10).is_ok() && gate.user("u4", 10).is_err(), "this instance counts for itself");
     *elsewhere.outage.lock() = Some(Outage::Open);
@@ -311,3 +339,5 @@ fn a_shared_store_decides_and_its_outage_does_what_the_operator_said() {
     *elsewhere.outage.lock() = Some(Outage::Closed);
     assert_eq!(gate.user("u4", 10).unwrap_err().code, Code::Overloaded);
 }
+
+mod features;

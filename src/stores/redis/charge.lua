@@ -1,7 +1,8 @@
--- Decides all rules of one request together, by the clock of Redis: it charges each of them, or none.
+-- Decides all rules of one request together, by the clock of Redis: it charges each of them, or none. What a rule says that does
+-- not bind keeps neither itself nor others from it: it is charged where it agrees.
 --
--- KEYS   a counter for each rule, no two the same
--- ARGV   five for each rule: algorithm, cost, limit, and two numbers of the algorithm
+-- KEYS   a counter for each rule, no two the same; behind it, of a rule with a penalty, the key of that
+-- ARGV   seven for each rule: algorithm, cost, limit, two numbers of the algorithm, whether it binds (1 or 0), penalty in µs (or 0)
 -- reply  four for each rule: allowed (1 or 0), remaining, wait in µs, the instant of the charge in µs
 --
 -- Everything is counted in whole numbers below 2^53, which doubles hold exactly.
@@ -24,7 +25,7 @@ local function write(key, counter, ends)
   redis.call('SET', key, cmsgpack.pack(counter), 'PX', px(ends))
 end
 
--- Each algorithm looks at its counter and answers with a verdict, and with what charges it. Until then nothing is written.
+-- Each algorithm looks at its counter and answers with a verdict, and with what charges it. Until then nothing is counted.
 -- The clock may go back (a replica took over): then the counter's newest charge is the present.
 local algorithms = {}
 
@@ -106,9 +107,12 @@ function algorithms.sliding_log(key, cost, limit, window)
       redis.call('LTRIM', key, left, -1)
       left = 0
     end
-    for _ = 1, cost do
-      redis.call('RPUSH', key, string.format('%.0f', at))
+    local instants = {}
+    for i = 1, cost do
+      instants[i] = string.format('%.0f', at)
     end
+    -- At most 4096, the largest limit of a log: within what Lua passes on.
+    redis.call('RPUSH', key, unpack(instants))
     used = used + cost
     redis.call('PEXPIRE', key, px(at + window))
     return { 1, free - cost, wait(1), at }
@@ -144,23 +148,47 @@ function algorithms.gcra(key, cost, burst, interval, unit)
   end
 end
 
-local verdicts, charges = {}, {}
-for rule, key in ipairs(KEYS) do
-  local first = (rule - 1) * 5
+-- After a refusal a key stays refused for so long. What is refused meanwhile does not make it longer, so who comes back when it
+-- was told to passes. Whatever other rules say, the refusal was one.
+local function penal(key, penalty, verdict, charge)
+  local at = verdict[4]
+  local ends = tonumber(redis.call('GET', key) or '0')
+  if ends > at then
+    return { 0, 0, math.max(ends - at, charge and 0 or verdict[3]), at }
+  end
+  if charge then
+    return verdict, charge
+  end
+  redis.call('SET', key, string.format('%.0f', at + penalty), 'PX', px(at + penalty))
+  return { 0, 0, math.max(verdict[3], penalty), at }
+end
+
+local WIDTH = 7
+local rules = math.floor(#ARGV / WIDTH)
+local verdicts, charges, key = {}, {}, 0
+for rule = 1, rules do
+  local first = (rule - 1) * WIDTH
   local algorithm = algorithms[ARGV[first + 1]]
   local cost, limit = tonumber(ARGV[first + 2]), tonumber(ARGV[first + 3])
-  verdicts[rule], charges[rule] = algorithm(key, cost, limit, tonumber(ARGV[first + 4]), tonumber(ARGV[first + 5]))
+  key = key + 1
+  local verdict, charge = algorithm(KEYS[key], cost, limit, tonumber(ARGV[first + 4]), tonumber(ARGV[first + 5]))
+  local penalty = tonumber(ARGV[first + 7])
+  if penalty > 0 then
+    key = key + 1
+    verdict, charge = penal(KEYS[key], penalty, verdict, charge)
+  end
+  verdicts[rule], charges[rule] = verdict, charge
 end
 
 -- A rule that refuses has nothing to charge.
 local all = true
-for rule = 1, #KEYS do
-  all = all and charges[rule] ~= nil
+for rule = 1, rules do
+  all = all and (charges[rule] ~= nil or ARGV[(rule - 1) * WIDTH + 6] == '0')
 end
 
 local reply = {}
-for rule = 1, #KEYS do
-  local verdict = all and charges[rule]() or verdicts[rule]
+for rule = 1, rules do
+  local verdict = all and charges[rule] and charges[rule]() or verdicts[rule]
   for i = 1, 4 do
     reply[#reply + 1] = verdict[i]
   end

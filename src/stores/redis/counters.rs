@@ -41,7 +41,7 @@ impl Counters {
     }
 
     pub(super) async fn charge(&self, link: &Link, demands: &[Demand<'_>]) -> Result<Vec<Counted>, Down> {
-        let (keys, arguments) = spelled(demands.iter().map(|demand| (demand, None)));
+        let (keys, arguments) = charges(demands);
         link.ask(|connection| async move {
             let reply: Vec<i64> = self.charge.run(connection, &keys, &arguments).await?;
             counted(&reply, demands.len())
@@ -50,7 +50,7 @@ impl Counters {
     }
 
     pub(super) async fn refund(&self, link: &Link, charged: &[(Demand<'_>, u64)]) {
-        let (keys, arguments) = spelled(charged.iter().map(|(demand, at)| (demand, Some(*at))));
+        let (keys, arguments) = refunds(charged);
         let refund =
             link.ask(|connection| async move { self.refund.run::<redis::Value>(connection, &keys, &arguments).await });
         // What cannot be given back is over with its window.
@@ -65,22 +65,41 @@ pub(super) async fn probe(connection: MultiplexedConnection) -> RedisResult<()> 
         limit: 1_000_000_000,
         window: Duration::from_secs(1),
         burst: 1,
+        penalty: Duration::ZERO,
     };
-    let demand = Demand { rule: "", quota: &quota, key: b"probe", cost: 1 };
-    let (keys, arguments) = spelled([(&demand, None)].into_iter());
+    let demand = Demand { rule: "", quota: &quota, key: b"probe", cost: 1, binding: true };
+    let (keys, arguments) = charges(&[demand]);
     let reply: Vec<i64> = Script::new(include_str!("charge.lua")).run(connection, &keys, &arguments).await?;
     counted(&reply, 1).map(drop)
 }
 
-/// Keys, and five arguments for each: see the scripts. `at` is the instant of a charge that is given back.
-fn spelled<'a>(demands: impl Iterator<Item = (&'a Demand<'a>, Option<u64>)>) -> (Vec<String>, Vec<String>) {
+/// Keys, and seven arguments for each rule: see `charge.lua`.
+fn charges(demands: &[Demand<'_>]) -> (Vec<String>, Vec<String>) {
     let (mut keys, mut arguments) = (Vec::new(), Vec::new());
-    for (demand, at) in demands {
+    for demand in demands {
+        let terms = Terms::of(demand.quota);
+        let counter = key(demand, &terms);
+        let penalty = if demand.quota.penalty.is_zero() { 0 } else { micros(demand.quota.penalty) };
+        let penal = (penalty > 0).then(|| format!("{counter}:penalty"));
+        keys.push(counter);
+        keys.extend(penal);
+        arguments.push(terms.algorithm.to_owned());
+        let [first, second] = terms.numbers;
+        let numbers = [demand.cost, terms.limit, first, second, demand.binding.into(), penalty];
+        arguments.extend(numbers.map(|number| number.to_string()));
+    }
+    (keys, arguments)
+}
+
+/// Keys, and five arguments for each: see `refund.lua`.
+fn refunds(charged: &[(Demand<'_>, u64)]) -> (Vec<String>, Vec<String>) {
+    let (mut keys, mut arguments) = (Vec::new(), Vec::new());
+    for (demand, at) in charged {
         let terms = Terms::of(demand.quota);
         keys.push(key(demand, &terms));
         arguments.push(terms.algorithm.to_owned());
-        let numbers = [demand.cost, at.unwrap_or(terms.limit), terms.numbers[0], terms.numbers[1]];
-        arguments.extend(numbers.map(|number| number.to_string()));
+        let [first, second] = terms.numbers;
+        arguments.extend([demand.cost, *at, first, second].map(|number| number.to_string()));
     }
     (keys, arguments)
 }
@@ -183,7 +202,7 @@ mod tests {
     use super::*;
 
     fn quota(algorithm: LimitAlgorithm, limit: u64, window: Duration, burst: u64) -> Quota {
-        Quota { algorithm, limit, window, burst }
+        Quota { algorithm, limit, window, burst, penalty: Duration::ZERO }
     }
 
     const MINUTE: Duration = Duration::from_secs(60);
@@ -220,7 +239,7 @@ mod tests {
     fn a_counter_is_named_by_rule_algorithm_window_and_key() {
         let base = quota(LimitAlgorithm::SlidingWindow, 5, MINUTE, 5);
         let name = |rule: &str, quota: &Quota, bytes: &[u8]| {
-            key(&Demand { rule, quota, key: bytes, cost: 1 }, &Terms::of(quota))
+            key(&Demand { rule, quota, key: bytes, cost: 1, binding: true }, &Terms::of(quota))
         };
         let general = name("general", &base, b"v\x01\x02\x03\x04");
         assert_eq!(general.len(), PREFIX.len() + 32);

@@ -87,14 +87,17 @@ impl Log {
     pub(super) fn refund(&self, counter: &mut [u64], at: u64, cost: u64) {
         let instant = self.dated(at) as u32;
         let mut ring = Ring::open(counter, self.most);
-        for _ in 0..cost {
-            // The charge is among the newest: requests of the same key that came since are few.
-            let Some(found) = (0..ring.len).rev().find(|&i| ring.get(i) == instant) else { break };
-            for later in found + 1..ring.len {
+        // The charge is among the newest: requests of the same key that came since are few.
+        let last = (0..ring.len).rev().find(|&index| ring.get(index) == instant);
+        if let Some(last) = last {
+            // Instants stand in order, so those of one charge stand side by side.
+            let alike = (0..=last).rev().take_while(|&index| ring.get(index) == instant).count();
+            let gone = alike.min(usize::try_from(cost).unwrap_or(usize::MAX));
+            for later in last + 1..ring.len {
                 let moved = ring.get(later);
-                ring.set(later - 1, moved);
+                ring.set(later - gone, moved);
             }
-            ring.len -= 1;
+            ring.len -= gone;
         }
         ring.close();
     }

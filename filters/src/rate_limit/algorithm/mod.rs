@@ -4,17 +4,16 @@
 //! memory store keeps every algorithm in the same slabs, and a counter takes exactly the words it needs.
 
 mod gcra;
+mod layout;
 mod log;
 mod slices;
 
 use std::time::Duration;
 
-use gapura_config::model::{self, LimitAlgorithm};
+use gapura_config::model::{self, LimitAlgorithm, LimitCost};
 
+pub(super) use self::layout::Layout;
 use self::{gcra::Gcra, log::Log, slices::Slices};
-
-/// A request weighs one, until rules can say otherwise.
-pub(super) const COST: u64 = 1;
 
 /// A rule's numbers, checked: what every algorithm and every store decides by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +24,8 @@ pub struct Quota {
     pub window: Duration,
     /// `gcra`: how many may come at once.
     pub burst: u64,
+    /// After a refusal the key stays refused for so long. Zero: it does not.
+    pub penalty: Duration,
 }
 
 /// What a counter says to one request.
@@ -59,9 +60,6 @@ pub(super) fn nanos(duration: Duration) -> u64 {
 const LATEST: u64 = 1 << 62;
 
 impl Quota {
-    /// The most instants a `sliding_log` keeps per key, 16 KiB of them: above it one client could fill memory with its own log.
-    pub const MAX_LOG: u64 = 4096;
-
     /// Or the key of the rule's table that is at fault, and what to write instead.
     pub fn new(rule: &model::RateLimit) -> Result<Self, (&'static str, String)> {
         let limit = rule.limit.max(1);
@@ -70,13 +68,21 @@ impl Quota {
             limit,
             window: rule.window.get().max(Duration::from_nanos(1)),
             burst: rule.burst.unwrap_or(limit).max(1),
+            penalty: rule.penalty.map_or(Duration::ZERO, |penalty| penalty.get()),
         };
         match quota.algorithm {
-            LimitAlgorithm::SlidingLog if limit > Self::MAX_LOG => Err((
+            _ if rule.cost.most() > rule.at_once().max(1) => Err((
+                "cost",
+                format!("a request that costs {} never passes; write at most {}", rule.cost.most(), rule.at_once()),
+            )),
+            _ if matches!(&rule.cost, LimitCost::Told(told) if told.default > told.max) => {
+                Err(("cost", "a response that says nothing costs more than the most; raise `max`".to_owned()))
+            }
+            LimitAlgorithm::SlidingLog if limit > model::RateLimit::MAX_LOG => Err((
                 "limit",
                 format!(
                     "`sliding_log` remembers every request, at most {} of them; write `algorithm = \"sliding_window\"`",
-                    Self::MAX_LOG
+                    model::RateLimit::MAX_LOG
                 ),
             )),
             LimitAlgorithm::Gcra if Gcra::new(&quota).is_none() => Err((

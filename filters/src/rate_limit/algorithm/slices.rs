@@ -49,7 +49,7 @@ impl Slices {
     }
 
     /// k, and the length of a slice.
-    pub(super) fn division(&self) -> (u32, Duration) {
+    pub(in super::super) fn division(&self) -> (u32, Duration) {
         (self.ring - 1, Duration::from_nanos(self.width))
     }
 

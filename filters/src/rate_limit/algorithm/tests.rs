@@ -9,34 +9,43 @@ use super::*;
 const MS: u64 = 1_000_000;
 
 fn quota(algorithm: LimitAlgorithm, limit: u64, window_ms: u64, burst: u64) -> Quota {
-    Quota { algorithm, limit, window: Duration::from_millis(window_ms), burst }
+    Quota { algorithm, limit, window: Duration::from_millis(window_ms), burst, penalty: Duration::ZERO }
 }
 
 /// A counter and the instants it admitted and kept.
 struct Watched {
     quota: Quota,
-    meter: Meter,
+    layout: Layout,
     counter: Vec<u64>,
     admitted: VecDeque<u64>,
 }
 
 impl Watched {
     fn new(quota: Quota) -> Self {
-        let meter = Meter::new(&quota);
-        Self { counter: vec![0; meter.words()], meter, quota, admitted: VecDeque::new() }
+        let layout = Layout::new(&quota);
+        Self { counter: vec![0; layout.words()], layout, quota, admitted: VecDeque::new() }
     }
 
     fn ask(&mut self, now: u64) -> Decision {
-        let decision = self.meter.decide(&mut self.counter, &self.quota, now, 1, true);
+        self.charge(now, 1)
+    }
+
+    fn charge(&mut self, now: u64, cost: u64) -> Decision {
+        let decision = self.layout.decide(&mut self.counter, &self.quota, now, cost, true);
         if decision.verdict.allowed {
-            self.admitted.push_back(decision.at);
+            self.admitted.extend((0..cost).map(|_| decision.at));
         }
         decision
     }
 
-    fn would_pass(&self, now: u64) -> bool {
+    fn would_pass(&self, now: u64, cost: u64) -> bool {
         let mut copy = self.counter.clone();
-        self.meter.decide(&mut copy, &self.quota, now, 1, false).verdict.allowed
+        self.layout.decide(&mut copy, &self.quota, now, cost, false).verdict.allowed
+    }
+
+    /// The heaviest request that can pass.
+    fn heaviest(&self) -> u64 {
+        if self.quota.algorithm == LimitAlgorithm::Gcra { self.quota.burst } else { self.quota.limit }
     }
 
     /// Admitted in the window of length `length` that ends at `now`: (now − length, now].
@@ -79,13 +88,16 @@ fn gaps(window_ms: u64) -> impl Strategy<Value = u64> {
     ]
 }
 
-fn cases() -> impl Strategy<Value = (Quota, u64, Vec<(u64, u8)>)> {
+/// Rules, a first instant, and arrivals: gap, a dice, and what of the heaviest possible cost is asked, in 256ths.
+fn cases() -> impl Strategy<Value = (Quota, u64, Vec<(u64, u8, u64)>)> {
     let algorithm =
         prop_oneof![Just(LimitAlgorithm::SlidingWindow), Just(LimitAlgorithm::SlidingLog), Just(LimitAlgorithm::Gcra)];
     (algorithm, 1..40_u64, prop_oneof![Just(1_u64), Just(40), Just(250), Just(1000), Just(60_000)], 1..40_u64)
         .prop_flat_map(|(algorithm, limit, window, burst)| {
             let start = prop_oneof![Just(0), 0..1_u64 << 45, Just(LATEST - (1 << 50))];
-            let arrivals = prop::collection::vec((gaps(window), 0..10_u8), 1..300);
+            // Most requests cost one, as most rules say.
+            let weight = prop_oneof![3 => Just(0_u64), 1 => 0..40_u64, 1 => 0..=255_u64];
+            let arrivals = prop::collection::vec((gaps(window), 0..10_u8, weight), 1..300);
             (Just(quota(algorithm, limit, window, burst)), start, arrivals)
         })
 }
@@ -99,30 +111,29 @@ proptest! {
         let window = nanos(quota.window);
         let mut watched = Watched::new(quota.clone());
         let mut now = start;
-        for (gap, dice) in arrivals {
+        for (gap, dice, weight) in arrivals {
             now += gap;
+            let cost = 1 + weight * (watched.heaviest() - 1) / 255;
             let asked = if dice == 0 { now.saturating_sub(7) } else { now };
             let before = watched.counted(asked, window);
-            let decision = watched.ask(asked);
+            let decision = watched.charge(asked, cost);
             watched.keeps_its_word();
             let Verdict { allowed, remaining, wait } = decision.verdict;
             if !allowed {
                 prop_assert!(!wait.is_zero());
                 let passes = decision.at + nanos(wait);
-                prop_assert!(watched.would_pass(passes), "at its instant it passes");
-                prop_assert!(!watched.would_pass(passes - 1), "before it does not");
+                prop_assert!(watched.would_pass(passes, cost), "at its instant it passes");
+                prop_assert!(!watched.would_pass(passes - 1, cost), "before it does not");
             }
-            match (&watched.meter, dice) {
+            match (&watched.layout.meter, dice) {
                 (Meter::Slices(slices), _) if !allowed => {
                     let (_, width) = slices.division();
-                    prop_assert!(watched.counted(now, window + 2 * nanos(width)) >= quota.limit);
+                    prop_assert!(watched.counted(now, window + 2 * nanos(width)) + cost > quota.limit);
                 }
                 // Exact; where all instants are whole ticks, to the nanosecond.
                 (Meter::Log(_), 1..) if quota.window < Duration::from_secs(1) => {
-                    prop_assert_eq!(allowed, before < quota.limit);
-                    if allowed {
-                        prop_assert_eq!(remaining, quota.limit - before - 1);
-                    }
+                    prop_assert_eq!(allowed, before + cost <= quota.limit);
+                    prop_assert_eq!(remaining, quota.limit - before - if allowed { cost } else { 0 });
                 }
                 _ => {}
             }
@@ -134,18 +145,23 @@ proptest! {
     fn a_refund_never_grants_more((quota, start, arrivals) in cases()) {
         let mut watched = Watched::new(quota.clone());
         let mut now = start;
-        let mut held: Vec<u64> = Vec::new();
-        for (gap, dice) in arrivals {
+        let mut held: Vec<(u64, u64)> = Vec::new();
+        for (gap, dice, weight) in arrivals {
             now += gap;
             if dice < 3 && !held.is_empty() {
-                let at = held.remove(dice as usize % held.len());
-                watched.meter.refund(&mut watched.counter, &quota, at, 1);
-                let place = watched.admitted.iter().position(|&kept| kept == at);
-                watched.admitted.remove(place.unwrap());
+                let (at, cost) = held.remove(dice as usize % held.len());
+                // All of it, or what a response did not use.
+                let cost = if dice == 0 { 1 + weight % cost } else { cost };
+                watched.layout.refund(&mut watched.counter, &quota, at, cost);
+                for _ in 0..cost {
+                    let place = watched.admitted.iter().position(|&kept| kept == at);
+                    watched.admitted.remove(place.unwrap());
+                }
             } else {
-                let decision = watched.ask(now);
+                let cost = 1 + weight * (watched.heaviest() - 1) / 255;
+                let decision = watched.charge(now, cost);
                 if decision.verdict.allowed && dice < 8 {
-                    held.push(decision.at);
+                    held.push((decision.at, cost));
                 }
             }
             watched.keeps_its_word();
@@ -155,17 +171,18 @@ proptest! {
     /// A counter in a wider layout decides as before.
     #[test]
     fn a_wider_counter_decides_alike((quota, start, arrivals) in cases()) {
-        let wider = Meter::new(&Quota { limit: quota.limit * 50, ..quota.clone() });
+        let wider = Layout::new(&Quota { limit: quota.limit * 50, ..quota.clone() });
         let mut narrow = Watched::new(quota.clone());
         let mut wide = vec![0; wider.words()];
         let (mut now, half) = (start, arrivals.len() / 2);
-        for (turn, (gap, _)) in arrivals.into_iter().enumerate() {
+        for (turn, (gap, _, weight)) in arrivals.into_iter().enumerate() {
             now += gap;
-            let decision = narrow.ask(now);
+            let cost = 1 + weight * (narrow.heaviest() - 1) / 255;
+            let decision = narrow.charge(now, cost);
             if turn == half {
-                narrow.meter.widen(&narrow.counter, &wider, &mut wide);
+                narrow.layout.widen(&narrow.counter, &wider, &mut wide);
             } else if turn > half {
-                let same = wider.decide(&mut wide, &quota, now, 1, true);
+                let same = wider.decide(&mut wide, &quota, now, cost, true);
                 prop_assert_eq!(same.verdict, decision.verdict);
             }
         }
@@ -176,13 +193,60 @@ proptest! {
     fn what_has_expired_says_nothing((quota, start, arrivals) in cases()) {
         let mut watched = Watched::new(quota.clone());
         let mut now = start;
-        for (gap, _) in arrivals {
+        for (gap, _, weight) in arrivals {
             now += gap;
-            if watched.meter.expired(&watched.counter, now) {
+            if watched.layout.expired(&watched.counter, now) {
                 let fresh = Watched::new(quota.clone()).ask(now);
                 prop_assert_eq!(fresh.verdict, Watched { counter: watched.counter.clone(), ..Watched::new(quota.clone()) }.ask(now).verdict);
             }
-            watched.ask(now);
+            watched.charge(now, 1 + weight * (watched.heaviest() - 1) / 255);
+        }
+    }
+}
+
+/// What a rule with a penalty does, beside one without that is charged the same.
+struct Penal {
+    with: Watched,
+    without: Watched,
+    ends: u64,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Refused as long as it was said, and not longer than the limit and the penalty ask; who comes when told passes.
+    #[test]
+    fn a_penalty_lasts_as_long_as_it_says((quota, start, arrivals) in cases(), tenths in 1..30_u64) {
+        let penalty = Duration::from_nanos(nanos(quota.window) * tenths / 10);
+        let with = Watched::new(Quota { penalty, ..quota.clone() });
+        let mut penal = Penal { with, without: Watched::new(quota), ends: 0 };
+        let (mut now, mut told) = (start, None);
+        for (gap, dice, weight) in arrivals {
+            now += match told.take() {
+                // It waits as it was told.
+                Some(wait) if dice < 4 => wait,
+                _ => gap,
+            };
+            let cost = 1 + weight * (penal.with.heaviest() - 1) / 255;
+            let limit = penal.without.layout.decide(&mut penal.without.counter, &penal.without.quota, now, cost, now >= penal.ends);
+            let Decision { verdict, at } = penal.with.charge(now, cost);
+            penal.with.keeps_its_word();
+            prop_assert_eq!(at, limit.at);
+            let left = penal.ends.saturating_sub(now);
+            if left == 0 && limit.verdict.allowed {
+                prop_assert_eq!(verdict, limit.verdict);
+                continue;
+            }
+            let wait = if limit.verdict.allowed { 0 } else { nanos(limit.verdict.wait) };
+            if left == 0 {
+                penal.ends = at + nanos(penalty);
+            }
+            let expected = wait.max(if left == 0 { nanos(penalty) } else { left });
+            prop_assert_eq!(verdict, Verdict { allowed: false, remaining: 0, wait: Duration::from_nanos(expected) });
+            prop_assert!(penal.with.would_pass(at + expected, cost), "when it was told");
+            prop_assert!(!penal.with.would_pass(at + expected - 1, cost), "not before");
+            prop_assert!(!penal.with.layout.expired(&penal.with.counter, now));
+            told = Some(at + expected - now);
         }
     }
 }
@@ -247,8 +311,8 @@ fn slices_leave_whole() {
     // The first slice leaves when second 61 begins: k = 60 slices of a second, and the current one.
     let refused = watched.ask(2_000 * MS).verdict;
     assert_eq!(refused, Verdict { allowed: false, remaining: 0, wait: Duration::from_secs(59) });
-    assert!(!watched.would_pass(61_000 * MS - 1));
-    assert!(watched.would_pass(61_000 * MS));
+    assert!(!watched.would_pass(61_000 * MS - 1, 1));
+    assert!(watched.would_pass(61_000 * MS, 1));
 }
 
 #[test]
@@ -273,8 +337,8 @@ fn a_lowered_limit_counts_what_was_admitted_before() {
         watched.quota.limit = 100;
         let refused = watched.ask(200 * MS);
         assert!(!refused.verdict.allowed);
-        assert!(watched.would_pass(refused.at + nanos(refused.verdict.wait)));
-        assert!(!watched.would_pass(refused.at + nanos(refused.verdict.wait) - 1));
+        assert!(watched.would_pass(refused.at + nanos(refused.verdict.wait), 1));
+        assert!(!watched.would_pass(refused.at + nanos(refused.verdict.wait) - 1, 1));
     }
 }
 
@@ -308,14 +372,17 @@ fn memory_is_what_the_rule_needs() {
 #[test]
 fn rules_without_a_meaning_are_refused() {
     let rule = |algorithm, limit, burst| model::RateLimit {
-        limit,
-        window: gapura_config::units::Period::secs(60),
-        by: model::LimitKey::Global,
         algorithm,
         burst,
+        ..model::RateLimit::new(limit, gapura_config::units::Period::secs(60), model::LimitKey::Global)
     };
     let faulty = |rule: &model::RateLimit| Quota::new(rule).map_err(|(key, _)| key);
     assert_eq!(faulty(&rule(LimitAlgorithm::SlidingLog, 4097, None)), Err("limit"));
+    let costs = |cost, rule| model::RateLimit { cost: model::LimitCost::Fixed(cost), ..rule };
+    assert_eq!(faulty(&costs(11, rule(LimitAlgorithm::SlidingWindow, 10, None))), Err("cost"));
+    assert_eq!(faulty(&costs(6, rule(LimitAlgorithm::Gcra, 10, Some(5)))), Err("cost"));
+    assert!(faulty(&costs(10, rule(LimitAlgorithm::SlidingLog, 10, None))).is_ok());
+    assert!(faulty(&costs(20, rule(LimitAlgorithm::Gcra, 10, Some(20)))).is_ok());
     assert_eq!(faulty(&rule(LimitAlgorithm::SlidingWindow, 10, Some(5))), Err("burst"));
     assert_eq!(faulty(&rule(LimitAlgorithm::Gcra, 1, Some(1_000_000_000))), Err("burst"));
     assert!(faulty(&rule(LimitAlgorithm::Gcra, 1_000_000_000, None)).is_ok());

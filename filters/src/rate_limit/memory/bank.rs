@@ -14,7 +14,7 @@ use super::{
     Fingerprint, MemoryCounters, Room,
     slab::{Class, Slab},
 };
-use crate::rate_limit::algorithm::{Decision, Meter, Quota, Verdict};
+use crate::rate_limit::algorithm::{Decision, Layout, Quota, Verdict};
 
 /// Enough that 2 to 32 threads rarely meet, and that growing one index stays under a millisecond at ten million keys.
 const SHARDS: usize = 128;
@@ -52,13 +52,13 @@ impl Charged {
 
 impl Bank {
     pub(super) fn new(name: &str, quota: &Quota, identity: u64) -> Self {
-        let meter = Meter::new(quota);
+        let layout = Layout::new(quota);
         Self {
             name: name.into(),
             terms: quota.clone(),
             identity,
-            shards: (0..SHARDS).map(|_| Shard(Mutex::new(Slab::new(meter)))).collect(),
-            networks: Mutex::new(Slab::new(meter)),
+            shards: (0..SHARDS).map(|_| Shard(Mutex::new(Slab::new(layout)))).collect(),
+            networks: Mutex::new(Slab::new(layout)),
             sharing: AtomicUsize::new(0),
         }
     }
@@ -76,13 +76,13 @@ impl Bank {
         self.shards.iter().all(|shard| shard.0.lock().len() == 0) && self.networks.lock().len() == 0
     }
 
-    /// Lays the counters out so that they can count up to `limit`, shard by shard. Counters are never narrowed: the policy
+    /// Lays the counters out so that they can hold what the quota asks, shard by shard. Counters are never narrowed: the policy
     /// before a reload still counts with the larger limit, and a reload that fails later on must have changed nothing.
-    pub(super) fn widen(&self, meter: Meter, limit: u64) {
+    pub(super) fn widen(&self, quota: &Quota) {
         for slab in self.shards.iter().map(|shard| &shard.0).chain([&self.networks]) {
             let mut slab = slab.lock();
-            if !slab.meter().holds(limit) {
-                *slab = slab.widened(meter);
+            if let Some(layout) = slab.layout().wider(quota) {
+                *slab = slab.widened(layout);
             }
         }
     }
@@ -97,20 +97,20 @@ impl Bank {
         (now, cost, commit): (u64, u64, bool),
     ) -> Charged {
         let mut slab = self.shard(key).lock();
-        let meter = slab.meter();
+        let layout = slab.layout();
         if let Some(counter) = slab.find(key) {
-            return Charged { decision: meter.decide(counter, quota, now, cost, commit), counter: key };
+            return Charged { decision: layout.decide(counter, quota, now, cost, commit), counter: key };
         }
         let shared = network();
         // Under this key's lock: what this key charged to its network before is seen, the rest does not matter.
         let inherits = key.class() == Class::Key && self.sharing.load(Ordering::Relaxed) > 0;
         if !commit {
             // What the counter would begin with, were it made.
-            let mut fresh = vec![0; meter.words()];
+            let mut fresh = vec![0; layout.words()];
             if inherits {
-                self.inherit(shared, meter, &mut fresh);
+                self.inherit(shared, layout, &mut fresh);
             }
-            return Charged { decision: meter.decide(&mut fresh, quota, now, cost, false), counter: key };
+            return Charged { decision: layout.decide(&mut fresh, quota, now, cost, false), counter: key };
         }
         let room = &counters.room;
         slab.sweep(SWEPT, now, |class| room.give(class));
@@ -121,9 +121,9 @@ impl Bank {
         } {
             if let Some(counter) = slab.insert(key) {
                 if inherits {
-                    self.inherit(shared, meter, counter);
+                    self.inherit(shared, layout, counter);
                 }
-                return Charged { decision: meter.decide(counter, quota, now, cost, true), counter: key };
+                return Charged { decision: layout.decide(counter, quota, now, cost, true), counter: key };
             }
             room.give(key.class());
         }
@@ -131,12 +131,12 @@ impl Bank {
     }
 
     /// Begins a counter with what the key may have charged to its network's.
-    fn inherit(&self, shared: [Fingerprint; 2], meter: Meter, fresh: &mut [u64]) {
+    fn inherit(&self, shared: [Fingerprint; 2], layout: Layout, fresh: &mut [u64]) {
         let mut networks = self.networks.lock();
-        let from = networks.meter();
+        let from = networks.layout();
         for print in shared {
             if let Some(counter) = networks.find(print) {
-                from.widen(counter, &meter, fresh);
+                from.widen(counter, &layout, fresh);
                 return;
             }
         }
@@ -145,7 +145,7 @@ impl Bank {
     /// Charges the counter of the key's network; beyond the bound on networks, the one that all the rest share.
     fn share(&self, shared: [Fingerprint; 2], room: &Room, quota: &Quota, (now, cost): (u64, u64)) -> Charged {
         let mut networks = self.networks.lock();
-        let meter = networks.meter();
+        let layout = networks.layout();
         networks.sweep(SWEPT, now, |class| room.give(class));
         for print in shared {
             if networks.find(print).is_none() && room.take(print.class()) {
@@ -159,7 +159,8 @@ impl Bank {
             }
             self.sharing.store(networks.len(), Ordering::Relaxed);
             if let Some(counter) = networks.find(print) {
-                return Charged { decision: meter.decide(counter, quota, now, cost, true), counter: print };
+                // Not for one client's refusal is a network to be punished.
+                return Charged { decision: layout.count(counter, quota, now, cost, true), counter: print };
             }
         }
         // Only with four million counters in one shard: there is nothing to count in.
@@ -170,14 +171,14 @@ impl Bank {
     /// Gives back a charge, where it is still counted.
     pub(in super::super) fn refund(&self, counter: Fingerprint, quota: &Quota, (at, cost): (u64, u64)) {
         let mut slab = self.shard(counter).lock();
-        let meter = slab.meter();
+        let layout = slab.layout();
         if let Some(words) = slab.find(counter) {
-            meter.refund(words, quota, at, cost);
+            layout.refund(words, quota, at, cost);
             return;
         }
         let mut networks = self.networks.lock();
         if let Some(words) = networks.find(counter) {
-            meter.refund(words, quota, at, cost);
+            layout.refund(words, quota, at, cost);
         }
     }
 

@@ -8,6 +8,9 @@
 const SLOT_BITS: u32 = 22;
 const SLOT: u32 = (1 << SLOT_BITS) - 1;
 
+/// What a slot takes here at most: an index is half full or more.
+pub(super) const BYTES: usize = 2 * size_of::<u32>();
+
 #[derive(Default)]
 pub(super) struct Index {
     entries: Box<[u32]>,

@@ -24,7 +24,7 @@ pub(super) use self::{
     bank::{Bank, Charged},
     slab::Fingerprint,
 };
-use super::algorithm::{Meter, Quota};
+use super::algorithm::{Layout, Quota};
 
 /// The counters of all rules; it outlives every policy, so that a reload keeps every count.
 pub struct MemoryCounters {
@@ -84,7 +84,7 @@ impl MemoryCounters {
             }
         };
         drop(banks);
-        bank.widen(Meter::new(quota), quota.limit);
+        bank.widen(quota);
         bank
     }
 
@@ -126,6 +126,11 @@ impl Room {
             Class::Fixed => 0,
         };
     }
+}
+
+/// At most: a counter, and its place in the index.
+pub(super) fn bytes_per_key(quota: &Quota) -> usize {
+    slab::bytes(Layout::new(quota)) + index::BYTES
 }
 
 /// A counter that its owner's key names.

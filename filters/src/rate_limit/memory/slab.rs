@@ -4,7 +4,7 @@
 //! Here only the index grows; slabs are added one by one and never move. They double up to 64 KiB, so that few keys take little,
 //! and with a million keys the list of slabs still stays in the cache: that one load less is 15 % of a decision.
 
-use super::{super::algorithm::Meter, index::Index};
+use super::{super::algorithm::Layout, index::Index};
 
 /// 126 bits of a key's hash, and its class. A counter is known by it; the key itself is not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,7 @@ const FIRST_WORDS: usize = 256;
 const DOUBLINGS: u32 = 5;
 
 pub(super) struct Slab {
-    meter: Meter,
+    layout: Layout,
     index: Index,
     slabs: Vec<Box<[u64]>>,
     plan: Plan,
@@ -46,6 +46,11 @@ struct Plan {
     stride: u32,
     /// Slots of the first slab, as a power of two.
     shift: u32,
+}
+
+/// What a counter takes.
+pub(super) fn bytes(layout: Layout) -> usize {
+    (HEAD + layout.words()) * size_of::<u64>()
 }
 
 impl Fingerprint {
@@ -73,13 +78,13 @@ impl Fingerprint {
 }
 
 impl Slab {
-    pub(super) fn new(meter: Meter) -> Self {
-        let plan = Plan::new(HEAD + meter.words());
-        Self { meter, index: Index::default(), slabs: Vec::new(), plan, vacant: 0, fresh: 0, cursor: 0 }
+    pub(super) fn new(layout: Layout) -> Self {
+        let plan = Plan::new(HEAD + layout.words());
+        Self { layout, index: Index::default(), slabs: Vec::new(), plan, vacant: 0, fresh: 0, cursor: 0 }
     }
 
-    pub(super) fn meter(&self) -> Meter {
-        self.meter
+    pub(super) fn layout(&self) -> Layout {
+        self.layout
     }
 
     pub(super) fn len(&self) -> usize {
@@ -121,10 +126,10 @@ impl Slab {
             }
             let slot = self.cursor;
             self.cursor += 1;
-            let meter = self.meter;
+            let layout = self.layout;
             let words = self.slot(slot);
             let print = Fingerprint(words[0], words[1]);
-            if print.1 & CLASS == 0 || !meter.expired(&words[HEAD..], now) {
+            if print.1 & CLASS == 0 || !layout.expired(&words[HEAD..], now) {
                 continue;
             }
             self.remove(print, slot);
@@ -132,20 +137,20 @@ impl Slab {
         }
         if self.index.len() == 0 && end > 0 {
             // A flood that is over leaves nothing behind.
-            *self = Self::new(self.meter);
+            *self = Self::new(self.layout);
         }
     }
 
     /// The same counters in a wider layout.
-    pub(super) fn widened(&self, meter: Meter) -> Self {
-        let mut wider = Self::new(meter);
+    pub(super) fn widened(&self, layout: Layout) -> Self {
+        let mut wider = Self::new(layout);
         for slot in 0..self.fresh {
             let words = self.plan.slot(&self.slabs, slot);
             if words[1] & CLASS == 0 {
                 continue;
             }
             if let Some(fresh) = wider.insert(Fingerprint(words[0], words[1])) {
-                self.meter.widen(&words[HEAD..], &meter, fresh);
+                self.layout.widen(&words[HEAD..], &layout, fresh);
             }
         }
         wider

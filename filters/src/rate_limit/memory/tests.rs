@@ -8,7 +8,13 @@ use crate::rate_limit::algorithm::Verdict;
 const SECOND: u64 = 1_000_000_000;
 
 fn per_minute(limit: u64) -> Quota {
-    Quota { algorithm: LimitAlgorithm::SlidingWindow, limit, window: Duration::from_secs(60), burst: limit }
+    Quota {
+        algorithm: LimitAlgorithm::SlidingWindow,
+        limit,
+        window: Duration::from_secs(60),
+        burst: limit,
+        penalty: Duration::ZERO,
+    }
 }
 
 /// One rule over a store, asked by number of client; client `n` is in network `n / 256`.

@@ -1,0 +1,119 @@
+//! Costs that the response tells: `cost = { header = "X-Cost", max = 100 }`.
+//!
+//! Such a rule reserves its largest cost when the request comes, and what the response does not use of it is given back. To
+//! charge the difference afterwards instead would admit requests that have no room: as many as come at once, each of them beyond
+//! the limit by all but its default. Where no response comes at all (the client has left, and what the upstream did is not known)
+//! the reservation stays.
+
+use gapura_config::model::LimitCost;
+use http::{HeaderName, request};
+
+use super::{
+    RateLimits,
+    charges::{Place, Receipts},
+    memory::Fingerprint,
+    store::CounterStore,
+};
+use crate::contract::{Exchange, HeaderEdit};
+
+/// Where a response tells its cost.
+pub(super) struct Told {
+    pub(super) header: HeaderName,
+    pub(super) default: u64,
+    max: u64,
+}
+
+/// A reservation that a response has not settled yet.
+#[derive(Debug)]
+pub(super) struct Reservation {
+    rule: usize,
+    at: u64,
+    held: Held,
+    /// What the response has told.
+    spent: Option<u64>,
+}
+
+#[derive(Debug)]
+enum Held {
+    Memory(Fingerprint),
+    /// In the shared store, under this key.
+    Shared(Vec<u8>),
+}
+
+impl Told {
+    pub(super) fn new(cost: &LimitCost) -> Option<Self> {
+        match cost {
+            LimitCost::Fixed(_) => None,
+            // Its form was checked with the file.
+            LimitCost::Told(told) => {
+                Some(Self { header: told.header.parse().ok()?, default: told.default, max: told.max })
+            }
+        }
+    }
+
+    /// A whole number, up to the largest cost; anything else, and several of them, tell nothing.
+    fn read(&self, headers: &impl HeaderEdit) -> u64 {
+        let text = headers.only(&self.header).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return self.default;
+        }
+        text.parse().map_or(self.max, |cost: u64| cost.min(self.max))
+    }
+}
+
+impl RateLimits {
+    /// Remembers what was reserved.
+    pub(super) fn reserve(&self, receipts: &Receipts, head: &request::Parts, exchange: &mut Exchange) {
+        for receipt in receipts.iter() {
+            let rule = &self.rules[receipt.rule];
+            if rule.told.is_none() {
+                continue;
+            }
+            let held = match receipt.place {
+                Place::Memory(counter) => Held::Memory(counter),
+                Place::Shared => Held::Shared(rule.key(&self.route, head, exchange)),
+            };
+            let reservation = Reservation { rule: receipt.rule, at: receipt.at, held, spent: None };
+            exchange.charges.reservations.push(reservation);
+        }
+    }
+
+    /// Reads the costs, of all stages, from the head of the response; and hides the headers from the client.
+    pub(super) fn read_costs(&self, headers: &mut impl HeaderEdit, exchange: &mut Exchange) {
+        let charges = &mut exchange.charges;
+        for reservation in charges.reservations.iter_mut().filter(|reservation| reservation.spent.is_none()) {
+            let rule = &self.rules[reservation.rule];
+            let Some(told) = &rule.told else { continue };
+            let spent = told.read(headers);
+            reservation.spent = Some(spent);
+            let unused = rule.cost - spent;
+            if let Held::Memory(counter) = reservation.held {
+                rule.bank.refund(counter, &rule.quota, (reservation.at, unused));
+            }
+            if let Some(report) = charges.tightest.as_mut().filter(|report| report.rule == reservation.rule) {
+                report.remaining += unused;
+            }
+        }
+        for told in self.rules[self.mine.clone()].iter().filter_map(|rule| rule.told.as_ref()) {
+            headers.unset(&told.header);
+        }
+    }
+
+    /// Gives back to the shared store what responses did not use. What is in memory has been given back.
+    pub(super) async fn settle(&self, exchange: &mut Exchange) {
+        let CounterStore::Shared { shared, .. } = &self.counters else { return };
+        let reservations = std::mem::take(&mut exchange.charges.reservations);
+        let mut unused = Vec::new();
+        for Reservation { rule, at, held, spent } in &reservations {
+            let rule = &self.rules[*rule];
+            if let (Held::Shared(key), Some(spent)) = (held, *spent)
+                && spent < rule.cost
+            {
+                unused.push((rule.demand(key).costing(rule.cost - spent), *at));
+            }
+        }
+        if !unused.is_empty() {
+            shared.refund(exchange.now, &unused).await;
+        }
+    }
+}
