@@ -20,7 +20,7 @@ fn a_signature_is_verified_once() {
     let (route, token) = (only(&config()), rs256(payload("")));
     let first = at(&route, &token, NOW_MS).unwrap();
     assert!(Arc::ptr_eq(&first, &at(&route, &token, NOW_MS).unwrap()));
-    // A MAC costs less than the look-up.
+    // A MAC is cheap enough to be checked each time.
     let (shared, token) = (only(&secret_config()), with_payload(payload("")));
     assert!(!Arc::ptr_eq(&at(&shared, &token, NOW_MS).unwrap(), &at(&shared, &token, NOW_MS).unwrap()));
 }
