@@ -511,6 +511,12 @@ pub struct Route {
     pub methods: Vec<String>,
     /// The upstream that serves it: the NAME of `[upstreams.NAME]`.
     pub upstream: String,
+    /// Only clients in these networks. Absent: all.
+    #[schemars(with = "Option<Vec<String>>", length(min = 1), extend("items" = { "type": "string", "format": "cidr" }))]
+    pub allow: Option<Vec<IpNet>>,
+    /// No client in these networks, allowed or not.
+    #[schemars(with = "Option<Vec<String>>", length(min = 1), extend("items" = { "type": "string", "format": "cidr" }))]
+    pub deny: Option<Vec<IpNet>>,
     /// Any one of these methods, `jwt.NAME` or `api_keys.NAME`. Absent: public.
     #[serde(default)]
     pub auth: Vec<String>,

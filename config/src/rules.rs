@@ -3,6 +3,7 @@
 //! One file per subject. Each rule names the place of its fault; a rule that judges a combination first asks whether the
 //! keys it reads are sound, since the shape check may have put stand-ins into them.
 
+mod access;
 mod callers;
 mod listeners;
 mod routes;

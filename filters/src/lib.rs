@@ -3,6 +3,7 @@
 //! Start reading at [`contract`]: what a filter is. [`chain`] puts filters into the gateway's order, [`policy`] compiles a
 //! configuration into routes with their chains.
 
+pub mod addresses;
 pub mod authentication;
 pub mod authorisation;
 pub mod chain;
@@ -11,6 +12,7 @@ pub mod crypto;
 pub mod encryption;
 pub mod json;
 pub mod metrics;
+pub mod networks;
 pub mod policy;
 pub mod rate_limit;
 pub mod registry;

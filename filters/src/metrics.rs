@@ -19,6 +19,7 @@ pub struct Metrics {
     pub request_duration: HistogramVec,
     pub stage_duration: HistogramVec,
     pub upstream_duration: HistogramVec,
+    pub address_refusals: IntCounterVec,
     pub rate_limit_decisions: IntCounterVec,
     pub rate_limit_overflow: IntCounterVec,
     pub decryptions: IntCounterVec,
@@ -66,6 +67,11 @@ impl Metrics {
                 "From sending to an upstream until its response head.",
                 "upstream",
                 0.0001,
+            )?,
+            address_refusals: counter(
+                "gapura_address_refusals_total",
+                "Requests from addresses that a route does not take.",
+                &["route", "rule"],
             )?,
             rate_limit_decisions: counter(
                 "gapura_rate_limit_decisions_total",

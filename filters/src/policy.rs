@@ -10,6 +10,7 @@ use http::Method;
 use ipnet::IpNet;
 
 use crate::{
+    addresses::Addresses,
     authentication::{Authentication, KeySet, Method as AuthMethod, Withheld},
     authorisation::Authorisation,
     chain::Chain,
@@ -142,6 +143,7 @@ impl Compiler<'_> {
     ) -> Option<Route> {
         let place = Place::root().key("routes").index(index);
         let mut filters: Vec<AnyFilter> = self.rate_limits(&place, route);
+        filters.extend(Addresses::new(route, &self.services.metrics).map(AnyFilter::from));
         let mut withheld = Withheld::default();
         if !route.auth.is_empty() {
             let place = place.key("auth");

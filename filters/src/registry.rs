@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{request, response};
 
 use crate::{
+    addresses::Addresses,
     authentication::Authentication,
     authorisation::Authorisation,
     contract::{Exchange, Filter, HeaderEdit, Refusal, Stage},
@@ -68,6 +69,7 @@ macro_rules! registry {
 }
 
 registry! {
+    Addresses(Addresses),
     RateLimits(RateLimits),
     Authentication(Authentication),
     Authorisation(Authorisation),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{NAME_HELP, NAME_RULE, Rules, at, callers, traffic};
+use super::{NAME_HELP, NAME_RULE, Rules, access, at, callers, traffic};
 use crate::{
     fault::{Fault, Place},
     formats,
@@ -22,6 +22,7 @@ pub(super) fn check(rules: &mut Rules<'_>) {
     for (i, route) in routes.iter().enumerate() {
         let table = list.index(i);
         references(rules, &table, route);
+        access::addresses(rules, &table, route);
         needs_caller(rules, &table, route);
         limits(rules, &table, route);
         credentials(rules, &table, route);

@@ -10,6 +10,8 @@ use super::{Exchange, Refusal};
 /// Where a filter stands. The order is the gateway's, never the file's: cheap checks and those that protect later ones first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stage {
+    /// From where a route may be called.
+    Addresses,
     /// Limits by address, header, route: before any credential is looked at.
     ClientLimits,
     Authentication,
@@ -22,6 +24,7 @@ pub enum Stage {
 
 impl Stage {
     pub const ALL: &[Self] = &[
+        Self::Addresses,
         Self::ClientLimits,
         Self::Authentication,
         Self::PrincipalLimits,
@@ -33,6 +36,7 @@ impl Stage {
     /// The metric label and the word in `gapura explain`.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Addresses => "addresses",
             Self::ClientLimits => "client_limits",
             Self::Authentication => "authentication",
             Self::PrincipalLimits => "principal_limits",
