@@ -10,6 +10,7 @@ pub mod cli;
 pub mod fuzzing;
 mod http1;
 mod keys;
+mod pem;
 mod providers;
 mod proxy;
 mod reload;

@@ -27,7 +27,7 @@ use gapura_config::{
 use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION, request};
 
 pub use self::{
-    api_keys::{ApiKeysMethod, api_key_hash},
+    api_keys::{ApiKeysMethod, MAX_API_KEY, api_key_hash},
     jwt::{JwtMethod, KeySet, KeySets, KeySource, Location, Taken},
     presented::{BEARER_PROTOCOL, Withheld},
 };
