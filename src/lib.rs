@@ -5,6 +5,7 @@
 
 mod admin;
 pub mod cli;
+mod examine;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -37,3 +37,4 @@ mod tampering;
 mod tunnels;
 mod upgrades;
 mod upstreams;
+mod usage;
