@@ -113,6 +113,9 @@ impl Metrics {
         for code in Code::ALL {
             metrics.refusals.with_label_values(&[code.name()]);
         }
+        for result in ["success", "failure"] {
+            metrics.reloads.with_label_values(&[result]);
+        }
         Ok(metrics)
     }
 
@@ -194,5 +197,7 @@ mod tests {
         assert!(text.contains(r#"gapura_requests_total{method="GET",route="r",status="5xx"} 1"#), "{text}");
         assert!(text.contains(r#"gapura_requests_total{method="other",route="r",status="5xx"} 3"#), "{text}");
         assert!(text.contains(r#"gapura_refusals_total{code="RATE_LIMITED"} 0"#), "{text}");
+        assert!(text.contains(r#"gapura_reloads_total{result="failure"} 0"#), "{text}");
+        assert!(text.contains(r#"gapura_reloads_total{result="success"} 0"#), "{text}");
     }
 }
