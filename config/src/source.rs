@@ -61,6 +61,16 @@ impl Source {
         self.0.spans.contains_key(place)
     }
 
+    /// The place of the value behind a key, which may be the second key of this name: then it is the second value that counts.
+    pub(crate) fn behind(&self, key: Range<usize>) -> Option<&Place> {
+        let key = self.within(key);
+        let follows = |spans: &Spans| {
+            let between = self.0.text.get(key.end..spans.value.start);
+            between.is_some_and(|between| between.trim() == "=")
+        };
+        self.0.spans.iter().find(|(_, spans)| follows(spans)).map(|(place, _)| place)
+    }
+
     pub(crate) fn span_of(&self, fault: &Fault) -> Option<Range<usize>> {
         fault.span.clone().or_else(|| self.span_near(&fault.place, fault.at_key))
     }
