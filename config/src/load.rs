@@ -108,8 +108,7 @@ pub fn parse(name: &str, text: &str) -> Result<Loaded, Faults> {
         faults.extend(others);
     } else {
         // Which of the two values was meant, nobody knows: no rule judges either.
-        let twice = errors.iter().filter_map(|error| source.behind(error.span()?).cloned());
-        found.doubtful.extend(twice);
+        found.doubtful.extend(source.behind(errors.iter().filter_map(toml::de::Error::span)));
         faults.extend(found.faults);
         faults.extend(found.of_whole_files);
         match deserialize(table, found.repaired, &faults) {

@@ -1,6 +1,11 @@
 //! The text of a configuration file, and where in it each key and value stands.
 
-use std::{collections::HashMap, fmt, ops::Range, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    ops::Range,
+    sync::Arc,
+};
 
 use toml::{
     Spanned,
@@ -61,14 +66,16 @@ impl Source {
         self.0.spans.contains_key(place)
     }
 
-    /// The place of the value behind a key, which may be the second key of this name: then it is the second value that counts.
-    pub(crate) fn behind(&self, key: Range<usize>) -> Option<&Place> {
-        let key = self.within(key);
-        let follows = |spans: &Spans| {
-            let between = self.0.text.get(key.end..spans.value.start);
-            between.is_some_and(|between| between.trim() == "=")
+    /// The places of the values behind these keys. Of two equal keys it is the second whose value counts.
+    pub(crate) fn behind(&self, keys: impl Iterator<Item = Range<usize>>) -> Vec<Place> {
+        let value = |key: Range<usize>| {
+            let key = self.within(key);
+            let value = self.0.text[key.end..].trim_start_matches([' ', '\t']).strip_prefix('=')?;
+            Some(self.0.text.len() - value.trim_start_matches([' ', '\t']).len())
         };
-        self.0.spans.iter().find(|(_, spans)| follows(spans)).map(|(place, _)| place)
+        let values: HashSet<usize> = keys.filter_map(value).collect();
+        let places = self.0.spans.iter().filter(|(_, spans)| values.contains(&spans.value.start));
+        places.map(|(place, _)| place.clone()).collect()
     }
 
     pub(crate) fn span_of(&self, fault: &Fault) -> Option<Range<usize>> {
