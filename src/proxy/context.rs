@@ -41,6 +41,8 @@ pub(crate) struct Context {
     /// The turn of a streamed exchange among the servers of its upstream, and how many of them it has tried.
     pub(super) turn: Option<usize>,
     pub(super) tried: usize,
+    /// Interim responses to a streamed request.
+    pub(super) interim: usize,
     /// When a streamed request went to its upstream.
     pub(super) sent: Option<Now>,
 }
@@ -66,6 +68,7 @@ impl Context {
             received: 0,
             turn: None,
             tried: 0,
+            interim: 0,
             sent: None,
         }
     }

@@ -3,11 +3,11 @@
 //! A request whose body is small, or that has none, needs nothing of Pingora's own proxy and does not enter it: its flow is
 //! made for bodies that stream, and costs a quarter of what such a request costs at all.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use gapura_filters::contract::Clock;
-use http::{StatusCode, header::CONTENT_LENGTH};
+use http::header::CONTENT_LENGTH;
 use pingora::{
     apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream},
     protocols::http::{ServerSession, v2::server::H2Options},
@@ -16,6 +16,7 @@ use pingora::{
 };
 
 use super::{
+    access,
     admit::{self, SMALL, Way},
     answer,
     context::Context,
@@ -88,6 +89,7 @@ async fn serve(gateway: &Arc<Gateway>, mut session: ServerSession) -> Option<Reu
         Err(cut) => Err(cut),
     };
     complete(gateway, &session, &mut context).await;
+    answer::linger(&mut session, &context).await;
     if outcome.is_err() {
         // Of HTTP/2 the stream is reset. Of HTTP/1 the connection falls: an orderly end would look like that of the body.
         if session.is_http2() {
@@ -134,22 +136,21 @@ pub(super) async fn complete(gateway: &Gateway, session: &ServerSession, context
         metrics.count(&context.method, status);
     }
     if live.access_log {
-        log_access(context, route.map_or("-", |route| &route.name), status, taken, session.body_bytes_sent());
+        let user = context.exchange.principal.as_ref().map_or("-", |principal| principal.user_id.as_str());
+        let (code, reason) = context.refused.as_ref().map_or(("-", "-"), |(code, reason)| (code.name(), reason));
+        let line = access::Line {
+            id: context.request_id.as_str(),
+            client: context.exchange.client_ip,
+            method: context.method.as_str(),
+            path: context.target.path(),
+            route: route.map_or("-", |route| &route.name),
+            status: status.map_or(0, |status| status.as_u16()),
+            taken,
+            bytes: session.body_bytes_sent(),
+            user,
+            code,
+            reason,
+        };
+        line.write();
     }
-}
-
-/// One line, `key=value`. No query: it may hold what its sender thought private. No user but the id that the operator set.
-fn log_access(context: &Context, route: &str, status: Option<StatusCode>, taken: Duration, bytes: usize) {
-    let user = context.exchange.principal.as_ref().map_or("-", |principal| principal.user_id.as_str());
-    let (code, reason) = context.refused.as_ref().map_or(("-", "-"), |(code, reason)| (code.name(), reason));
-    log::info!(
-        target: "gapura::access",
-        "id={} client={} method={} path={:?} route={route} status={} ms={:.3} bytes={bytes} user={user:?} code={code} reason={reason:?}",
-        context.request_id,
-        context.exchange.client_ip,
-        context.method,
-        context.target.path(),
-        status.map_or(0, |status| status.as_u16()),
-        taken.as_secs_f64() * 1000.0,
-    );
 }

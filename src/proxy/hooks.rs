@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use gapura_filters::contract::{Clock, Code, Refusal};
-use http::{StatusCode, header};
+use http::{StatusCode, Version, header};
 use pingora::{
     Error, ErrorSource, ErrorType, Result,
     http::{RequestHeader, ResponseHeader},
@@ -19,7 +19,10 @@ use super::{
     front,
     whole::{self, Broken},
 };
-use crate::{upstream::check_framing, wiring::Gateway};
+use crate::{
+    upstream::{MAX_INTERIM, check_framing},
+    wiring::Gateway,
+};
 
 pub(crate) struct Proxy {
     pub(crate) gateway: Arc<Gateway>,
@@ -42,7 +45,11 @@ impl ProxyHttp for Proxy {
     /// True: the exchange is over.
     async fn request_filter(&self, session: &mut Session, context: &mut Context) -> Result<bool> {
         match front::first(&self.gateway, session.as_downstream_mut(), context).await {
-            Ok(over) => Ok(over),
+            Ok(over) => {
+                // What passes is 100, to a client that waits for it.
+                session.as_downstream_mut().set_ignore_info_resp(true);
+                Ok(over)
+            }
             Err(Broken::Refused(refusal)) => {
                 answer::refuse(session.as_downstream_mut(), context, refusal).await?;
                 Ok(true)
@@ -115,9 +122,12 @@ impl ProxyHttp for Proxy {
             return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
         }
         if head.status.is_informational() {
-            return Ok(());
+            context.interim += 1;
+            let one_too_many = context.interim > MAX_INTERIM;
+            return if one_too_many { Err(Error::new_up(ErrorType::InvalidHTTPHeader)) } else { Ok(()) };
         }
         check_framing(head, &context.method).map_err(|why| Error::explain(ErrorType::InvalidHTTPHeader, why))?;
+        head.set_version(Version::HTTP_11);
         let framing = head.headers.get(header::TRANSFER_ENCODING).cloned();
         answer::drop_hop_by_hop(head);
         if let Some(framing) = framing.filter(|_| !session.is_http2()) {
@@ -179,6 +189,7 @@ impl ProxyHttp for Proxy {
     /// Always, after everything else.
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, context: &mut Context) {
         front::complete(&self.gateway, session.as_downstream_mut(), context).await;
+        answer::linger(session.as_downstream_mut(), context).await;
     }
 }
 

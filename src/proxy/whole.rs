@@ -258,7 +258,12 @@ async fn stream(session: &mut ServerSession, context: &mut Context, answer: &mut
         None => next_piece(session, answer).await?,
     };
     while let Some(piece) = next {
-        session.write_response_body(piece, false).await?;
+        // Of HTTP/2 the end goes with the last piece, not in a frame of its own.
+        let last = answer.length() == Some(0);
+        session.write_response_body(piece, last).await?;
+        if last {
+            return Ok(());
+        }
         next = next_piece(session, answer).await?;
     }
     if !ends {

@@ -63,7 +63,7 @@ enum Body {
 const MAX_HEAD: usize = 256 * 1024;
 const MAX_FIELDS: usize = 256;
 /// Interim responses before the final one.
-const MAX_INTERIM: usize = 16;
+pub(crate) const MAX_INTERIM: usize = 16;
 const FIRST_READ: usize = 8 * 1024;
 const READ: usize = 64 * 1024;
 /// A body up to this leaves with its head.
@@ -127,11 +127,13 @@ pub(super) async fn on(
         Err(_) => return Err(Attempt::after(Failure::Timeout("the server does not take the request"))),
     }
     let mut buffer = BytesMut::with_capacity(FIRST_READ);
-    let head = match timeout(within, read_head(&mut stream, &mut buffer)).await {
+    let mut head = match timeout(within, read_head(&mut stream, &mut buffer)).await {
         Ok(head) => head?,
         Err(_) => return Err(Attempt::after(Failure::Timeout("the server does not answer"))),
     };
     let (framed, keep) = framing(&head, &request.method).map_err(|why| Attempt::after(Failure::Broken(why.into())))?;
+    // What comes is written anew as ours; its own version told how it was framed.
+    head.set_version(Version::HTTP_11);
     Ok(Answer { head, server: Arc::clone(server), stream, buffer, body: framed, keep, timeout: within })
 }
 
@@ -235,6 +237,8 @@ fn framing(head: &ResponseHeader, method: &Method) -> Result<(Body, bool), &'sta
         return Ok((Body::Done, keep));
     }
     match (length, coding) {
+        // RFC 9112, section 6.1: faulty, since a server of that version knows no coding.
+        (_, Some(_)) if head.version == Version::HTTP_10 => Err("the answer is HTTP/1.0 with Transfer-Encoding"),
         (Some(_), Some(_)) => Err("the answer has both Content-Length and Transfer-Encoding"),
         (None, Some(coding)) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {
             Ok((Body::Chunked(Chunks::default()), keep))

@@ -25,7 +25,7 @@ use prometheus::Histogram;
 #[cfg(feature = "fuzzing")]
 pub(crate) use self::exchange::fuzzing;
 pub(crate) use self::{
-    exchange::{Answer, Call, Failure, check_framing},
+    exchange::{Answer, Call, Failure, MAX_INTERIM, check_framing},
     fetch::get,
     server::{Server, read_ca},
 };

@@ -108,6 +108,10 @@ impl Connection {
         }
     }
 
+    pub(super) fn facts(&self) -> &Facts {
+        facts(&self.digest).expect("set with the connection")
+    }
+
     pub(super) fn is_http2(&self) -> bool {
         match &self.io {
             Io::Plain(_) => false,
