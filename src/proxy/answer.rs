@@ -70,6 +70,7 @@ pub(super) async fn refuse(
     let body = refusal.body(context.request_id.as_str());
     let mut fields = HeaderMap::new();
     problem::describe(&mut fields, &refusal, &context.request_id, body.len());
+    context.exchange.refused = true;
     context.refused = Some((refusal.code, refusal.reason.into_owned()));
     let begun =
         |head: &ResponseHeader| !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS;

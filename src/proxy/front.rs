@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use gapura_filters::contract::Clock;
-use http::header::CONTENT_LENGTH;
+use http::{StatusCode, header::CONTENT_LENGTH};
 use pingora::{
     apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream},
     protocols::http::{ServerSession, v2::server::H2Options},
@@ -22,6 +22,7 @@ use super::{
     context::Context,
     hooks::Proxy,
     listen::App,
+    tunnel::Tunnel,
     whole::{self, Broken},
 };
 use crate::wiring::Gateway;
@@ -80,15 +81,24 @@ async fn serve(gateway: &Arc<Gateway>, mut session: ServerSession) -> Option<Reu
     }
     let mut context = Context::new(gateway);
     let outcome = match first(gateway, &mut session, &mut context).await {
-        Ok(true) => Ok(()),
+        Ok(Next::Nothing) => Ok(()),
+        Ok(Next::Tunnel(tunnel)) => {
+            let ServerSession::H1(session) = session else { return None };
+            let status = session.response_written().map(|head| head.status);
+            // Boxed: seldom run, and every exchange would be as large.
+            let bytes = Box::pin(tunnel.run(session.into_inner())).await;
+            complete(gateway, status, bytes, &mut context).await;
+            return None;
+        }
         // What is small never streams. If it did, no answer at all would come.
-        Ok(false) => Err(Broken::Cut),
+        Ok(Next::Stream) => Err(Broken::Cut),
         Err(Broken::Refused(refusal)) => {
             answer::refuse(&mut session, &mut context, refusal).await.map_err(|_| Broken::Cut)
         }
         Err(cut) => Err(cut),
     };
-    complete(gateway, &session, &mut context).await;
+    let status = session.response_written().map(|head| head.status);
+    complete(gateway, status, session.body_bytes_sent(), &mut context).await;
     answer::linger(&mut session, &context).await;
     if outcome.is_err() {
         // Of HTTP/2 the stream is reset. Of HTTP/1 the connection falls: an orderly end would look like that of the body.
@@ -101,26 +111,33 @@ async fn serve(gateway: &Arc<Gateway>, mut session: ServerSession) -> Option<Reu
     Some(ReusedHttpStream::new(stream, None))
 }
 
-/// Head, filters and, unless it is to stream, all the rest. True: the exchange is over.
+/// What remains of an exchange.
+pub(super) enum Next {
+    Nothing,
+    Stream,
+    Tunnel(Tunnel),
+}
+
+/// Head, filters and, unless it is to stream, all the rest.
 pub(super) async fn first(
     gateway: &Arc<Gateway>,
     session: &mut ServerSession,
     context: &mut Context,
-) -> Result<bool, Broken> {
+) -> Result<Next, Broken> {
     context.begin(session);
     match admit::admit(gateway, session, context).await? {
-        Way::Streamed => Ok(false),
+        Way::Streamed => Ok(Next::Stream),
         Way::Whole { max_body, seen } => {
             let pause = context.live.config.limits.body_timeout.get();
             let body = whole::read_body(session, max_body, pause).await?;
-            whole::exchange(gateway, session, context, body, seen).await?;
-            Ok(true)
+            let tunnel = whole::exchange(gateway, session, context, body, seen).await?;
+            Ok(tunnel.map_or(Next::Nothing, Next::Tunnel))
         }
     }
 }
 
 /// Always, once an exchange is over.
-pub(super) async fn complete(gateway: &Gateway, session: &ServerSession, context: &mut Context) {
+pub(super) async fn complete(gateway: &Gateway, status: Option<StatusCode>, bytes: usize, context: &mut Context) {
     let now = gateway.clock.now();
     context.exchange.now = now;
     let live = Arc::clone(&context.live);
@@ -131,7 +148,6 @@ pub(super) async fn complete(gateway: &Gateway, session: &ServerSession, context
     let metrics = route.map_or(&live.policy.unrouted, |route| &route.metrics);
     let taken = now.monotonic.saturating_sub(context.started.monotonic);
     metrics.seconds.observe(taken.as_secs_f64());
-    let status = session.response_written().map(|head| head.status);
     if let Some(status) = status {
         metrics.count(&context.method, status);
     }
@@ -146,7 +162,7 @@ pub(super) async fn complete(gateway: &Gateway, session: &ServerSession, context
             route: route.map_or("-", |route| &route.name),
             status: status.map_or(0, |status| status.as_u16()),
             taken,
-            bytes: session.body_bytes_sent(),
+            bytes,
             user,
             code,
             reason,

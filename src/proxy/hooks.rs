@@ -16,7 +16,7 @@ use pingora::{
 use super::{
     admit, answer,
     context::Context,
-    front,
+    front::{self, Next},
     whole::{self, Broken},
 };
 use crate::{
@@ -45,11 +45,14 @@ impl ProxyHttp for Proxy {
     /// True: the exchange is over.
     async fn request_filter(&self, session: &mut Session, context: &mut Context) -> Result<bool> {
         match front::first(&self.gateway, session.as_downstream_mut(), context).await {
-            Ok(over) => {
+            Ok(Next::Nothing) => Ok(true),
+            Ok(Next::Stream) => {
                 // What passes is 100, to a client that waits for it.
                 session.as_downstream_mut().set_ignore_info_resp(true);
-                Ok(over)
+                Ok(false)
             }
+            // Whoever asks for one is small, and never comes here.
+            Ok(Next::Tunnel(_)) => Err(cut(session)),
             Err(Broken::Refused(refusal)) => {
                 answer::refuse(session.as_downstream_mut(), context, refusal).await?;
                 Ok(true)
@@ -170,13 +173,18 @@ impl ProxyHttp for Proxy {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut Context) -> FailToProxy {
+        let begun = session.response_written().is_some();
+        session.set_keepalive(None);
         if context.refused.is_none()
             && let Some(refusal) = refusal(error, context, session.is_http2())
-            && answer::refuse(session.as_downstream_mut(), context, refusal).await.is_err()
         {
-            log::debug!("{}: the client left before its refusal", context.request_id);
+            if answer::refuse(session.as_downstream_mut(), context, refusal).await.is_err() {
+                log::debug!("{}: the client left before its refusal", context.request_id);
+            } else if !begun && !session.is_http2() {
+                // Pingora would drop the connection with what the client still sends, whose reset outruns the refusal.
+                session.shutdown().await;
+            }
         }
-        session.set_keepalive(None);
         let code = context.refused.as_ref().map_or(0, |(code, _)| code.status().as_u16());
         FailToProxy { error_code: code, can_reuse_downstream: false }
     }
@@ -188,7 +196,8 @@ impl ProxyHttp for Proxy {
 
     /// Always, after everything else.
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, context: &mut Context) {
-        front::complete(&self.gateway, session.as_downstream_mut(), context).await;
+        let status = session.response_written().map(|head| head.status);
+        front::complete(&self.gateway, status, session.body_bytes_sent(), context).await;
         answer::linger(session.as_downstream_mut(), context).await;
     }
 }

@@ -30,6 +30,8 @@ pub struct Exchange {
     pub principal: Option<Arc<Principal>>,
     /// Recorded by `rate_limit`: what was charged, and the tightest rule for the `RateLimit` fields.
     pub charges: Charges,
+    /// The response is the gateway's own: no upstream has said anything.
+    pub refused: bool,
     /// Recorded by `encryption`: how the response is to be sealed, if it is.
     pub sealing: Option<Sealing>,
 }
@@ -42,6 +44,7 @@ impl Exchange {
             secure: false,
             principal: None,
             charges: Charges::default(),
+            refused: false,
             sealing: None,
         }
     }
