@@ -3,6 +3,7 @@
 //! These types are the single source: `serde` fills them, the JSON Schema of `gapura schema` is derived from them, the
 //! checks of `shape` follow that schema, and each doc comment is what an editor shows beside its key.
 
+mod lockout;
 mod rate_limit;
 
 use std::{borrow::Cow, collections::BTreeMap, path::PathBuf};
@@ -11,7 +12,10 @@ use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
-pub use self::rate_limit::{LimitAlgorithm, LimitBy, LimitCost, LimitKey, LimitMode, RateLimit, ToldCost};
+pub use self::{
+    lockout::{Lockout, LockoutMode},
+    rate_limit::{LimitAlgorithm, LimitBy, LimitCost, LimitKey, LimitMode, RateLimit, ToldCost},
+};
 use crate::{
     secret::SecretRef,
     units::{Address, Period, PeriodOrOff, Size},
@@ -35,6 +39,9 @@ pub struct Config {
     /// Counters, replay nonces, lock-outs: in memory, or in Redis.
     #[serde(default)]
     pub state: State,
+    /// What happens to addresses that guess at credentials.
+    #[serde(default)]
+    pub lockout: Lockout,
     /// The servers behind the gateway, by name.
     #[serde(default)]
     pub upstreams: Named<Upstream>,

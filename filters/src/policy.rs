@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use crate::{
     addresses::Addresses,
-    authentication::{Authentication, KeySet, Method as AuthMethod, Withheld},
+    authentication::{Authentication, KeySet, Lockout, LockoutDoor, Method as AuthMethod, Withheld},
     authorisation::Authorisation,
     chain::Chain,
     contract::{Services, Stage},
@@ -57,8 +57,14 @@ const UNROUTED: &str = "(none)";
 impl Policy {
     /// Every fault at once. What the text alone tells was checked before; here secrets and keys are read.
     pub fn compile(config: &Config, services: &Services) -> Result<(Self, Vec<Fault>), Vec<Fault>> {
-        let mut compiler =
-            Compiler { config, services, faults: Vec::new(), warnings: Vec::new(), key_sets: Vec::new() };
+        let mut compiler = Compiler {
+            config,
+            services,
+            lockout: Lockout::new(&config.lockout, services),
+            faults: Vec::new(),
+            warnings: Vec::new(),
+            key_sets: Vec::new(),
+        };
         let methods = compiler.methods();
         let encryptions = compiler.encryptions();
         let routes: Vec<Option<Route>> = config
@@ -101,6 +107,7 @@ type Encryptions = BTreeMap<String, Option<Arc<Encryption>>>;
 struct Compiler<'a> {
     config: &'a Config,
     services: &'a Services,
+    lockout: Option<Arc<Lockout>>,
     faults: Vec<Fault>,
     warnings: Vec<Fault>,
     key_sets: Vec<Arc<KeySet>>,
@@ -163,7 +170,10 @@ impl Compiler<'_> {
                         }
                     }
                     withheld = authentication.withheld(route.forward_credentials);
-                    filters.push(authentication.into());
+                    if let Some(lockout) = &self.lockout {
+                        filters.push(LockoutDoor(Arc::clone(lockout)).into());
+                    }
+                    filters.push(authentication.noting_failures(self.lockout.clone()).into());
                 }
                 Err(faults) => self.faults.extend(faults),
             }

@@ -7,7 +7,7 @@ use http::{request, response};
 
 use crate::{
     addresses::Addresses,
-    authentication::Authentication,
+    authentication::{Authentication, LockoutDoor},
     authorisation::Authorisation,
     contract::{Exchange, Filter, HeaderEdit, Refusal, Stage},
     encryption::Encryption,
@@ -70,6 +70,7 @@ macro_rules! registry {
 
 registry! {
     Addresses(Addresses),
+    Lockouts(LockoutDoor),
     RateLimits(RateLimits),
     Authentication(Authentication),
     Authorisation(Authorisation),

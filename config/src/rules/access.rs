@@ -1,8 +1,10 @@
 //! Who may call a route, beside what its credentials say.
 
+use std::time::Duration;
+
 use ipnet::IpNet;
 
-use super::Rules;
+use super::{Rules, at};
 use crate::{
     fault::{Fault, Place},
     model::Route,
@@ -24,5 +26,33 @@ pub(super) fn addresses(rules: &mut Rules<'_>, table: &Place, route: &Route) {
             let fault = Fault::warning(table.key("allow").index(i), message);
             rules.add(fault.help("remove it, or deny less"));
         }
+    }
+}
+
+pub(super) fn lockout(rules: &mut Rules<'_>) {
+    let lockout = &rules.config.lockout;
+    let table = at(&["lockout"]);
+    let day = Duration::from_secs(86_400);
+    let hour = Duration::from_secs(3600);
+    let second = Duration::from_secs(1);
+    for (key, period, most, shown) in [
+        ("window", lockout.window, hour, "1h"),
+        ("duration", lockout.duration, day, "1d"),
+        ("max_duration", lockout.max_duration, day, "1d"),
+    ] {
+        if !(second..=most).contains(&period.get()) {
+            let fault = Fault::at(table.key(key), format!("`{period}` is out of range"));
+            rules.add(fault.help(format!("write \"1s\" to \"{shown}\"")));
+        }
+    }
+    if lockout.duration.get() > lockout.max_duration.get() && rules.sound(&table.key("max_duration")) {
+        let message = format!("the first lock-out is longer than the longest, `{}`", lockout.max_duration);
+        rules.add(Fault::at(table.key("duration"), message).help("write a shorter one, or raise `max_duration`"));
+    }
+    let place = table.key("exempt");
+    rules.repeated(&place, &lockout.exempt);
+    for (i, network) in lockout.exempt.iter().enumerate().filter(|(_, network)| network.prefix_len() == 0) {
+        let fault = Fault::warning(place.index(i), format!("`{network}` is everyone: nobody is ever locked out"));
+        rules.add(fault.help("name only what must never be locked out; `mode = \"off\"` switches lock-outs off"));
     }
 }

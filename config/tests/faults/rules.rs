@@ -31,6 +31,17 @@ const LISTENERS: &[Case] = &[
 ];
 
 #[rustfmt::skip]
+const LOCKOUT: &[Case] = &[
+    error("lockout", "[lockout]\nmode = \"on\"", (2, 8), "`on`", "enforce"),
+    error("lockout", "[lockout]\nfailures = 1", (2, 12), "out of range", "2"),
+    error("lockout", "[lockout]\nwindow = \"2h\"", (2, 10), "`2h` is out of range", "\"1s\" to \"1h\""),
+    error("lockout", "[lockout]\nduration = \"10ms\"", (2, 12), "`10ms` is out of range", "\"1s\" to \"1d\""),
+    error("lockout", "[lockout]\nduration = \"2h\"", (2, 12), "longer than the longest, `1h`", "raise `max_duration`"),
+    error("lockout", "[lockout]\nexempt = [\"10.0.0.0/8\", \"10.0.0.0/8\"]", (2, 25), "stands in the list already", ""),
+    warning("lockout", "[lockout]\nexempt = [\"0.0.0.0/0\"]", (2, 11), "nobody is ever locked out", "mode = \"off\""),
+];
+
+#[rustfmt::skip]
 const UPSTREAMS: &[Case] = &[
     error("upstreams", "[upstreams.app]\nservers = [\"10.0.0.1:443\"]\ntls = true", (3, 7), "`10.0.0.1:443` has no name to verify its certificate by", "server_name"),
     error("upstreams", "[upstreams.app]\nservers = [\"a:443\", \"unix:/a\"]\ntls = true", (3, 7), "`unix:/a` has no name", "server_name"),
@@ -149,6 +160,11 @@ const ROUTES: &[Case] = &[
 fn listeners() {
     // Routes and sections that a case does not need may be unused; warnings beside it are no matter.
     check_all(LISTENERS);
+}
+
+#[test]
+fn lockout() {
+    check_all(LOCKOUT);
 }
 
 #[test]

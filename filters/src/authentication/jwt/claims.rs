@@ -201,15 +201,21 @@ fn is_text(value: &Json<'_>, wanted: &str) -> bool {
 }
 
 impl ClaimPaths {
-    pub(super) fn principal(&self, method: &Arc<str>, claims: &Object<'_>) -> Result<Principal, Reason> {
-        let user_id = match self.user_id.find(claims) {
-            None => return Err("the token has no user id".into()),
-            Some(Json::String(text)) => UserId::string(text.as_ref()),
-            Some(Json::Number(Number::Unsigned(number))) => UserId::number(number),
-            Some(Json::Number(Number::Negative(number))) => UserId::number(number),
+    pub(super) fn user_id(&self, claims: &Object<'_>) -> Option<UserId> {
+        match self.user_id.find(claims)? {
+            Json::String(text) => Some(UserId::string(text.as_ref())),
+            Json::Number(Number::Unsigned(number)) => Some(UserId::number(number)),
+            Json::Number(Number::Negative(number)) => Some(UserId::number(number)),
             // A fraction, or more digits than 64 bits hold: rounding would make two users one.
-            Some(_) => return Err("the token's user id is neither a string nor a whole number".into()),
-        };
+            _ => None,
+        }
+    }
+
+    pub(super) fn principal(&self, method: &Arc<str>, claims: &Object<'_>) -> Result<Principal, Reason> {
+        if self.user_id.find(claims).is_none() {
+            return Err("the token has no user id".into());
+        }
+        let user_id = self.user_id(claims).ok_or("the token's user id is neither a string nor a whole number")?;
         let email = match self.email.find(claims) {
             None => None,
             Some(Json::String(text)) => Some(text.to_string()),

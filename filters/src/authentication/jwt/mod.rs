@@ -23,11 +23,11 @@ use gapura_config::{
 pub use self::remote::{KeySet, KeySets, KeySource, Location, Taken};
 pub(super) use self::{claims::issuer, token::Token};
 use self::{
-    claims::{ClaimPaths, Required},
+    claims::{ClaimPaths, Required, Window},
     keys::Keys,
     verified::Verified,
 };
-use super::Denial;
+use super::{Denial, Reason, lockout::Claimed};
 use crate::contract::Principal;
 
 /// One `[jwt.NAME]`, compiled. Built once per policy, shared by its routes.
@@ -61,6 +61,16 @@ impl JwtMethod {
         let generation = self.keys.generation();
         token.check_typ(self.typ.as_deref())?;
         self.keys.verify(token)?;
+        // What comes now was signed by whoever may sign: it can be of no use here, but it is no guess.
+        let (window, principal) = self.read(token, now_ms).map_err(Denial::Invalid)?;
+        if let Some(verified) = &self.verified {
+            verified.keep(token.text, generation, window, Arc::clone(&principal));
+        }
+        Ok(principal)
+    }
+
+    /// Dates, issuer, audience, required claims, and the caller, of a token whose signature was verified.
+    fn read(&self, token: &Token<'_>, now_ms: u64) -> Result<(Window, Arc<Principal>), Reason> {
         let claims = token.claims()?;
         let window = claims::check_dates(&claims, now_ms, self.leeway, self.max_age)?;
         let issuer = issuer(&claims)?;
@@ -69,11 +79,13 @@ impl JwtMethod {
         }
         claims::check_audience(&claims, &self.audience)?;
         self.require.iter().try_for_each(|required| required.check(&claims))?;
-        let principal = Arc::new(self.claims.principal(&self.name, &claims)?);
-        if let Some(verified) = &self.verified {
-            verified.keep(token.text, generation, window, Arc::clone(&principal));
-        }
-        Ok(principal)
+        Ok((window, Arc::new(self.claims.principal(&self.name, &claims)?)))
+    }
+
+    /// Whose token it says it is.
+    pub(super) fn claimed(&self, token: &Token<'_>) -> Option<Claimed> {
+        let claims = token.claims().ok()?;
+        self.claims.user_id(&claims).map(|user_id| Claimed::new(&self.name, user_id.as_str()))
     }
 
     /// The caller of a token that this method has verified before.
