@@ -509,7 +509,7 @@ impl Default for EnvelopeFields {
 pub struct Route {
     /// Names the route in metrics and logs. Unique.
     pub name: String,
-    /// Exact, `/*` for one segment, `/**` for any depth. The longest literal prefix wins.
+    /// Exact, `/*` or `/{NAME}` for one segment, `/**` for any depth. The longest literal prefix wins.
     #[schemars(extend("format" = "path-pattern"))]
     pub path: String,
     /// Absent: all. GET includes HEAD.
@@ -533,6 +533,8 @@ pub struct Route {
     /// The caller needs any one of them.
     #[serde(default)]
     pub roles: Vec<String>,
+    /// A condition on request and caller that must be true: `path.user_id == claims.sub`.
+    pub guard: Option<String>,
     /// All of these rules.
     #[serde(default)]
     pub rate_limits: Vec<String>,

@@ -1,9 +1,14 @@
 //! What runs: a configuration compiled into routes with their chains. Replaced as a whole by a reload.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use gapura_config::{
     fault::{Fault, Place},
+    guard,
     model::{self, Config},
 };
 use http::Method;
@@ -16,6 +21,7 @@ use crate::{
     chain::Chain,
     contract::{Services, Stage},
     encryption::Encryption,
+    guard::Guard,
     metrics::RouteMetrics,
     rate_limit::RateLimits,
     registry::AnyFilter,
@@ -117,8 +123,12 @@ impl Compiler<'_> {
     /// All methods, used or not: what stands in the file must be right. None where one failed, its faults noted.
     fn methods(&mut self) -> Methods {
         let key_sets = &self.services.key_sets;
+        let guards = self.config.routes.iter().filter_map(|route| guard::parse(route.guard.as_deref()?).ok());
+        let kept: BTreeSet<String> =
+            guards.flat_map(|guard| guard.claims().into_iter().map(str::to_owned).collect::<Vec<_>>()).collect();
         let jwt = self.config.jwt.iter();
-        let jwt = jwt.map(|(name, method)| (format!("jwt.{name}"), AuthMethod::jwt(name, method, key_sets)));
+        let jwt =
+            jwt.map(|(name, method)| (format!("jwt.{name}"), AuthMethod::jwt_keeping(name, method, key_sets, &kept)));
         let keys = self.config.api_keys.iter();
         let keys = keys.map(|(name, method)| (format!("api_keys.{name}"), AuthMethod::api_keys(name, method)));
         let mut methods = Methods::new();
@@ -179,6 +189,7 @@ impl Compiler<'_> {
             }
         }
         filters.extend(Authorisation::new(route).map(AnyFilter::from));
+        filters.extend(Guard::new(route).map(AnyFilter::from));
         if let Some(name) = &route.encryption {
             match encryptions.get(name) {
                 Some(Some(encryption)) => filters.push(Arc::clone(encryption).into()),

@@ -11,6 +11,7 @@ use crate::{
     authorisation::Authorisation,
     contract::{Exchange, Filter, HeaderEdit, Refusal, Stage},
     encryption::Encryption,
+    guard::Guard,
     rate_limit::RateLimits,
     security_headers::SecurityHeaders,
 };
@@ -74,6 +75,7 @@ registry! {
     RateLimits(RateLimits),
     Authentication(Authentication),
     Authorisation(Authorisation),
+    Guard(Guard),
     // Shared by the routes that name it.
     Encryption(Arc<Encryption>),
     SecurityHeaders(SecurityHeaders),

@@ -16,7 +16,7 @@ mod presented;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use gapura_config::{
     fault::{Fault, Place},
@@ -46,7 +46,17 @@ pub enum Method {
 
 impl Method {
     pub fn jwt(name: &str, config: &model::Jwt, key_sets: &KeySets) -> Result<Self, Vec<Fault>> {
-        JwtMethod::build(name, config, key_sets).map(|method| Self::Jwt(Arc::new(method)))
+        Self::jwt_keeping(name, config, key_sets, &BTreeSet::new())
+    }
+
+    /// A method whose principals keep these claims, named as in `claims`.
+    pub fn jwt_keeping(
+        name: &str,
+        config: &model::Jwt,
+        key_sets: &KeySets,
+        kept: &BTreeSet<String>,
+    ) -> Result<Self, Vec<Fault>> {
+        JwtMethod::build(name, config, key_sets).map(|method| Self::Jwt(Arc::new(method.keeping(kept))))
     }
 
     pub fn api_keys(name: &str, config: &model::ApiKeys) -> Result<Self, Vec<Fault>> {

@@ -13,7 +13,7 @@ mod verified;
 #[cfg(test)]
 mod key_tests;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use gapura_config::{
     fault::Fault,
@@ -23,7 +23,7 @@ use gapura_config::{
 pub use self::remote::{KeySet, KeySets, KeySource, Location, Taken};
 pub(super) use self::{claims::issuer, token::Token};
 use self::{
-    claims::{ClaimPaths, Required, Window},
+    claims::{ClaimPath, ClaimPaths, Required, Window},
     keys::Keys,
     verified::Verified,
 };
@@ -54,6 +54,14 @@ pub struct JwtMethod {
 }
 
 impl JwtMethod {
+    /// With these claims in its principals.
+    pub(super) fn keeping(mut self, claims: &BTreeSet<String>) -> Self {
+        // A name that is no path is of a claim that no token has.
+        let path = |name: &String| Some((name.clone(), ClaimPath::parse(name).ok()?));
+        self.claims.kept = claims.iter().filter_map(path).collect();
+        self
+    }
+
     /// The caller, if the token holds: what it is for, its signature, then dates, issuer, audience and required claims, then
     /// the identity.
     pub(super) fn verify(&self, token: &Token<'_>, now_ms: u64) -> Result<Arc<Principal>, Denial> {
