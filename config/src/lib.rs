@@ -12,6 +12,7 @@
 
 pub mod fault;
 mod formats;
+pub mod guard;
 mod load;
 pub mod model;
 mod nearest;

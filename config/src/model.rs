@@ -3,6 +3,7 @@
 //! These types are the single source: `serde` fills them, the JSON Schema of `gapura schema` is derived from them, the
 //! checks of `shape` follow that schema, and each doc comment is what an editor shows beside its key.
 
+mod lockout;
 mod rate_limit;
 
 use std::{borrow::Cow, collections::BTreeMap, path::PathBuf};
@@ -11,7 +12,10 @@ use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
-pub use self::rate_limit::{LimitAlgorithm, LimitBy, LimitCost, LimitKey, LimitMode, RateLimit, ToldCost};
+pub use self::{
+    lockout::{Lockout, LockoutMode},
+    rate_limit::{LimitAlgorithm, LimitBy, LimitCost, LimitKey, LimitMode, RateLimit, ToldCost},
+};
 use crate::{
     secret::SecretRef,
     units::{Address, Period, PeriodOrOff, Size},
@@ -35,6 +39,9 @@ pub struct Config {
     /// Counters, replay nonces, lock-outs: in memory, or in Redis.
     #[serde(default)]
     pub state: State,
+    /// What happens to addresses that guess at credentials.
+    #[serde(default)]
+    pub lockout: Lockout,
     /// The servers behind the gateway, by name.
     #[serde(default)]
     pub upstreams: Named<Upstream>,
@@ -502,7 +509,7 @@ impl Default for EnvelopeFields {
 pub struct Route {
     /// Names the route in metrics and logs. Unique.
     pub name: String,
-    /// Exact, `/*` for one segment, `/**` for any depth. The longest literal prefix wins.
+    /// Exact, `/*` or `/{NAME}` for one segment, `/**` for any depth. The longest literal prefix wins.
     #[schemars(extend("format" = "path-pattern"))]
     pub path: String,
     /// Absent: all. GET includes HEAD.
@@ -526,6 +533,8 @@ pub struct Route {
     /// The caller needs any one of them.
     #[serde(default)]
     pub roles: Vec<String>,
+    /// A condition on request and caller that must be true: `path.user_id == claims.sub`.
+    pub guard: Option<String>,
     /// All of these rules.
     #[serde(default)]
     pub rate_limits: Vec<String>,

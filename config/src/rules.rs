@@ -29,6 +29,7 @@ pub(crate) fn check(config: &Config, source: &Source, doubtful: &[Place]) -> Vec
     upstreams::check(&mut rules);
     callers::check(&mut rules);
     traffic::check(&mut rules);
+    access::lockout(&mut rules);
     routes::check(&mut rules);
     // Beside a reference to a wrong name, that the right one is unused is no news.
     if doubtful.is_empty() && rules.faults.iter().all(|fault| fault.severity == Severity::Warning) {

@@ -13,6 +13,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("tls", "[tls]\nself_signed = true\n"),
     ("limits", ""),
     ("state", ""),
+    ("lockout", ""),
     ("upstreams", "[upstreams.app]\nservers = [\"127.0.0.1:8000\"]\n"),
     ("jwt", "[jwt.users]\nalgorithms = [\"HS256\"]\nsecret = \"env:A\"\n"),
     ("api_keys", "[api_keys.devs]\nscheme = \"ApiKey\"\nsalt = \"env:B\"\nkeys = []\n"),

@@ -22,6 +22,7 @@ mod hostile;
 mod hostile_h2;
 mod identity;
 mod listeners;
+mod lockouts;
 mod pool;
 mod problems;
 mod reload;

@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use http::uri::PathAndQuery;
+
 use crate::{contract::Principal, encryption::Sealing, rate_limit::Charges};
 
 /// The present, handed in by the adapter: filters never ask a clock themselves.
@@ -24,6 +26,8 @@ pub struct Exchange {
     pub now: Now,
     /// The caller's address, past the trusted proxies. IPv4-mapped addresses are folded to IPv4.
     pub client_ip: IpAddr,
+    /// The canonical target: what was matched, and what is forwarded.
+    pub target: PathAndQuery,
     /// The client spoke TLS to the gateway.
     pub secure: bool,
     /// Recorded by `authentication`; nothing else sets it.
@@ -41,6 +45,7 @@ impl Exchange {
         Self {
             now,
             client_ip: client_ip.to_canonical(),
+            target: PathAndQuery::from_static("/"),
             secure: false,
             principal: None,
             charges: Charges::default(),
