@@ -45,7 +45,7 @@ const LOCKOUT: &[Case] = &[
 const UPSTREAMS: &[Case] = &[
     error("upstreams", "[upstreams.app]\nservers = [\"10.0.0.1:443\"]\ntls = true", (3, 7), "`10.0.0.1:443` has no name to verify its certificate by", "server_name"),
     error("upstreams", "[upstreams.app]\nservers = [\"a:443\", \"unix:/a\"]\ntls = true", (3, 7), "`unix:/a` has no name", "server_name"),
-    error("upstreams", "[upstreams.app]\nservers = [\"1.2.3:443\"]\ntls = true", (3, 7), "has no name", "server_name"),
+    error("upstreams", "[upstreams.app]\nservers = [\"10.2.3.4:443\"]\ntls = true", (3, 7), "has no name", "server_name"),
     error("upstreams", "[upstreams.app]\nservers = [\"a:443\"]\ntls = true\nserver_name = \"\"", (4, 15), "is not a host name", ""),
     error("upstreams", "[upstreams.app]\nservers = [\"a:443\"]\ntls = true\nserver_name = \"https://a\"", (4, 15), "is not a host name", ""),
     error("upstreams", "[upstreams.app]\nservers = [\"a:80\"]\nserver_name = \"a\"", (3, 15), "`server_name` belongs to TLS", "add `tls = true`"),
