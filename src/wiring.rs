@@ -32,7 +32,7 @@ use pingora::{
 
 use crate::{
     proxy::{
-        Proxy,
+        Lanes, Proxy,
         listen::{self, GateLimits, Open, SelfSigned, Settings, Tally},
     },
     stores::RedisStore,
@@ -87,6 +87,7 @@ struct Options {
 pub(crate) struct Live {
     pub(crate) policy: Policy,
     pub(crate) upstreams: Upstreams,
+    pub(crate) lanes: Lanes,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: bool,
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
@@ -125,6 +126,7 @@ pub(crate) fn compile(
             let live = Live {
                 policy,
                 upstreams,
+                lanes: Lanes::build(config, before.map(|live| &live.lanes), &services.metrics),
                 metrics: Arc::clone(&services.metrics),
                 access_log: config.server.access_log,
                 tls,

@@ -497,6 +497,16 @@ pub struct Route {
     /// To the response head, and between two reads of a streamed response; on encrypted routes the whole exchange with the upstream.
     #[serde(default = "timeout")]
     pub timeout: Period,
+    /// How many requests of this route may be with its upstream at once. Absent: any number.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_in_flight: Option<u32>,
+    /// How many more may wait for one of them to end. Beyond it: 503.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 100_000))]
+    pub queue: u32,
+    /// How long they wait; then 503.
+    #[serde(default = "queue_timeout")]
+    pub queue_timeout: Period,
     /// Pass `Authorization` and the API key header to the upstream.
     #[serde(default = "yes")]
     pub forward_credentials: bool,
@@ -510,6 +520,9 @@ fn max_body() -> Size {
 }
 fn timeout() -> Period {
     Period::secs(30)
+}
+fn queue_timeout() -> Period {
+    Period::secs(1)
 }
 
 /// A preset of response headers.

@@ -23,6 +23,8 @@ pub struct Metrics {
     pub rate_limit_overflow: IntCounterVec,
     pub decryptions: IntCounterVec,
     pub connections: IntGaugeVec,
+    pub in_flight: IntGaugeVec,
+    pub queued: IntGaugeVec,
     pub store_up: IntGaugeVec,
     pub store_calls: IntCounterVec,
     pub store_duration: HistogramVec,
@@ -81,6 +83,8 @@ impl Metrics {
                 &["encryption", "result"],
             )?,
             connections: gauge("gapura_connections", "Open client connections.", "listener")?,
+            in_flight: gauge("gapura_in_flight", "Requests with an upstream, on routes with max_in_flight.", "route")?,
+            queued: gauge("gapura_queued", "Requests that wait for one of those to end.", "route")?,
             store_up: gauge("gapura_store_up", "1 while a shared store is asked, 0 in an outage.", "store")?,
             store_calls: counter(
                 "gapura_store_calls_total",

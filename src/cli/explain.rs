@@ -112,6 +112,10 @@ fn route(route: &Route, config: &model::Config, written: &model::Route, (method,
     if !written.rate_limits.is_empty() {
         let _ = writeln!(text, "  counters         {}", counters(&config.state));
     }
+    if let Some(max) = written.max_in_flight {
+        let (queue, patience) = (written.queue, written.queue_timeout);
+        let _ = writeln!(text, "  in flight        at most {max}; {queue} more wait, for {patience} at most; else 503");
+    }
     let _ = writeln!(text, "  body limit       {} bytes", route.max_body);
     let way = if route.chain.needs_body() {
         "buffered: read whole before any upstream is contacted, answered whole"

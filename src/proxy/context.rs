@@ -14,6 +14,7 @@ use pingora::{http::RequestHeader, proxy::Session};
 
 use super::{
     forward::{self, Edits},
+    in_flight::Place,
     listen::{self, Facts},
     problem::{self, RequestId},
 };
@@ -40,6 +41,8 @@ pub(crate) struct Context {
     /// The turn of a streamed exchange among the servers of its upstream, and how many of them it has tried.
     pub(super) turn: Option<usize>,
     pub(super) tried: usize,
+    /// Among those of its route, where their number is bounded.
+    pub(super) place: Option<Place>,
     /// When a streamed request went to its upstream.
     pub(super) sent: Option<Now>,
 }
@@ -64,6 +67,7 @@ impl Context {
             received: 0,
             turn: None,
             tried: 0,
+            place: None,
             sent: None,
         }
     }

@@ -186,6 +186,7 @@ impl ProxyHttp for Proxy {
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, context: &mut Context) {
         let now = self.gateway.clock.now();
         context.exchange.now = now;
+        context.place = None;
         let live = Arc::clone(&context.live);
         let route = context.route.map(|index| live.policy.route(index));
         if let Some(route) = route {
@@ -207,10 +208,17 @@ impl ProxyHttp for Proxy {
 impl Proxy {
     async fn first(&self, session: &mut Session, context: &mut Context) -> Result<bool, Broken> {
         match admit::admit(&self.gateway, session, context).await? {
-            Way::Streamed => Ok(false),
+            Way::Streamed => {
+                let route = context.route().map_or("", |route| &route.name);
+                context.place = context.live.lanes.enter(route).await?;
+                Ok(false)
+            }
             Way::Whole { max_body, seen } => {
                 let pause = context.live.config.limits.body_timeout.get();
                 let body = whole::read_body(session, max_body, pause).await?;
+                // Who is slow to send holds no place; and an envelope that is refused for want of one has not been used up.
+                let route = context.route().map_or("", |route| &route.name);
+                context.place = whole::while_there(session, context.live.lanes.enter(route)).await??;
                 whole::exchange(&self.gateway, session, context, body, seen).await?;
                 Ok(true)
             }

@@ -10,6 +10,7 @@ mod coding;
 mod context;
 mod forward;
 mod hooks;
+mod in_flight;
 pub(crate) mod listen;
 pub(crate) mod problem;
 mod redirect;
@@ -17,7 +18,7 @@ mod trace;
 mod tunnel;
 mod whole;
 
-pub(crate) use self::{hooks::Proxy, redirect::Redirect};
+pub(crate) use self::{hooks::Proxy, in_flight::Lanes, redirect::Redirect};
 
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing {

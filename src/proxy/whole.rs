@@ -270,9 +270,14 @@ async fn stream(session: &mut Session, context: &mut Context, answer: &mut Answe
 /// An answer, unless the client leaves before it comes: then nobody waits for the upstream, and its connection is closed.
 /// A client that opens streams only to reset them would otherwise hold a connection for each.
 async fn unless_left<T>(session: &mut Session, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Broken> {
+    while_there(session, work).await?.map_err(|failure| Broken::Refused(refusal(failure)))
+}
+
+/// The request has been read whole: what comes now is the end of the connection, or the next request.
+pub(super) async fn while_there<T>(session: &mut Session, work: impl Future<Output = T>) -> Result<T, Broken> {
     tokio::select! {
         biased;
-        done = work => done.map_err(|failure| Broken::Refused(refusal(failure))),
+        done = work => Ok(done),
         _ = session.as_downstream_mut().read_body_or_idle(true) => Err(Broken::Cut),
     }
 }

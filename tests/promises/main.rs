@@ -20,6 +20,7 @@ mod harness;
 mod hostile;
 mod hostile_h2;
 mod identity;
+mod limits;
 mod listeners;
 mod problems;
 mod reload;

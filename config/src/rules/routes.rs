@@ -24,6 +24,7 @@ pub(super) fn check(rules: &mut Rules<'_>) {
         references(rules, &table, route);
         needs_caller(rules, &table, route);
         limits(rules, &table, route);
+        queue(rules, &table, route);
         credentials(rules, &table, route);
         for (key, items) in [("permissions", &route.permissions), ("roles", &route.roles)] {
             callers::granted(rules, &table.key(key), items);
@@ -196,6 +197,19 @@ fn limits(rules: &mut Rules<'_>, table: &Place, route: &Route) {
     if route.encryption.is_some() && route.max_body > traffic::LARGE_BODY {
         let message = format!("an encrypted body is held whole in memory, up to `{}`", route.max_body);
         rules.add(Fault::warning(table.key("max_body"), message).help("the default is \"1MiB\""));
+    }
+}
+
+fn queue(rules: &mut Rules<'_>, table: &Place, route: &Route) {
+    if route.max_in_flight.is_some() || !rules.sound_keys(table, &["max_in_flight"]) {
+        return;
+    }
+    for key in ["queue", "queue_timeout"] {
+        let place = table.key(key);
+        if rules.source.has(&place) {
+            let fault = Fault::at(place, format!("`{key}` says nothing without `max_in_flight`: nobody waits"));
+            rules.add(fault.on_key().help("add `max_in_flight = 100`, or remove it"));
+        }
     }
 }
 
