@@ -11,7 +11,7 @@ use gapura_config::{
     model::{self, JwtAlgorithm},
     units::Period,
 };
-use gapura_filters::authentication::{Authentication, Method, api_key_hash};
+use gapura_filters::authentication::{Authentication, KeySets, Method, api_key_hash};
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Validation};
 
@@ -39,9 +39,15 @@ fn config(algorithm: JwtAlgorithm) -> model::Jwt {
         secret: None,
         public_key: None,
         jwks: None,
+        discovery: false,
+        ca: None,
         issuer: Some("https://id.example.com/realms/main".into()),
         audience: vec!["payments".into()],
         leeway: Period::secs(30),
+        token: Default::default(),
+        max_age: None,
+        typ: None,
+        require: Default::default(),
         claims: model::Claims::default(),
     }
 }
@@ -72,7 +78,7 @@ fn authentication(c: &mut Criterion) {
     ];
     let mut group = c.benchmark_group("authentication");
     for (name, config, token) in rows {
-        let route = one(Method::jwt("users", &config).expect("a good configuration"));
+        let route = one(Method::jwt("users", &config, &KeySets::default()).expect("a good configuration"));
         let headers = headers(&format!("Bearer {token}"));
         group.bench_function(name, |b| {
             b.iter(|| route.authenticate(black_box(&headers), NOW * 1000).expect("a good token"));

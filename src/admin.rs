@@ -30,8 +30,10 @@ impl ServeHttp for Admin {
         let get = matches!(head.method, Method::GET | Method::HEAD);
         let mut response = match (head.uri.path(), get, head.method == Method::POST) {
             ("/healthz", true, _) => text(StatusCode::OK, "ok\n"),
-            ("/readyz", true, _) if self.gateway.is_ready() => text(StatusCode::OK, "ready\n"),
-            ("/readyz", true, _) => text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
+            ("/readyz", true, _) => match self.gateway.not_ready() {
+                reasons if reasons.is_empty() => text(StatusCode::OK, "ready\n"),
+                reasons => text(StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n"),
+            },
             ("/metrics", true, _) => {
                 let mut response = text(StatusCode::OK, self.gateway.services.metrics.encode());
                 let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

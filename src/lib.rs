@@ -9,6 +9,8 @@ pub mod cli;
 #[doc(hidden)]
 pub mod fuzzing;
 mod http1;
+mod keys;
+mod providers;
 mod proxy;
 mod reload;
 mod serve;

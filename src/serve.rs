@@ -22,7 +22,7 @@ use crate::{
     cli::Exit,
     proxy::{
         Redirect,
-        listen::{self, GateLimits, Open, Settings, Tally},
+        listen::{self, App, GateLimits, Open, Settings, Tally},
     },
     reload,
     wiring::{self, CannotStart, Gateway, Public},
@@ -152,7 +152,10 @@ impl<A> Own<A> {
     }
 }
 
-impl<A: pingora::apps::HttpServerApp + Send + Sync + 'static> Settings for Own<A> {
+impl App for Admin {}
+impl App for Redirect {}
+
+impl<A: App> Settings for Own<A> {
     type App = A;
 
     fn app(&self) -> Arc<A> {

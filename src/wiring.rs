@@ -31,8 +31,10 @@ use pingora::{
 };
 
 use crate::{
+    keys,
+    providers::{self, Providers},
     proxy::{
-        Lanes, Proxy,
+        Front, Lanes, Proxy,
         listen::{self, GateLimits, Open, SelfSigned, Settings, Tally},
     },
     stores::RedisStore,
@@ -69,7 +71,7 @@ pub(crate) struct Gateway {
 pub(crate) struct Pingora {
     options: Options,
     pub(crate) connector: TransportConnector,
-    pub(crate) proxy: Arc<HttpProxy<Proxy>>,
+    pub(crate) front: Arc<Front>,
 }
 
 /// What Pingora is told once.
@@ -114,7 +116,7 @@ pub(crate) fn compile(
     self_signed: Option<&SelfSigned>,
     before: Option<&Live>,
 ) -> Result<Compiled, Vec<Fault>> {
-    let mut faults = Vec::new();
+    let mut faults = providers::authorities(config);
     let policy = Policy::compile(config, services).map_err(|found| faults.extend(found)).ok();
     let upstreams = Upstreams::build(config, before.map(|live| &live.upstreams), &services.metrics);
     let upstreams = upstreams.map_err(|found| faults.extend(found)).ok();
@@ -122,7 +124,7 @@ pub(crate) fn compile(
     let tls = tls.map(|tls| listen::build_tls(tls, self_signed)).transpose();
     let tls = tls.map_err(|found| faults.extend(found)).ok();
     match (policy, upstreams, tls) {
-        (Some((policy, warnings)), Some(upstreams), Some(tls)) => {
+        (Some((policy, warnings)), Some(upstreams), Some(tls)) if faults.is_empty() => {
             let live = Live {
                 policy,
                 upstreams,
@@ -196,6 +198,7 @@ impl Gateway {
             services,
         });
         gateway.tell_pingora();
+        gateway.follow_keys();
         Ok(gateway)
     }
 
@@ -208,8 +211,9 @@ impl Gateway {
         let mut connector = ConnectorOptions::new(IDLE_PER_SERVER);
         connector.ca_file = options.ca_file.clone();
         let connector = TransportConnector::new(Some(connector));
-        let proxy = Arc::new(options.proxy(Proxy { gateway: Arc::clone(self) }));
-        self.pingora.store(Some(Arc::new(Pingora { options, connector, proxy })));
+        let pingora = Arc::new(options.proxy(Proxy { gateway: Arc::clone(self) }));
+        let front = Arc::new(Front { gateway: Arc::clone(self), pingora });
+        self.pingora.store(Some(Arc::new(Pingora { options, connector, front })));
     }
 
     pub(crate) fn pingora(&self) -> Arc<Pingora> {
@@ -224,14 +228,30 @@ impl Gateway {
     pub(crate) fn replace(self: &Arc<Self>, live: Live) {
         self.live.store(Arc::new(live));
         self.tell_pingora();
+        self.follow_keys();
+    }
+
+    /// Keys of a set that is new are fetched at once.
+    fn follow_keys(self: &Arc<Self>) {
+        for set in &self.live().policy.key_sets {
+            keys::follow(set, Providers(Arc::clone(self)), &self.services.metrics);
+        }
     }
 
     pub(crate) fn self_signed(&self) -> Option<&SelfSigned> {
         self.self_signed.as_ref()
     }
 
-    pub(crate) fn is_ready(&self) -> bool {
-        !self.draining.load(Ordering::Acquire)
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Why no traffic should come: one line each. Empty: it should.
+    pub(crate) fn not_ready(&self) -> Vec<String> {
+        if self.is_draining() {
+            return vec!["stopping".into()];
+        }
+        self.live().policy.key_sets.iter().filter_map(|set| set.missing()).collect()
     }
 }
 
@@ -240,9 +260,10 @@ const IDLE_PER_SERVER: usize = 128;
 
 impl Options {
     fn of(config: &Config) -> Self {
-        // Without an upstream that needs the system's authorities they are not read: hundreds of certificates in memory,
+        // Without an upstream or an issuer that needs the system's authorities they are not read: hundreds of certificates in memory,
         // twice, for nothing.
-        let system = config.upstreams.values().any(|upstream| upstream.tls && upstream.ca.is_none());
+        let system = config.upstreams.values().any(|upstream| upstream.tls && upstream.ca.is_none())
+            || config.jwt.values().any(|jwt| jwt.fetches_keys() && jwt.ca.is_none());
         Self {
             threads: threads(&config.server),
             max_streams: config.limits.max_streams,
@@ -294,10 +315,10 @@ pub(crate) struct Public {
 }
 
 impl Settings for Public {
-    type App = HttpProxy<Proxy>;
+    type App = Front;
 
     fn app(&self) -> Arc<Self::App> {
-        Arc::clone(&self.gateway.pingora().proxy)
+        Arc::clone(&self.gateway.pingora().front)
     }
     fn tls(&self) -> Option<Arc<rustls::ServerConfig>> {
         if self.tls { self.gateway.live.load().tls.clone() } else { None }

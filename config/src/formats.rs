@@ -1,7 +1,7 @@
 //! The formats of strings: what each accepts, what it says of anything else, and its pattern for editors.
 
 use crate::{
-    model::{LimitKey, is_token},
+    model::{LimitKey, TokenSource, is_token},
     secret::SecretRef,
     units::{Address, Period, PeriodOrOff, Size},
 };
@@ -44,6 +44,7 @@ const FORMATS: &[Format] = &[
     Format { name: "address", pattern: Some(r"^(unix:/.*|(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5})$"), example: "127.0.0.1:8000", check: parses::<Address> },
     Format { name: "secret", pattern: Some("^(env:[A-Za-z0-9_]+|file:.+)$"), example: "env:NAME", check: parses::<SecretRef> },
     Format { name: "rate-limit-key", pattern: Some("^(client_ip|user|api_key|route|global|header:[!#$%&'*+.^_`|~0-9A-Za-z-]+)$"), example: "client_ip", check: parses::<LimitKey> },
+    Format { name: "token-source", pattern: Some("^(header|websocket_protocol|cookie:[!#$%&'*+.^_`|~0-9A-Za-z-]+)$"), example: "header", check: parses::<TokenSource> },
     Format { name: "cidr", pattern: Some("^[0-9A-Fa-f:.]+/[0-9]{1,3}$"), example: "10.0.0.0/8", check: cidr },
     Format { name: "header-name", pattern: Some("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"), example: "X-Api-Key", check: header_name },
     Format { name: "method", pattern: Some("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"), example: "GET", check: method },

@@ -5,11 +5,11 @@
 
 mod rate_limit;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{borrow::Cow, collections::BTreeMap, path::PathBuf};
 
 use ipnet::IpNet;
-use schemars::JsonSchema;
-use serde::Deserialize;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, de};
 
 pub use self::rate_limit::{LimitAlgorithm, LimitBy, LimitCost, LimitKey, LimitMode, RateLimit, ToldCost};
 use crate::{
@@ -253,6 +253,9 @@ fn upstream_idle() -> Period {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Jwt {
+    /// Where a request carries the token: `header` (`Authorization: Bearer`), `cookie:NAME`, or `websocket_protocol`.
+    #[serde(default)]
+    pub token: TokenSource,
     /// Exactly what is accepted, all of one key type. `none` does not exist.
     #[schemars(length(min = 1))]
     pub algorithms: Vec<JwtAlgorithm>,
@@ -263,6 +266,11 @@ pub struct Jwt {
     /// A JSON Web Key Set: `file:/path` or `https://host/path`.
     #[schemars(extend("format" = "jwks"))]
     pub jwks: Option<String>,
+    /// Ask the issuer where its key set is (OpenID Connect Discovery): `issuer` is then an https address.
+    #[serde(default)]
+    pub discovery: bool,
+    /// PEM bundle of authorities to trust instead of the system's, for keys that are fetched.
+    pub ca: Option<PathBuf>,
     /// The exact `iss` a token must carry.
     pub issuer: Option<String>,
     /// A token must carry one of these in `aud`.
@@ -271,9 +279,35 @@ pub struct Jwt {
     /// How far clocks may differ, for `exp`, `nbf` and `iat`.
     #[serde(default = "leeway")]
     pub leeway: Period,
+    /// A token issued longer ago than this is refused, whatever its `exp` says; so is one without `iat`.
+    pub max_age: Option<Period>,
+    /// The `typ` that a token's header must carry. Absent: `JWT`, `at+jwt` or none.
+    pub typ: Option<String>,
+    /// Claims that a token must have with these values; `"*"` is any value. Names as in `claims`.
+    #[serde(default)]
+    pub require: BTreeMap<String, String>,
     /// Where in a token the identity stands.
     #[serde(default)]
     pub claims: Claims,
+}
+
+impl Jwt {
+    /// Its keys come over the network.
+    pub fn fetches_keys(&self) -> bool {
+        self.discovery || self.jwks.as_ref().is_some_and(|set| set.starts_with("https://"))
+    }
+}
+
+/// Where a token stands in a request.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum TokenSource {
+    /// `Authorization: Bearer TOKEN`.
+    #[default]
+    Header,
+    /// The value of this cookie.
+    Cookie(String),
+    /// `Sec-WebSocket-Protocol: bearer, TOKEN`.
+    WebsocketProtocol,
 }
 
 fn leeway() -> Period {
@@ -507,7 +541,7 @@ pub struct Route {
     /// How long they wait; then 503.
     #[serde(default = "queue_timeout")]
     pub queue_timeout: Period,
-    /// Pass `Authorization` and the API key header to the upstream.
+    /// Pass `Authorization`, the API key header and the cookie of a token to the upstream.
     #[serde(default = "yes")]
     pub forward_credentials: bool,
     /// Response headers that tell browsers to be careful.
@@ -538,7 +572,40 @@ pub enum SecurityHeaders {
     Off,
 }
 
+impl std::str::FromStr for TokenSource {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "header" => Self::Header,
+            "websocket_protocol" => Self::WebsocketProtocol,
+            _ => match text.strip_prefix("cookie:") {
+                Some(name) if is_token(name) => Self::Cookie(name.to_owned()),
+                _ => {
+                    return Err(format!(
+                        "`{text}` is no place of a token; write \"header\", \"cookie:NAME\" or \"websocket_protocol\""
+                    ));
+                }
+            },
+        })
+    }
+}
+
+impl std::fmt::Display for TokenSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Header => f.write_str("header"),
+            Self::Cookie(name) => write!(f, "cookie:{name}"),
+            Self::WebsocketProtocol => f.write_str("websocket_protocol"),
+        }
+    }
+}
+
 /// RFC 9110, section 5.6.2: what a field name or a method is made of.
 pub(crate) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
+
+crate::units::written_as_string! {
+    TokenSource => "token-source", "header, cookie:NAME or websocket_protocol";
 }

@@ -45,7 +45,8 @@ fn for_toml(schema: &mut Value) {
     if let Some(pattern) = format(schema).and_then(formats::pattern) {
         schema["pattern"] = json!(pattern);
     }
-    if schema.get("additionalProperties").is_some_and(Value::is_object) {
+    // Names of tables become labels and parts of references; names of plain values do not.
+    if schema.get("additionalProperties").is_some_and(|entry| properties(entry).is_some()) {
         schema["propertyNames"] = json!({ "pattern": formats::NAME_PATTERN });
     }
     for key in ["items", "additionalProperties"] {

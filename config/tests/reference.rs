@@ -68,15 +68,16 @@ fn schema_keys() -> BTreeMap<String, bool> {
             let key = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
             let required = schema["required"].as_array().is_some_and(|list| list.contains(&Value::from(name.as_str())));
             // A table is there when one of its keys is.
-            let is_table = property["type"] == "object";
+            let entry = &property["additionalProperties"];
+            let is_table = property["type"] == "object" && entry["type"] != "string";
             let optional_table = is_table && key == "state.redis";
             if !is_table || optional_table {
                 keys.insert(key.clone(), required);
             }
             walk(&key, property, keys);
             walk(&key, &property["items"], keys);
-            if property["additionalProperties"].is_object() {
-                walk(&format!("{key}.NAME"), &property["additionalProperties"], keys);
+            if entry.is_object() {
+                walk(&format!("{key}.NAME"), entry, keys);
             }
         }
     }
@@ -114,6 +115,7 @@ fn with_every_alternative_in_force_only_the_alternatives_disagree() {
             "`ca` belongs to TLS, and these servers are reached without it",
             "`secret` and `public_key` both say what tokens are verified with",
             "`secret` and `jwks` both say what tokens are verified with",
+            "`secret` and `discovery` both say what tokens are verified with",
             "`burst` belongs to `algorithm = \"gcra\"`; the others never exceed `limit`",
         ]
     );

@@ -25,6 +25,8 @@ pub struct Metrics {
     pub connections: IntGaugeVec,
     pub in_flight: IntGaugeVec,
     pub queued: IntGaugeVec,
+    pub key_fetches: IntCounterVec,
+    pub keys: IntGaugeVec,
     pub store_up: IntGaugeVec,
     pub store_calls: IntCounterVec,
     pub store_duration: HistogramVec,
@@ -85,6 +87,12 @@ impl Metrics {
             connections: gauge("gapura_connections", "Open client connections.", "listener")?,
             in_flight: gauge("gapura_in_flight", "Requests with an upstream, on routes with max_in_flight.", "route")?,
             queued: gauge("gapura_queued", "Requests that wait for one of those to end.", "route")?,
+            key_fetches: counter(
+                "gapura_key_set_fetches_total",
+                "Fetches of the key sets of token issuers.",
+                &["jwt", "result"],
+            )?,
+            keys: gauge("gapura_key_set_keys", "Keys in use of a fetched key set.", "jwt")?,
             store_up: gauge("gapura_store_up", "1 while a shared store is asked, 0 in an outage.", "store")?,
             store_calls: counter(
                 "gapura_store_calls_total",

@@ -6,11 +6,11 @@ use gapura_config::{
     fault::{Fault, Place},
     model::{self, Config},
 };
-use http::{HeaderName, Method};
+use http::Method;
 use ipnet::IpNet;
 
 use crate::{
-    authentication::{Authentication, Method as AuthMethod},
+    authentication::{Authentication, KeySet, Method as AuthMethod, Withheld},
     authorisation::Authorisation,
     chain::Chain,
     contract::{Services, Stage},
@@ -28,6 +28,8 @@ pub struct Policy {
     routes: Box<[Route]>,
     /// Only from these are forwarding fields and request ids believed.
     pub trusted_proxies: Box<[IpNet]>,
+    /// What its routes verify tokens with and somebody has to fetch, each once.
+    pub key_sets: Box<[Arc<KeySet>]>,
     /// Of requests that no route takes.
     pub unrouted: RouteMetrics,
 }
@@ -43,8 +45,8 @@ pub struct Route {
     /// The largest response, in bytes, that a buffered exchange reads whole.
     pub max_response: u64,
     pub timeout: Duration,
-    /// Headers that do not pass on: those of credentials, with `forward_credentials = false`.
-    pub withheld: Box<[HeaderName]>,
+    /// What of the credentials does not pass on.
+    pub withheld: Withheld,
     pub metrics: RouteMetrics,
 }
 
@@ -54,7 +56,8 @@ const UNROUTED: &str = "(none)";
 impl Policy {
     /// Every fault at once. What the text alone tells was checked before; here secrets and keys are read.
     pub fn compile(config: &Config, services: &Services) -> Result<(Self, Vec<Fault>), Vec<Fault>> {
-        let mut compiler = Compiler { config, services, faults: Vec::new(), warnings: Vec::new() };
+        let mut compiler =
+            Compiler { config, services, faults: Vec::new(), warnings: Vec::new(), key_sets: Vec::new() };
         let methods = compiler.methods();
         let encryptions = compiler.encryptions();
         let routes: Vec<Option<Route>> = config
@@ -71,6 +74,7 @@ impl Policy {
             router: Router::new(patterns),
             routes: routes.into_iter().flatten().collect(),
             trusted_proxies: config.server.trusted_proxies.clone().into(),
+            key_sets: compiler.key_sets.into(),
             unrouted: RouteMetrics::new(UNROUTED, &services.metrics),
         };
         Ok((policy, compiler.warnings))
@@ -98,12 +102,15 @@ struct Compiler<'a> {
     services: &'a Services,
     faults: Vec<Fault>,
     warnings: Vec<Fault>,
+    key_sets: Vec<Arc<KeySet>>,
 }
 
 impl Compiler<'_> {
     /// All methods, used or not: what stands in the file must be right. None where one failed, its faults noted.
     fn methods(&mut self) -> Methods {
-        let jwt = self.config.jwt.iter().map(|(name, method)| (format!("jwt.{name}"), AuthMethod::jwt(name, method)));
+        let key_sets = &self.services.key_sets;
+        let jwt = self.config.jwt.iter();
+        let jwt = jwt.map(|(name, method)| (format!("jwt.{name}"), AuthMethod::jwt(name, method, key_sets)));
         let keys = self.config.api_keys.iter();
         let keys = keys.map(|(name, method)| (format!("api_keys.{name}"), AuthMethod::api_keys(name, method)));
         let mut methods = Methods::new();
@@ -135,7 +142,7 @@ impl Compiler<'_> {
     ) -> Option<Route> {
         let place = Place::root().key("routes").index(index);
         let mut filters: Vec<AnyFilter> = self.rate_limits(&place, route);
-        let mut withheld = Vec::new();
+        let mut withheld = Withheld::default();
         if !route.auth.is_empty() {
             let place = place.key("auth");
             let listed: Vec<Option<&Option<AuthMethod>>> = route.auth.iter().map(|name| methods.get(name)).collect();
@@ -148,9 +155,12 @@ impl Compiler<'_> {
             let built: Option<Vec<AuthMethod>> = listed.into_iter().map(|found| found.cloned().flatten()).collect();
             match Authentication::new(&place, built?) {
                 Ok(authentication) => {
-                    if !route.forward_credentials {
-                        withheld = authentication.credential_headers();
+                    for set in authentication.key_sets() {
+                        if !self.key_sets.iter().any(|known| Arc::ptr_eq(known, set)) {
+                            self.key_sets.push(Arc::clone(set));
+                        }
                     }
+                    withheld = authentication.withheld(route.forward_credentials);
                     filters.push(authentication.into());
                 }
                 Err(faults) => self.faults.extend(faults),
@@ -174,7 +184,7 @@ impl Compiler<'_> {
             max_body: route.max_body.bytes(),
             max_response: chain.max_response().unwrap_or(u64::MAX),
             timeout: route.timeout.get(),
-            withheld: withheld.into(),
+            withheld,
             metrics: RouteMetrics::new(&route.name, &self.services.metrics),
             chain,
         })

@@ -27,6 +27,10 @@ pub fn canonical_path(path: &str) -> Result<Cow<'_, str>, Ambiguous> {
             b'%' => plain = false,
             // Dots matter only at the start of a segment; whether it is a dot segment is seen below.
             b'.' if previous == b'/' => plain = false,
+            // Nobody may send them bare (RFC 3986, section 2), and libraries differ in whether they take them.
+            b'"' | b'<' | b'>' | b'`' => {
+                return Err(Ambiguous("the path has a character that must be percent-encoded"));
+            }
             0x21..=0x7e => {}
             _ => return Err(Ambiguous("the path has a character that must be percent-encoded")),
         }
@@ -37,7 +41,7 @@ pub fn canonical_path(path: &str) -> Result<Cow<'_, str>, Ambiguous> {
 
 /// Whether a query may pass: visible ASCII, no fragment. It is forwarded as it came.
 pub fn check_query(query: &str) -> Result<(), Ambiguous> {
-    if query.bytes().all(|byte| matches!(byte, 0x21..=0x7e) && byte != b'#') {
+    if query.bytes().all(|byte| matches!(byte, 0x21..=0x7e) && !b"#\"<>".contains(&byte)) {
         Ok(())
     } else {
         Err(Ambiguous("the query has a character that must be percent-encoded"))
@@ -173,6 +177,9 @@ mod tests {
             "/%zz",
             "/a#b",
             "/a b",
+            "/a\"b",
+            "/<a>",
+            "/`",
             "/é",
             "/\u{7f}",
             "/\n",

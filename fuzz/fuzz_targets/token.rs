@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use gapura_config::{fault::Place, model};
 use gapura_filters::{
-    authentication::{Authentication, Method, api_key_hash},
+    authentication::{Authentication, KeySets, Method, api_key_hash},
     contract::Code,
 };
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
@@ -20,7 +20,7 @@ const SECRET: &[u8] = include_bytes!("../../filters/tests/keys/hs256.secret");
 static ROUTE: LazyLock<Authentication> = LazyLock::new(|| {
     let jwt = |name: &str, config: serde_json::Value| {
         let config: model::Jwt = serde_json::from_value(config).expect("a good configuration");
-        Method::jwt(name, &config).unwrap_or_else(|_| panic!("{name} is built"))
+        Method::jwt(name, &config, &KeySets::default()).unwrap_or_else(|_| panic!("{name} is built"))
     };
     let shared = jwt("shared", serde_json::json!({ "algorithms": ["HS256"], "secret": format!("{KEYS}hs256.secret") }));
     let set = jwt(

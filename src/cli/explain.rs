@@ -123,9 +123,9 @@ fn route(route: &Route, config: &model::Config, written: &model::Route, (method,
         "pass unseen: up to 64 KiB of known length are read first, all else streams"
     };
     let _ = writeln!(text, "  bodies           {way}");
-    if !route.withheld.is_empty() {
-        let names: Vec<&str> = route.withheld.iter().map(http::HeaderName::as_str).collect();
-        let _ = writeln!(text, "  withheld         {}", names.join(", "));
+    let withheld = route.withheld.explain();
+    if !withheld.is_empty() {
+        let _ = writeln!(text, "  withheld         {}", withheld.join(", "));
     }
     let servers = config.upstreams.get(&*route.upstream).map_or(&[][..], |upstream| &upstream.servers);
     let servers: Vec<String> = servers.iter().map(Address::to_string).collect();

@@ -13,7 +13,7 @@ use http::{
     header::{self, ALLOW, CONTENT_LENGTH, HOST},
     uri::PathAndQuery,
 };
-use pingora::{http::RequestHeader, proxy::Session};
+use pingora::{http::RequestHeader, protocols::http::ServerSession};
 
 use super::{
     context::Context,
@@ -34,9 +34,13 @@ pub(super) enum Way {
 
 /// A body up to this is read before its request goes on: a failed connection can then be replaced, and a small request
 /// costs the upstream one read.
-const SMALL: u64 = 64 * 1024;
+pub(super) const SMALL: u64 = 64 * 1024;
 
-pub(super) async fn admit(gateway: &Gateway, session: &mut Session, context: &mut Context) -> Result<Way, Refusal> {
+pub(super) async fn admit(
+    gateway: &Gateway,
+    session: &mut ServerSession,
+    context: &mut Context,
+) -> Result<Way, Refusal> {
     find_route(session.req_header(), context)?;
     let live = std::sync::Arc::clone(&context.live);
     let route = live.policy.route(context.route.ok_or_else(lost)?);
@@ -53,7 +57,7 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, context: &mu
     }
     match length {
         Some(length) if length <= SMALL => Ok(Way::Whole { max_body: route.max_body, seen }),
-        None if session.as_downstream_mut().is_body_empty() => Ok(Way::Whole { max_body: 0, seen }),
+        None if session.is_body_empty() => Ok(Way::Whole { max_body: 0, seen }),
         _ => Ok(Way::Streamed),
     }
 }

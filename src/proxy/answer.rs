@@ -2,7 +2,7 @@
 
 use gapura_filters::contract::{Code, HeaderEdit as _, Refusal};
 use http::{HeaderMap, HeaderName, StatusCode, header};
-use pingora::{http::ResponseHeader, proxy::Session};
+use pingora::{http::ResponseHeader, protocols::http::ServerSession};
 
 use super::{
     admit,
@@ -36,7 +36,11 @@ pub(super) fn drop_length(head: &mut ResponseHeader) {
 }
 
 /// What every response carries: its id, and what the route's filters add.
-pub(super) fn finish(head: &mut ResponseHeader, context: &mut Context) {
+pub(super) fn finish(session: &mut ServerSession, head: &mut ResponseHeader, context: &mut Context) {
+    // A client learns that its connection ends before it does.
+    if context.gateway.is_draining() {
+        session.set_keepalive(None);
+    }
     Head(head).set(&problem::X_REQUEST_ID, context.request_id.value().clone());
     // RFC 9110, section 6.6.1: of whoever has a clock.
     if !head.headers.contains_key(header::DATE) {
@@ -51,7 +55,11 @@ pub(super) fn finish(head: &mut ResponseHeader, context: &mut Context) {
 const READ_AWAY: u64 = 64 * 1024;
 
 /// Writes a refusal. Where the response has begun already there is nothing left to say: the connection breaks.
-pub(super) async fn refuse(session: &mut Session, context: &mut Context, refusal: Refusal) -> pingora::Result<()> {
+pub(super) async fn refuse(
+    session: &mut ServerSession,
+    context: &mut Context,
+    refusal: Refusal,
+) -> pingora::Result<()> {
     context.live.metrics.refused(refusal.code);
     if refusal.code.status().is_server_error() {
         log::warn!("{} {}: {} ({})", context.request_id, context.target.path(), refusal.code.name(), refusal.reason);
@@ -70,24 +78,33 @@ pub(super) async fn refuse(session: &mut Session, context: &mut Context, refusal
     for (name, value) in &fields {
         head.append_header(name.clone(), value.clone())?;
     }
-    finish(&mut head, context);
+    finish(session, &mut head, context);
     if !may_go_on(session, refusal.code) {
         session.set_keepalive(None);
     }
     let bodiless = context.method == http::Method::HEAD;
-    session.write_response_header(Box::new(head), bodiless).await?;
+    write_head(session, head, bodiless).await?;
     if !bodiless {
-        session.write_response_body(Some(body.into()), true).await?;
+        session.write_response_body(body.into(), true).await?;
     }
     Ok(())
 }
 
+/// A response head; `ends`: no body follows.
+pub(super) async fn write_head(session: &mut ServerSession, head: ResponseHeader, ends: bool) -> pingora::Result<()> {
+    match session {
+        // In one frame with the end of the stream.
+        ServerSession::H2(session) => session.write_response_header(Box::new(head), ends),
+        session => session.write_response_header(Box::new(head)).await,
+    }
+}
+
 /// Whether another request may follow a refused one: what the client still sends of it must be known to be little.
-fn may_go_on(session: &mut Session, code: Code) -> bool {
+fn may_go_on(session: &mut ServerSession, code: Code) -> bool {
     if matches!(code, Code::RequestMalformed | Code::RequestTimeout) {
         return false;
     }
-    if session.as_downstream_mut().is_body_done() {
+    if session.is_body_done() {
         return true;
     }
     let head = session.req_header();

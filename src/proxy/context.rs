@@ -10,7 +10,7 @@ use gapura_filters::{
     policy::Route,
 };
 use http::{HeaderValue, Method, uri::PathAndQuery};
-use pingora::{http::RequestHeader, proxy::Session};
+use pingora::{http::RequestHeader, protocols::http::ServerSession};
 
 use super::{
     forward::{self, Edits},
@@ -21,6 +21,7 @@ use super::{
 use crate::wiring::{Gateway, Live};
 
 pub(crate) struct Context {
+    pub(super) gateway: Arc<Gateway>,
     /// Pinned: a reload in between changes nothing for this exchange.
     pub(super) live: Arc<Live>,
     pub(super) started: Now,
@@ -49,10 +50,11 @@ pub(crate) struct Context {
 
 impl Context {
     /// Before anything of the request is known.
-    pub(super) fn new(gateway: &Gateway) -> Self {
+    pub(super) fn new(gateway: &Arc<Gateway>) -> Self {
         let now = gateway.clock.now();
         let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         Self {
+            gateway: Arc::clone(gateway),
             live: gateway.live(),
             started: now,
             facts: Facts { peer: SocketAddr::new(nobody, 0), secure: false },
@@ -73,12 +75,12 @@ impl Context {
     }
 
     /// With the connection's facts, and what trusted proxies say.
-    pub(super) fn begin(&mut self, session: &mut Session) {
+    pub(super) fn begin(&mut self, session: &mut ServerSession) {
         let pause = Some(self.live.config.limits.body_timeout.get());
         // A tunnel is silent as long as its ends like; only the upstream's side bounds that.
         let tunnel = session.is_upgrade_req();
-        session.as_downstream_mut().set_read_timeout(pause.filter(|_| !tunnel));
-        session.as_downstream_mut().set_write_timeout(pause);
+        session.set_read_timeout(pause.filter(|_| !tunnel));
+        session.set_write_timeout(pause);
         let digest = session.digest().and_then(|digest| digest.proxy_digest.as_ref());
         if let Some(facts) = digest.and_then(|digest| listen::facts(digest)) {
             self.facts = facts.clone();
@@ -101,6 +103,11 @@ impl Context {
         self.route.map(|index| self.live.policy.route(index))
     }
 
+    /// Empty where no route takes the request.
+    pub(super) fn route_name(&self) -> &str {
+        self.route().map_or("", |route| &route.name)
+    }
+
     /// Turns a received head into the one that goes to the upstream.
     pub(super) fn edit(&self, head: &mut RequestHeader) {
         let upstream = self.route().and_then(|route| self.live.upstreams.get(&route.upstream));
@@ -112,7 +119,7 @@ impl Context {
             host: upstream.filter(|_| self.host.is_empty()).map_or(&self.host, |upstream| &upstream.host),
             request_id: &self.request_id,
             principal: self.exchange.principal.as_deref(),
-            withheld: self.route().map_or(&[], |route| &route.withheld),
+            withheld: self.route().map(|route| &route.withheld),
         };
         edits.apply(head);
     }

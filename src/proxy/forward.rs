@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use gapura_filters::contract::Principal;
+use gapura_filters::{authentication::Withheld, contract::Principal};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Uri,
     header::{self, CONNECTION, COOKIE, FORWARDED, HOST},
@@ -56,7 +56,7 @@ pub(super) struct Edits<'a> {
     pub(super) host: &'a HeaderValue,
     pub(super) request_id: &'a RequestId,
     pub(super) principal: Option<&'a Principal>,
-    pub(super) withheld: &'a [HeaderName],
+    pub(super) withheld: Option<&'a Withheld>,
 }
 
 impl Edits<'_> {
@@ -70,8 +70,12 @@ impl Edits<'_> {
         for name in &dropped {
             head.remove_header(name);
         }
-        for name in self.withheld {
-            head.remove_header(name);
+        for (name, values) in self.withheld.map(|withheld| withheld.edits(&head.headers)).unwrap_or_default() {
+            head.remove_header(&name);
+            for value in values {
+                // Values of this type are always fit.
+                let _ = head.append_header(name.clone(), value);
+            }
         }
         join_cookies(head);
         head.set_uri(Uri::from(self.target.clone()));

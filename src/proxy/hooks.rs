@@ -1,6 +1,6 @@
-//! Pingora's hooks. Most requests end in the first of them; the others serve the *streamed* way.
+//! Pingora's hooks: the *streamed* way. Its first hook is [`front`]'s, and may find that the request need not stream at all.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -14,14 +14,13 @@ use pingora::{
 };
 
 use super::{
-    admit::{self, Way},
-    answer,
+    admit, answer,
     context::Context,
+    front,
     whole::{self, Broken},
 };
 use crate::{upstream::check_framing, wiring::Gateway};
 
-/// The application behind every public listener.
 pub(crate) struct Proxy {
     pub(crate) gateway: Arc<Gateway>,
 }
@@ -42,15 +41,10 @@ impl ProxyHttp for Proxy {
 
     /// True: the exchange is over.
     async fn request_filter(&self, session: &mut Session, context: &mut Context) -> Result<bool> {
-        context.begin(session);
-        // The client learns that its connection ends before it does.
-        if !self.gateway.is_ready() {
-            session.set_keepalive(None);
-        }
-        match self.first(session, context).await {
+        match front::first(&self.gateway, session.as_downstream_mut(), context).await {
             Ok(over) => Ok(over),
             Err(Broken::Refused(refusal)) => {
-                answer::refuse(session, context, refusal).await?;
+                answer::refuse(session.as_downstream_mut(), context, refusal).await?;
                 Ok(true)
             }
             Err(Broken::Cut) => Err(cut(session)),
@@ -130,7 +124,7 @@ impl ProxyHttp for Proxy {
             head.insert_header(header::TRANSFER_ENCODING, framing)?;
         }
         answer::drop_length(head);
-        answer::finish(head, context);
+        answer::finish(session.as_downstream_mut(), head, context);
         Ok(())
     }
 
@@ -168,7 +162,7 @@ impl ProxyHttp for Proxy {
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut Context) -> FailToProxy {
         if context.refused.is_none()
             && let Some(refusal) = refusal(error, context, session.is_http2())
-            && answer::refuse(session, context, refusal).await.is_err()
+            && answer::refuse(session.as_downstream_mut(), context, refusal).await.is_err()
         {
             log::debug!("{}: the client left before its refusal", context.request_id);
         }
@@ -184,45 +178,7 @@ impl ProxyHttp for Proxy {
 
     /// Always, after everything else.
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, context: &mut Context) {
-        let now = self.gateway.clock.now();
-        context.exchange.now = now;
-        context.place = None;
-        let live = Arc::clone(&context.live);
-        let route = context.route.map(|index| live.policy.route(index));
-        if let Some(route) = route {
-            route.chain.on_complete(&mut context.exchange).await;
-        }
-        let metrics = route.map_or(&live.policy.unrouted, |route| &route.metrics);
-        let taken = now.monotonic.saturating_sub(context.started.monotonic);
-        metrics.seconds.observe(taken.as_secs_f64());
-        let status = session.response_written().map(|head| head.status);
-        if let Some(status) = status {
-            metrics.count(&context.method, status);
-        }
-        if live.access_log {
-            log_access(context, route.map_or("-", |route| &route.name), status, taken, session.body_bytes_sent());
-        }
-    }
-}
-
-impl Proxy {
-    async fn first(&self, session: &mut Session, context: &mut Context) -> Result<bool, Broken> {
-        match admit::admit(&self.gateway, session, context).await? {
-            Way::Streamed => {
-                let route = context.route().map_or("", |route| &route.name);
-                context.place = context.live.lanes.enter(route).await?;
-                Ok(false)
-            }
-            Way::Whole { max_body, seen } => {
-                let pause = context.live.config.limits.body_timeout.get();
-                let body = whole::read_body(session, max_body, pause).await?;
-                // Who is slow to send holds no place; and an envelope that is refused for want of one has not been used up.
-                let route = context.route().map_or("", |route| &route.name);
-                context.place = whole::while_there(session, context.live.lanes.enter(route)).await??;
-                whole::exchange(&self.gateway, session, context, body, seen).await?;
-                Ok(true)
-            }
-        }
+        front::complete(&self.gateway, session.as_downstream_mut(), context).await;
     }
 }
 
@@ -250,20 +206,4 @@ fn refusal(error: &Error, context: &Context, http2: bool) -> Option<Refusal> {
             Refusal::new(Code::UpstreamUnavailable, "The service behind the gateway cannot be reached.").reason(reason)
         }
     })
-}
-
-/// One line, `key=value`. No query: it may hold what its sender thought private. No user but the id that the operator set.
-fn log_access(context: &Context, route: &str, status: Option<StatusCode>, taken: Duration, bytes: usize) {
-    let user = context.exchange.principal.as_ref().map_or("-", |principal| principal.user_id.as_str());
-    let (code, reason) = context.refused.as_ref().map_or(("-", "-"), |(code, reason)| (code.name(), reason));
-    log::info!(
-        target: "gapura::access",
-        "id={} client={} method={} path={:?} route={route} status={} ms={:.3} bytes={bytes} user={user:?} code={code} reason={reason:?}",
-        context.request_id,
-        context.exchange.client_ip,
-        context.method,
-        context.target.path(),
-        status.map_or(0, |status| status.as_u16()),
-        taken.as_secs_f64() * 1000.0,
-    );
 }

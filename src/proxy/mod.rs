@@ -9,6 +9,7 @@ mod answer;
 mod coding;
 mod context;
 mod forward;
+mod front;
 mod hooks;
 mod in_flight;
 pub(crate) mod listen;
@@ -18,7 +19,7 @@ mod trace;
 mod tunnel;
 mod whole;
 
-pub(crate) use self::{hooks::Proxy, in_flight::Lanes, redirect::Redirect};
+pub(crate) use self::{front::Front, hooks::Proxy, in_flight::Lanes, redirect::Redirect};
 
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing {

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use gapura_filters::authentication::BEARER_PROTOCOL;
 use http::{HeaderValue, header};
 use pingora::{
     http::{RequestHeader, ResponseHeader},
     protocols::Stream,
-    proxy::Session,
+    protocols::http::ServerSession,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -28,16 +29,20 @@ pub(super) fn ask(head: &mut RequestHeader) {
 }
 
 /// Until both ends are done, one breaks off, or neither has said anything for long.
-pub(super) async fn run(session: &mut Session, context: &mut Context, mut answer: Answer) -> Result<(), Broken> {
+pub(super) async fn run(session: &mut ServerSession, context: &mut Context, mut answer: Answer) -> Result<(), Broken> {
     let mut head = std::mem::replace(&mut answer.head, ResponseHeader::build_no_case(101, None)?);
     answer::drop_hop_by_hop(&mut head);
     head.insert_header(header::UPGRADE, "websocket")?;
     head.insert_header(header::CONNECTION, "Upgrade")?;
-    answer::finish(&mut head, context);
-    session.write_response_header(Box::new(head), false).await?;
+    let bearer = context.route().is_some_and(|route| route.withheld.offers_bearer(&session.req_header().headers));
+    if bearer && !head.headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL) {
+        head.insert_header(header::SEC_WEBSOCKET_PROTOCOL, BEARER_PROTOCOL)?;
+    }
+    answer::finish(session, &mut head, context);
+    answer::write_head(session, head, false).await?;
     let (mut stream, early) = answer.into_tunnel();
     if !early.is_empty() {
-        session.write_response_body(Some(early.freeze()), false).await?;
+        session.write_response_body(early.freeze(), false).await?;
     }
     let pause = context.live.config.limits.body_timeout.get();
     let (mut buffer, mut client_done) = (BytesMut::with_capacity(READ), false);
@@ -46,10 +51,10 @@ pub(super) async fn run(session: &mut Session, context: &mut Context, mut answer
         buffer.reserve(READ);
         tokio::select! {
             read = stream.read_buf(&mut buffer) => match read {
-                Ok(n) if n > 0 => session.write_response_body(Some(buffer.split().freeze()), false).await?,
+                Ok(n) if n > 0 => session.write_response_body(buffer.split().freeze(), false).await?,
                 _ => return Ok(()),
             },
-            piece = session.as_downstream_mut().read_request_body(), if !client_done => match piece {
+            piece = session.read_request_body(), if !client_done => match piece {
                 Ok(Some(bytes)) => send(&mut stream, bytes, pause).await?,
                 Ok(None) => {
                     client_done = true;

@@ -17,7 +17,7 @@ use http::{
 use pingora::{
     ErrorType,
     http::{RequestHeader, ResponseHeader},
-    proxy::Session,
+    protocols::http::ServerSession,
 };
 
 use super::{admit, answer, coding, context::Context, tunnel};
@@ -51,9 +51,9 @@ impl From<Box<pingora::Error>> for Broken {
 }
 
 /// The request body, empty where there is none. `pause` is the longest between two pieces.
-pub(super) async fn read_body(session: &mut Session, max: u64, pause: Duration) -> Result<Bytes, Broken> {
+pub(super) async fn read_body(session: &mut ServerSession, max: u64, pause: Duration) -> Result<Bytes, Broken> {
     // Of HTTP/2 the end itself is waited for: a declared length of 0 may be a lie that only what follows shows.
-    if !session.is_http2() && session.as_downstream_mut().is_body_done() {
+    if !session.is_http2() && session.is_body_done() {
         return Ok(Bytes::new());
     }
     if admit::expects_continue(session.req_header()) {
@@ -79,9 +79,9 @@ pub(super) async fn read_body(session: &mut Session, max: u64, pause: Duration) 
     Ok(body.freeze())
 }
 
-async fn read_piece(session: &mut Session, pause: Duration) -> Result<Option<Bytes>, Broken> {
+async fn read_piece(session: &mut ServerSession, pause: Duration) -> Result<Option<Bytes>, Broken> {
     // Pingora's own read timeout does not hold for HTTP/2.
-    match tokio::time::timeout(pause, session.as_downstream_mut().read_request_body()).await {
+    match tokio::time::timeout(pause, session.read_request_body()).await {
         Ok(Ok(piece)) => Ok(piece),
         Ok(Err(why)) => Err(unread(&why, session.is_http2()).map_or(Broken::Cut, Broken::Refused)),
         Err(_) => Err(late().into()),
@@ -106,7 +106,7 @@ pub(super) fn unread(why: &pingora::Error, http2: bool) -> Option<Refusal> {
 /// The whole exchange with the upstream, for a request that filters agreed to.
 pub(super) async fn exchange(
     gateway: &Gateway,
-    session: &mut Session,
+    session: &mut ServerSession,
     context: &mut Context,
     mut body: Bytes,
     seen: bool,
@@ -200,7 +200,7 @@ fn refuse_unsealable(answer: &Answer, sealed: bool) -> Result<(), Failure> {
 /// A response that filters see: decoded, sealed, of exact length.
 async fn seal(
     gateway: &Gateway,
-    session: &mut Session,
+    session: &mut ServerSession,
     context: &mut Context,
     route: &Route,
     (mut head, mut body): (ResponseHeader, Bytes),
@@ -223,13 +223,13 @@ async fn seal(
     } else if !sealed && let Some(length) = described {
         head.insert_header(CONTENT_LENGTH, length)?;
     }
-    answer::finish(&mut head, context);
+    answer::finish(session, &mut head, context);
     let ends = bodiless || body.is_empty();
-    session.write_response_header(Box::new(head), ends).await?;
+    answer::write_head(session, head, ends).await?;
     // In pieces: the time that a client has to take one is the time that it has for a write.
     while !ends && !body.is_empty() {
         let piece = body.split_to(body.len().min(PIECE));
-        session.write_response_body(Some(piece), body.is_empty()).await?;
+        session.write_response_body(piece, body.is_empty()).await?;
     }
     Ok(())
 }
@@ -237,11 +237,11 @@ async fn seal(
 const PIECE: usize = 64 * 1024;
 
 /// A response that no filter sees passes piece by piece.
-async fn stream(session: &mut Session, context: &mut Context, answer: &mut Answer) -> Result<(), Broken> {
+async fn stream(session: &mut ServerSession, context: &mut Context, answer: &mut Answer) -> Result<(), Broken> {
     let mut head = std::mem::replace(&mut answer.head, ResponseHeader::build_no_case(200, None)?);
     answer::drop_hop_by_hop(&mut head);
     answer::drop_length(&mut head);
-    answer::finish(&mut head, context);
+    answer::finish(session, &mut head, context);
     let ends = answer.length() == Some(0);
     let early = if ends { None } else { poll_once(answer).await.transpose().map_err(refusal)? };
     if !ends && answer.length().is_none() {
@@ -252,33 +252,36 @@ async fn stream(session: &mut Session, context: &mut Context, answer: &mut Answe
             _ => {}
         }
     }
-    session.write_response_header(Box::new(head), ends).await?;
+    answer::write_head(session, head, ends).await?;
     let mut next = match early {
         Some(piece) => piece,
         None => next_piece(session, answer).await?,
     };
     while let Some(piece) = next {
-        session.write_response_body(Some(piece), false).await?;
+        session.write_response_body(piece, false).await?;
         next = next_piece(session, answer).await?;
     }
     if !ends {
-        session.write_response_body(None, true).await?;
+        session.write_response_body(Bytes::new(), true).await?;
     }
     Ok(())
 }
 
 /// An answer, unless the client leaves before it comes: then nobody waits for the upstream, and its connection is closed.
 /// A client that opens streams only to reset them would otherwise hold a connection for each.
-async fn unless_left<T>(session: &mut Session, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Broken> {
+async fn unless_left<T>(
+    session: &mut ServerSession,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Broken> {
     while_there(session, work).await?.map_err(|failure| Broken::Refused(refusal(failure)))
 }
 
 /// The request has been read whole: what comes now is the end of the connection, or the next request.
-pub(super) async fn while_there<T>(session: &mut Session, work: impl Future<Output = T>) -> Result<T, Broken> {
+pub(super) async fn while_there<T>(session: &mut ServerSession, work: impl Future<Output = T>) -> Result<T, Broken> {
     tokio::select! {
         biased;
         done = work => Ok(done),
-        _ = session.as_downstream_mut().read_body_or_idle(true) => Err(Broken::Cut),
+        _ = session.read_body_or_idle(true) => Err(Broken::Cut),
     }
 }
 
@@ -293,7 +296,7 @@ async fn poll_once(answer: &mut Answer) -> Option<Result<Option<Bytes>, Failure>
 }
 
 /// The upstream's next piece, unless the client leaves before it comes.
-async fn next_piece(session: &mut Session, answer: &mut Answer) -> Result<Option<Bytes>, Broken> {
+async fn next_piece(session: &mut ServerSession, answer: &mut Answer) -> Result<Option<Bytes>, Broken> {
     tokio::select! {
         biased;
         piece = answer.read() => piece.map_err(|failure| {
@@ -301,7 +304,7 @@ async fn next_piece(session: &mut Session, answer: &mut Answer) -> Result<Option
             Broken::Cut
         }),
         // Also sends the head, which waits for company.
-        _ = session.as_downstream_mut().read_body_or_idle(true) => Err(Broken::Cut),
+        _ = session.read_body_or_idle(true) => Err(Broken::Cut),
     }
 }
 

@@ -93,40 +93,50 @@ impl Call<'_> {
         Err(Failure::Unreachable(unreachable))
     }
 
-    async fn on(&self, mut stream: Stream, server: &Arc<Server>) -> Result<Answer, Attempt> {
-        let mut wire = http_req_header_to_wire(self.head)
-            .ok_or_else(|| Attempt::before(Failure::Broken("the request cannot be written as HTTP/1.1".into())))?;
-        let together = self.body.len() <= ONE_WRITE;
-        if together {
-            wire.extend_from_slice(self.body);
-        }
-        let write = async {
-            stream.write_all(&wire).await?;
-            if !together {
-                stream.write_all(self.body).await?;
-            }
-            stream.flush().await
-        };
-        match timeout(self.timeout, write).await {
-            Ok(Ok(())) => {}
-            // A server may answer and close before it has read all: its answer is then here, and is the better news.
-            Ok(Err(_)) if !self.body.is_empty() => {}
-            Ok(Err(why)) => return Err(Attempt::silent(Failure::Broken(format!("while sending: {why}")))),
-            Err(_) => return Err(Attempt::after(Failure::Timeout("the server does not take the request"))),
-        }
-        let mut buffer = BytesMut::with_capacity(FIRST_READ);
-        let head = match timeout(self.timeout, read_head(&mut stream, &mut buffer)).await {
-            Ok(head) => head?,
-            Err(_) => return Err(Attempt::after(Failure::Timeout("the server does not answer"))),
-        };
-        let (body, keep) =
-            framing(&head, &self.head.method).map_err(|why| Attempt::after(Failure::Broken(why.into())))?;
-        Ok(Answer { head, server: Arc::clone(server), stream, buffer, body, keep, timeout: self.timeout })
+    async fn on(&self, stream: Stream, server: &Arc<Server>) -> Result<Answer, Attempt> {
+        on(stream, server, self.head, self.body, self.timeout).await
     }
 }
 
+/// One request with its whole body on this connection, and the head of its response.
+pub(super) async fn on(
+    mut stream: Stream,
+    server: &Arc<Server>,
+    request: &RequestHeader,
+    body: &[u8],
+    within: Duration,
+) -> Result<Answer, Attempt> {
+    let mut wire = http_req_header_to_wire(request)
+        .ok_or_else(|| Attempt::before(Failure::Broken("the request cannot be written as HTTP/1.1".into())))?;
+    let together = body.len() <= ONE_WRITE;
+    if together {
+        wire.extend_from_slice(body);
+    }
+    let write = async {
+        stream.write_all(&wire).await?;
+        if !together {
+            stream.write_all(body).await?;
+        }
+        stream.flush().await
+    };
+    match timeout(within, write).await {
+        Ok(Ok(())) => {}
+        // A server may answer and close before it has read all: its answer is then here, and is the better news.
+        Ok(Err(_)) if !body.is_empty() => {}
+        Ok(Err(why)) => return Err(Attempt::silent(Failure::Broken(format!("while sending: {why}")))),
+        Err(_) => return Err(Attempt::after(Failure::Timeout("the server does not take the request"))),
+    }
+    let mut buffer = BytesMut::with_capacity(FIRST_READ);
+    let head = match timeout(within, read_head(&mut stream, &mut buffer)).await {
+        Ok(head) => head?,
+        Err(_) => return Err(Attempt::after(Failure::Timeout("the server does not answer"))),
+    };
+    let (framed, keep) = framing(&head, &request.method).map_err(|why| Attempt::after(Failure::Broken(why.into())))?;
+    Ok(Answer { head, server: Arc::clone(server), stream, buffer, body: framed, keep, timeout: within })
+}
+
 /// A failed attempt on a pooled connection.
-struct Attempt {
+pub(super) struct Attempt {
     failure: Failure,
     /// Not a byte came back.
     silent: bool,

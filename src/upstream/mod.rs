@@ -1,6 +1,7 @@
 //! The servers behind the gateway: where they are, connections to them, one exchange with one of them.
 
 mod exchange;
+mod fetch;
 mod pool;
 mod server;
 
@@ -25,7 +26,8 @@ use prometheus::Histogram;
 pub(crate) use self::exchange::fuzzing;
 pub(crate) use self::{
     exchange::{Answer, Call, Failure, check_framing},
-    server::Server,
+    fetch::get,
+    server::{Server, read_ca},
 };
 
 /// All upstreams of one configuration.

@@ -150,7 +150,7 @@ impl Server {
 }
 
 /// The authorities of a PEM bundle, each one fit to be trusted.
-fn read_ca(path: &Path) -> Result<Arc<CaType>, String> {
+pub(crate) fn read_ca(path: &Path) -> Result<Arc<CaType>, String> {
     let unreadable = |why: &dyn std::fmt::Display| format!("no authority can be read from `{}`: {why}", path.display());
     let certificates = CertificateDer::pem_file_iter(path).map_err(|why| unreadable(&why))?;
     let mut authorities = Vec::new();

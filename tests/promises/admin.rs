@@ -126,10 +126,14 @@ fn the_metrics_are_in_prometheus_text() {
     let upstream = Upstream::ok();
     let gateway = start(upstream.address());
     gateway.get("/open");
+    // Counted when the exchange is over, which the client cannot see.
+    until_true("the request is counted", || gateway.metric("gapura_requests_total", &["route=\"open\""]) > 0.0);
     let answer = admin(&gateway, "GET", "/metrics");
     assert!(answer.header("content-type").is_some_and(|value| value.starts_with("text/plain")), "{answer:?}");
     for name in ["gapura_requests_total", "gapura_request_duration_seconds"] {
-        assert!(answer.text().contains(&format!("# TYPE {name} ")), "{name}");
+        // A metric stands there once something was counted, which is when an exchange is over: its client cannot see that.
+        let line = format!("# TYPE {name} ");
+        until_true(&line, || admin(&gateway, "GET", "/metrics").text().contains(&line));
     }
 }
 

@@ -103,6 +103,71 @@ fn a_trusted_proxy_is_believed() {
     });
 }
 
+/// Other spellings of its fields came through a trusted proxy from a stranger; backends that make `_` of `-` would take
+/// them for its own.
+#[test]
+fn other_spellings_do_not_pass_a_trusted_proxy() {
+    let upstream = Upstream::ok();
+    let gateway = start_behind_proxy(&upstream);
+    let headers = [
+        ("X-Forwarded-For", "203.0.113.9"),
+        ("X_Forwarded_For", "198.51.100.7"),
+        ("X-Forwarded_For", "198.51.100.7"),
+        ("x.forwarded.for", "198.51.100.7"),
+        ("X_FORWARDED_PROTO", "forged"),
+        ("X_Forwarded_Host", "forged"),
+        ("X_Forwarded_Prefix", "forged"),
+    ];
+    gateway.every_way("/open", &headers, |answer| {
+        assert_eq!(answer.status, 200);
+        let heard = upstream.last();
+        assert_eq!(heard.header("x-forwarded-for"), Some("203.0.113.9, 127.0.0.1"));
+        let names: Vec<_> = heard.raw_headers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+        let odd = names.iter().find(|name| name.contains("forwarded") && name.contains(['_', '.']));
+        assert_eq!(odd, None, "{names:?}");
+    });
+    let seen = String::from_utf8_lossy(&upstream.bytes()).into_owned();
+    assert!(!seen.contains("198.51.100.7") && !seen.contains("forged"), "{seen}");
+}
+
+/// A hop that is no text hides what stands left of it, and nothing else: the proxy's own hop stands right of it.
+#[test]
+fn a_hop_that_is_no_text_hides_only_itself() {
+    let upstream = Upstream::ok();
+    let gateway = start_behind_proxy(&upstream);
+    let ask = |target: &str, chains: &[&[u8]], body: &str| {
+        let mut request = format!("POST {target} HTTP/1.1\r\nHost: gateway.test\r\n").into_bytes();
+        for chain in chains {
+            request.extend([b"X-Forwarded-For: ", *chain, b"\r\n"].concat());
+        }
+        request.extend_from_slice(body.as_bytes());
+        gateway.connect().send(request).answer("POST")
+    };
+    // Of the fields' values, with this address as the proxy's hop.
+    type Form = fn(&[u8]) -> Vec<Vec<u8>>;
+    let forms: [Form; 3] = [
+        |address| vec![[b"6.6.6.6\xe9, ", address].concat()],
+        |address| vec![[b"\xff\xfe,", address].concat()],
+        |address| vec![b"caf\xc3\xa9".to_vec(), address.to_vec()],
+    ];
+    for (number, form) in forms.into_iter().enumerate() {
+        for (last, status) in [(1, 200), (2, 200), (1, 429), (2, 429)] {
+            let address = format!("203.0.113.{}", number * 10 + last);
+            let chains = form(address.as_bytes());
+            let chains: Vec<_> = chains.iter().map(Vec::as_slice).collect();
+            assert_eq!(ask("/limited", &chains, "\r\n").status, status, "{address}, form {number}");
+        }
+        for body in ["Content-Length: 4\r\n\r\nbody", "Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"] {
+            let chains = form(b"203.0.113.99");
+            let chains: Vec<_> = chains.iter().map(Vec::as_slice).collect();
+            assert_eq!(ask("/open", &chains, body).status, 200);
+            let heard = upstream.last();
+            let chain = heard.header("x-forwarded-for").expect("X-Forwarded-For");
+            assert!(chain.ends_with("203.0.113.99, 127.0.0.1"), "{chain}");
+        }
+    }
+}
+
 #[test]
 fn limits_by_address_count_the_client_behind_a_trusted_proxy_only() {
     let upstream = Upstream::ok();

@@ -147,6 +147,14 @@ const LINES: &[&[u8]] = &[
     b"GET http://other.test/ HTTP/1.1\r\n[H]\r\n",
     b"GET ftp://gateway.test/ HTTP/1.1\r\n[H]\r\n",
     b"GET /a#fragment HTTP/1.1\r\n[H]\r\n",
+    b"GET /a<b HTTP/1.1\r\n[H]\r\n",
+    b"GET /a>b HTTP/1.1\r\n[H]\r\n",
+    b"GET /a\"b HTTP/1.1\r\n[H]\r\n",
+    b"GET /a`b HTTP/1.1\r\n[H]\r\n",
+    b"GET /?a<b HTTP/1.1\r\n[H]\r\n",
+    b"GET /?a>b HTTP/1.1\r\n[H]\r\n",
+    b"GET /?a\"b HTTP/1.1\r\n[H]\r\n",
+    b"GET http://gateway.test/a<b HTTP/1.1\r\n[H]\r\n",
 ];
 
 #[test]

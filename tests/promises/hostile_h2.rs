@@ -116,6 +116,23 @@ fn requests_that_lack_something() {
     upstream.expect_untouched();
 }
 
+/// What HTTP/1.1 could not carry as it is, and what HTTP/1.1 is refused for here.
+#[test]
+fn characters_that_a_path_must_encode() {
+    let upstream = Upstream::ok();
+    let gateway = start(&upstream);
+    let targets =
+        ["/a<b", "/a>b", "/a\"b", "/a`b", "/a b", "/a\\b", "/a\u{e9}b", "/a\u{7f}b", "/?a<b", "/?a>b", "/?a\"b"];
+    let passed = |target: &&str| {
+        let fields = [METHOD, SCHEME, AUTHORITY, (b":path", target.as_bytes())];
+        let outcome = H2::connect(gateway.https()).send(&fields, None).outcome();
+        matches!(outcome, Outcome::Answered { headers, .. } if headers.first() == Some(&0x88))
+    };
+    let passed: Vec<_> = targets.into_iter().filter(passed).collect();
+    assert!(passed.is_empty(), "over HTTP/2 these passed: {passed:?}");
+    upstream.expect_untouched();
+}
+
 /// HTTP/2 frames a body by itself; HTTP/1.1 needs a length. A body without one would be the next request of its connection.
 #[test]
 fn a_body_without_a_length_is_framed_anew() {
@@ -154,6 +171,55 @@ fn a_body_without_a_length_is_framed_anew() {
             upstream.requests().into_iter().map(|heard| (heard.method, heard.target, heard.body)).collect();
         let first = ("POST".to_owned(), path.to_owned(), expected.to_vec());
         assert_eq!(heard, [first, ("GET".to_owned(), path.to_owned(), Vec::new())]);
+    }
+}
+
+/// A length of nothing is a length: the gateway waits for what follows before it believes that.
+#[test]
+fn a_body_that_should_not_be_there() {
+    let upstream = Upstream::ok();
+    let streamed = start(&upstream);
+    let whole = envelopes::start(upstream.address());
+    let bearer = token();
+    for (gateway, path) in [(&streamed, "/a"), (&whole, envelopes::LENIENT), (&whole, envelopes::USER)] {
+        for method in ["POST", "GET"] {
+            for body in [&b"GET /smuggled HTTP/1.1\r\nHost: gateway.test\r\n\r\n"[..], b"x"] {
+                let fields = [
+                    (&b":method"[..], method.as_bytes()),
+                    SCHEME,
+                    AUTHORITY,
+                    (b":path", path.as_bytes()),
+                    (b"authorization", bearer.as_bytes()),
+                    (b"content-length", b"0"),
+                ];
+                refused(gateway, "a body that should not be there", &fields, Some(body));
+            }
+        }
+    }
+    upstream.expect_untouched();
+    // An empty DATA frame is nothing.
+    let fields = [&[(&b":method"[..], &b"POST"[..])], &GOOD[1..], &[(&b"content-length"[..], &b"0"[..])]].concat();
+    let outcome = H2::connect(streamed.https()).send(&fields, Some(b"")).outcome();
+    assert!(matches!(&outcome, Outcome::Answered { headers, .. } if headers.first() == Some(&0x88)), "{outcome:?}");
+    assert_eq!(upstream.only().header("content-length"), Some("0"));
+}
+
+/// HTTP/2 may split a cookie; to HTTP/1.1 there is one field (RFC 9113, section 8.2.3).
+#[test]
+fn crumbs_become_one_cookie() {
+    let upstream = Upstream::ok();
+    let gateway = start(&upstream);
+    let crumbs: [Field<'_>; 3] = [(b"cookie", b"a=1"), (b"cookie", b"b=2; c=3"), (b"cookie", b"d=\"4\"")];
+    let length: Field<'_> = (b"content-length", b"4");
+    for (method, more, body) in
+        [(&b"GET"[..], &[][..], None), (b"POST", &[length][..], Some(&b"body"[..])), (b"POST", &[][..], Some(b"body"))]
+    {
+        let fields = [&[(&b":method"[..], method)], &GOOD[1..], &crumbs[..], more].concat();
+        let outcome = H2::connect(gateway.https()).send(&fields, body).outcome();
+        assert!(matches!(&outcome, Outcome::Answered { headers, .. } if headers.first() == Some(&0x88)), "{outcome:?}");
+        let heard = upstream.last();
+        assert_eq!(heard.all("cookie"), ["a=1; b=2; c=3; d=\"4\""], "{:?}", heard.raw_headers);
+        assert_eq!(heard.body, body.unwrap_or_default());
     }
 }
 

@@ -3,7 +3,7 @@
 use std::thread;
 
 use crate::support::{
-    Curl, Gateway, Setup, Upstream, expect_problem,
+    Curl, Flow, Gateway, Setup, Upstream, expect_problem,
     wait::{Gate, until_true},
     wire::{Answer, Wire, request_bytes},
 };
@@ -76,6 +76,8 @@ fn one_is_with_the_upstream_one_waits_and_the_next_is_refused() {
             let refused = ask();
             expect_problem(&refused, 503, "OVERLOADED");
             assert_eq!(refused.header("retry-after"), Some("3600"));
+            // A place is counted before its request arrives.
+            until_true("the first has arrived", || !upstream.requests().is_empty());
             assert_eq!(upstream.requests().len(), 1, "who waits has not reached it");
             gate.open();
             [first, second].into_iter().map(|asked| asked.join().unwrap()).collect()
@@ -123,12 +125,81 @@ fn who_waits_too_long_is_refused_over_every_protocol() {
         expect_problem(&refused, 503, "OVERLOADED");
         assert_eq!(refused.header("retry-after"), Some("1"));
         expect_problem(&Curl::h2(gateway.https(), "/hasty").answer(), 503, "OVERLOADED");
-        // A bound of one route is none of another.
+        until_true("the first has arrived", || !upstream.requests().is_empty());
         assert_eq!(upstream.requests().len(), 1);
         gate.open();
         assert_eq!(first.join().unwrap().status, 200);
     });
     counts(&gateway, "hasty", 0, 0);
+}
+
+/// A WebSocket is in flight as long as it lasts, and one that waits gets its tunnel with all that was said in it.
+#[test]
+fn a_websocket_holds_its_place_until_it_ends() {
+    let upstream = Upstream::start(|call| {
+        call.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+        let heard = call.receive();
+        call.send(heard);
+        while !call.receive().is_empty() {}
+        Flow::Close
+    });
+    let gateway = Setup::tls(TABLES).put("UPSTREAM", upstream.address()).start();
+    let headers = [
+        ("Connection", "Upgrade"),
+        ("Upgrade", "websocket"),
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    let begin = || {
+        let mut wire = gateway.connect();
+        wire.send(request_bytes("GET", "/narrow", &headers, b""));
+        wire
+    };
+    let mut first = begin();
+    assert_eq!(first.head().expect("a head").status, 101);
+    counts(&gateway, "narrow", 1, 0);
+    let mut second = begin();
+    counts(&gateway, "narrow", 1, 1);
+    expect_problem(&gateway.get("/narrow"), 503, "OVERLOADED");
+    second.send("early");
+    drop(first);
+    assert_eq!(second.head().expect("a head").status, 101);
+    assert_eq!(second.take(5).as_deref(), Some(b"early".as_slice()));
+    counts(&gateway, "narrow", 1, 0);
+    drop(second);
+    counts(&gateway, "narrow", 0, 0);
+}
+
+/// A response is in flight until its last byte, however it ends.
+#[test]
+fn a_response_that_streams_holds_its_place_until_it_ends() {
+    for body in [b"".as_slice(), &[b'x'; 200_000]] {
+        let gate = Gate::default();
+        let held = gate.clone();
+        let upstream = Upstream::start(move |call| {
+            call.body();
+            call.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+            held.wait();
+            // Broken off: there is no last chunk.
+            Flow::Close
+        });
+        let gateway = Setup::tls(TABLES).put("UPSTREAM", upstream.address()).start();
+        let begin = || {
+            let mut wire = gateway.connect();
+            wire.send(request_bytes("POST", "/narrow", &[], body));
+            assert_eq!(wire.head().expect("a head").status, 200);
+            wire
+        };
+        let leaves = begin();
+        counts(&gateway, "narrow", 1, 0);
+        drop(leaves);
+        counts(&gateway, "narrow", 0, 0);
+        let stays = begin();
+        counts(&gateway, "narrow", 1, 0);
+        gate.open();
+        counts(&gateway, "narrow", 0, 0);
+        drop(stays);
+    }
 }
 
 /// What is in flight keeps its place, and a wider bound holds at once.

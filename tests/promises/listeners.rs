@@ -1,6 +1,6 @@
 //! TLS as configured: the right certificate, the right versions, client certificates where they are asked for.
 
-use crate::support::{Curl, Gateway, Setup, Upstream, cert::Authority, until};
+use crate::support::{Curl, Gateway, Setup, Upstream, cert::Authority, expect_problem, until};
 
 const ROUTES: &str = r#"
 [upstreams.backend]
@@ -159,7 +159,21 @@ fn a_plain_listener_sends_to_https() {
         assert_eq!(path, Some("/a/b?c=d"), "{location}");
         assert!(!rest.starts_with(":8080"), "to the plain port: {location}");
     }
+    // `*` is the server itself, and no path.
+    let star = gateway.connect().send("OPTIONS * HTTP/1.1\r\nHost: shop.test\r\n\r\n").answer("OPTIONS");
+    assert_eq!(star.status, 308);
+    let location = star.header("location").expect("Location");
+    assert!(location.starts_with("https://shop.test") && location.ends_with('/'), "{location}");
+    assert_eq!(location.matches('/').count(), 3, "{location}");
     let unreadable = gateway.connect().send("GET / HTTP/1.1\r\nHost: a b\r\n\r\n").answer("GET");
     assert_eq!(unreadable.status, 400);
+    for target in ["/a<b", "/a>b", "/a\"b", "/a`b", "/a\\b"] {
+        let answer = gateway.get(target);
+        // What can stand in a Location may pass: https will judge it.
+        assert!(answer.status == 400 || answer.status == 308 && !target.contains(['<', '>', '"', '`']), "{target}");
+        if answer.status == 400 {
+            expect_problem(&answer, 400, "REQUEST_MALFORMED");
+        }
+    }
     upstream.expect_untouched();
 }

@@ -3,7 +3,7 @@
 use std::net::{TcpListener, TcpStream};
 
 use crate::support::{
-    Flow, Gateway, Setup, Upstream,
+    Flow, Gateway, Setup, Upstream, Wire,
     wait::{Gate, until_true},
     wire::request_bytes,
 };
@@ -56,6 +56,65 @@ fn running_requests_end_first() {
     let answer = wire.answer("POST");
     assert_eq!((answer.status, answer.text()), (200, "finished all the same"));
     assert_eq!(gateway.exit().code(), Some(0), "an idle connection holds nothing up");
+}
+
+const BODIES: [&str; 3] =
+    ["\r\n", "Content-Length: 1\r\n\r\nx", "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"];
+
+/// Each answer comes, tells its client that the connection ends, and then it ends (RFC 9112, section 9.6).
+#[track_caller]
+fn expect_last(wires: Vec<Wire>) {
+    let mut silent = Vec::new();
+    for (mut wire, body) in wires.into_iter().zip(BODIES) {
+        let answer = wire.answer("POST");
+        assert_eq!((answer.status, answer.text()), (200, "finished all the same"), "{body:?}");
+        let said = answer.header("connection").map(str::to_owned);
+        silent.extend((said.as_deref() != Some("close")).then(|| format!("{body:?}: {said:?}")));
+        wire.expect_closed();
+    }
+    assert!(silent.is_empty(), "no `Connection: close`, but:\n{}", silent.join("\n"));
+}
+
+#[test]
+fn the_answer_to_a_running_request_is_the_last() {
+    let (gate, upstream) = held();
+    let gateway = start(&upstream, "60s");
+    let running = BODIES.map(|body| {
+        let mut wire = gateway.connect();
+        wire.send(format!("POST /open HTTP/1.1\r\nHost: gateway.test\r\n{body}"));
+        wire
+    });
+    until_true("the requests reach the upstream", || upstream.requests().len() == BODIES.len());
+    let address = gateway.http();
+    gateway.signal("TERM");
+    until_true("no new connection is taken", || TcpStream::connect(address).is_err());
+    gate.open();
+    expect_last(running.into());
+}
+
+#[test]
+fn the_answer_to_a_head_that_had_begun_is_the_last() {
+    let (gate, upstream) = held();
+    let gateway = start(&upstream, "60s");
+    let mut begun = BODIES.map(|_| gateway.connect());
+    for wire in &mut begun {
+        // An answer first, so that the gateway has this connection.
+        wire.send("GET /nowhere HTTP/1.1\r\nHost: gateway.test\r\n\r\n");
+        assert_eq!(wire.answer("GET").status, 404);
+        wire.send("POST /open HTTP/1.1\r\n");
+    }
+    // Comes behind them: when it is answered, they have been read.
+    assert_eq!(gateway.get("/nowhere").status, 404);
+    let address = gateway.http();
+    gateway.signal("TERM");
+    until_true("no new connection is taken", || TcpStream::connect(address).is_err());
+    for (wire, body) in begun.iter_mut().zip(BODIES) {
+        wire.send(format!("Host: gateway.test\r\n{body}"));
+    }
+    until_true("the requests reach the upstream", || upstream.requests().len() == BODIES.len());
+    gate.open();
+    expect_last(begun.into());
+    assert_eq!(gateway.exit().code(), Some(0));
 }
 
 #[test]

@@ -9,10 +9,9 @@ use ::base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use gapura_config::{
     fault::Place,
     model::{self, JwtAlgorithm},
-    units::Period,
 };
 use gapura_filters::{
-    authentication::{Authentication, Method},
+    authentication::{Authentication, KeySets, Method},
     contract::Code,
 };
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
@@ -60,7 +59,7 @@ fn verdict(keys: &[Value], token: &str) -> Verdict {
         Ok(config) => config,
         Err(why) => return Verdict::NoKey(why),
     };
-    let method = match Method::jwt("v", &config) {
+    let method = match Method::jwt("v", &config, &KeySets::default()) {
         Ok(method) => method,
         Err(faults) => {
             assert!(!faults.is_empty(), "a key is refused without a fault");
@@ -90,16 +89,8 @@ fn verdict(keys: &[Value], token: &str) -> Verdict {
 /// As an operator would write it: a shared secret by `secret`, everything else by a key set.
 fn config(keys: &[Value], folder: &TempDir) -> Result<model::Jwt, String> {
     let shared = keys.iter().filter(|key| key["kty"] == "oct").count();
-    let mut config = model::Jwt {
-        algorithms: PUBLIC.to_vec(),
-        secret: None,
-        public_key: None,
-        jwks: None,
-        issuer: None,
-        audience: Vec::new(),
-        leeway: Period::secs(30),
-        claims: model::Claims::default(),
-    };
+    let mut config: model::Jwt = serde_json::from_value(json!({ "algorithms": [] })).expect("the defaults");
+    config.algorithms = PUBLIC.to_vec();
     let write = |name: &str, bytes: &[u8]| {
         let path = folder.path().join(name);
         fs::write(&path, bytes).expect("a temporary file");

@@ -14,6 +14,7 @@ pub(super) fn check(rules: &mut Rules<'_>) {
     rules.names("api_keys", &config.api_keys);
     for (name, jwt) in &config.jwt {
         jwt_keys(rules, name, jwt);
+        jwt_fetched(rules, name, jwt);
         jwt_claims(rules, name, jwt);
     }
     for (name, method) in &config.api_keys {
@@ -40,18 +41,18 @@ fn family(algorithm: JwtAlgorithm) -> Family {
     }
 }
 
-const KEYS: [&str; 3] = ["secret", "public_key", "jwks"];
+const KEYS: [&str; 4] = ["secret", "public_key", "jwks", "discovery"];
 
 fn jwt_keys(rules: &mut Rules<'_>, name: &str, jwt: &Jwt) {
     let table = at(&["jwt", name]);
     rules.repeated(&table.key("algorithms"), &jwt.algorithms);
-    let given = [jwt.secret.is_some(), jwt.public_key.is_some(), jwt.jwks.is_some()];
+    let given = [jwt.secret.is_some(), jwt.public_key.is_some(), jwt.jwks.is_some(), jwt.discovery];
     let present: Vec<&str> = KEYS.into_iter().zip(given).filter(|(_, given)| *given).map(|(key, _)| key).collect();
     match present.as_slice() {
         // A literal secret is refused elsewhere; here it counts as present, and a misspelt key is none of these.
         [] if rules.sound_keys(&table, &KEYS) => {
             let fault = Fault::at(table, format!("`[jwt.{name}]` has no key to verify tokens with")).on_key();
-            rules.add(fault.help("add one of `secret`, `public_key` and `jwks`"));
+            rules.add(fault.help("add one of `secret`, `public_key`, `jwks` and `discovery`"));
         }
         [] => {}
         [one] => algorithms_for(rules, &table, one, jwt),
@@ -62,6 +63,36 @@ fn jwt_keys(rules: &mut Rules<'_>, name: &str, jwt: &Jwt) {
             }
         }
     }
+}
+
+/// Discovery 1.0, section 2: an issuer is an https address without query and fragment.
+fn jwt_fetched(rules: &mut Rules<'_>, name: &str, jwt: &Jwt) {
+    let table = at(&["jwt", name]);
+    const HELP: &str = "write `issuer = \"https://id.example.com\"`, or the key set itself in `jwks`";
+    if jwt.discovery && rules.sound(&table.key("issuer")) {
+        match &jwt.issuer {
+            None => {
+                let fault = Fault::at(table.key("discovery"), "discovery starts from the issuer, and there is none");
+                rules.add(fault.on_key().help(HELP));
+            }
+            Some(issuer) if !is_https(issuer) => {
+                let message = format!("{issuer:?} is not an address that discovery could start from");
+                rules.add(Fault::at(table.key("issuer"), message).help(HELP));
+            }
+            Some(_) => {}
+        }
+    }
+    if jwt.ca.is_some() && !jwt.fetches_keys() && rules.sound_keys(&table, &["jwks", "discovery"]) {
+        let fault = Fault::at(table.key("ca"), "`ca` is for keys that are fetched, and these are not");
+        rules.add(fault.on_key().help("remove it, or write `discovery = true` or an https address in `jwks`"));
+    }
+}
+
+fn is_https(issuer: &str) -> bool {
+    issuer.strip_prefix("https://").is_some_and(|rest| {
+        let host = rest.split(['/', ':']).next().unwrap_or_default();
+        !host.is_empty() && rest.bytes().all(|b| b.is_ascii_graphic() && !b"?#@\\\"<>^`{|}".contains(&b))
+    })
 }
 
 /// RFC 8725, section 3.1: a verifier whose key fits several kinds of algorithm is open to confusion, above all where a
@@ -99,6 +130,10 @@ fn jwt_claims(rules: &mut Rules<'_>, name: &str, jwt: &Jwt) {
     for (i, audience) in jwt.audience.iter().enumerate() {
         rules.not_empty(table.key("audience").index(i), audience);
     }
+    rules.not_empty(table.key("typ"), jwt.typ.as_deref().unwrap_or("-"));
+    for (claim, value) in &jwt.require {
+        required(rules, &table.key("require").key(claim), claim, value);
+    }
     let claims = &jwt.claims;
     let paths = [
         ("user_id", &claims.user_id),
@@ -115,6 +150,22 @@ fn jwt_claims(rules: &mut Rules<'_>, name: &str, jwt: &Jwt) {
     }
 }
 
+/// What has a key of its own is checked by that key's rules, not as plain text: an `aud` may be a list, a date is no text.
+fn required(rules: &mut Rules<'_>, place: &Place, claim: &str, value: &str) {
+    rules.not_empty(place.clone(), value);
+    let help = match claim {
+        "" => "write the name of the claim",
+        "iss" => "write `issuer`",
+        "aud" => "write `audience`",
+        "exp" | "nbf" => "leave it out: `exp` must be there, and both are checked in every token",
+        "iat" => "write `max_age`, which asks for it",
+        _ => return,
+    };
+    let what =
+        if claim.is_empty() { "this claim has no name".into() } else { format!("`{claim}` is not for `require`") };
+    rules.add(Fault::at(place.clone(), what).on_key().help(help));
+}
+
 fn api_keys(rules: &mut Rules<'_>, name: &str, method: &ApiKeys) {
     let table = at(&["api_keys", name]);
     if let Some(scheme) = &method.scheme
@@ -125,7 +176,10 @@ fn api_keys(rules: &mut Rules<'_>, name: &str, method: &ApiKeys) {
         rules.add(fault.help("write \"ApiKey\", or leave `scheme` out where the whole header value is the key"));
     }
     if is_taken(&method.header) {
-        let message = format!("`{}` is a header that the gateway writes or that frames the message", method.header);
+        let message = format!(
+            "`{}` is a header that the gateway writes that frames the message, or that holds more than a key",
+            method.header
+        );
         rules.add(
             Fault::at(table.key("header"), message).help("write \"X-Api-Key\", or \"Authorization\" with a `scheme`"),
         );
@@ -177,7 +231,10 @@ fn is_taken(header: &str) -> bool {
     let owned = ["forwarded", "x-request-id", "x-auth-method", "traceparent"];
     let framing =
         ["host", "connection", "content-length", "content-type", "transfer-encoding", "te", "trailer", "upgrade"];
-    owned.contains(&header.as_str())
+    // They hold more than a key.
+    let shared = ["cookie", "sec-websocket-protocol"];
+    shared.contains(&header.as_str())
+        || owned.contains(&header.as_str())
         || framing.contains(&header.as_str())
         || header.starts_with("x-forwarded-")
         || header.starts_with("x-user-")

@@ -6,7 +6,7 @@ use super::{NAME_HELP, NAME_RULE, Rules, at, callers, traffic};
 use crate::{
     fault::{Fault, Place},
     formats,
-    model::{ApiKeys, Jwt, LimitKey, Route},
+    model::{ApiKeys, Jwt, LimitKey, Route, TokenSource},
     nearest::{listed, nearest},
 };
 
@@ -228,7 +228,8 @@ fn credentials(rules: &mut Rules<'_>, table: &Place, route: &Route) {
         match section {
             "jwt" => {
                 let Some(jwt) = config.jwt.get(name) else { continue };
-                if let Some((other, _)) = tokens.iter().find(|(_, other)| other.issuer == jwt.issuer) {
+                let rival = |(_, other): &&(&str, &Jwt)| other.issuer == jwt.issuer && other.token == jwt.token;
+                if let Some((other, _)) = tokens.iter().find(rival) {
                     let which = match &jwt.issuer {
                         Some(issuer) => format!("have the issuer `{issuer}`"),
                         None => "have no issuer".into(),
@@ -251,7 +252,7 @@ fn credentials(rules: &mut Rules<'_>, table: &Place, route: &Route) {
             _ => {}
         }
     }
-    if tokens.is_empty() {
+    if !tokens.iter().any(|(_, jwt)| jwt.token == TokenSource::Header) {
         return;
     }
     for (name, method) in keys {

@@ -109,6 +109,7 @@ pub(super) fn example(place: &Place, schema: &Schema) -> String {
     }
     match schema::kind(schema) {
         "array" => format!("[{}]", example(place, &schema["items"])),
+        "object" if schema::entries(schema).is_some() => "{ NAME = \"…\" }".into(),
         "object" => {
             let keys = schema::required(schema).filter_map(|name| Some((name, properties(schema)?.get(name)?)));
             let keys: Vec<String> =

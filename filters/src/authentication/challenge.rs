@@ -1,8 +1,9 @@
 //! `WWW-Authenticate`: what a caller may present (RFC 9110, section 11.6.1).
 
+use gapura_config::model::TokenSource;
 use http::{HeaderValue, header::AUTHORIZATION};
 
-use super::{ApiKeysMethod, Method};
+use super::{ApiKeysMethod, JwtMethod, Method};
 
 /// Written once per route; a refusal only clones them.
 #[derive(Debug)]
@@ -16,11 +17,15 @@ impl Challenges {
         let (mut missing, mut invalid) = (Vec::new(), Vec::new());
         for method in methods {
             let plain = match method {
-                Method::Jwt(_) => BEARER.to_owned(),
+                Method::Jwt(method) => bearer(method),
                 Method::ApiKeys(method) => api_key(method),
             };
             // RFC 6750, section 3.1: the error stands only where a credential was presented.
-            let wrong = if plain == BEARER { format!("{plain}, error=\"invalid_token\"") } else { plain.clone() };
+            let wrong = if matches!(method, Method::Jwt(_)) {
+                format!("{plain}, error=\"invalid_token\"")
+            } else {
+                plain.clone()
+            };
             push(&mut missing, &plain);
             push(&mut invalid, &wrong);
         }
@@ -37,6 +42,15 @@ impl Challenges {
 }
 
 const BEARER: &str = "Bearer realm=\"gapura\"";
+
+/// As a key in a header of its own: the parameter tells where the token goes.
+fn bearer(method: &JwtMethod) -> String {
+    match method.source() {
+        TokenSource::Header => BEARER.to_owned(),
+        TokenSource::Cookie(name) => format!("{BEARER}, cookie=\"{name}\""),
+        TokenSource::WebsocketProtocol => format!("{BEARER}, header=\"Sec-WebSocket-Protocol\""),
+    }
+}
 
 /// A key in a header of its own has no registered scheme; the parameter tells where it goes.
 fn api_key(method: &ApiKeysMethod) -> String {

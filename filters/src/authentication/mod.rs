@@ -6,8 +6,10 @@
 
 mod api_keys;
 mod challenge;
+mod conflicts;
 mod instant;
 mod jwt;
+mod presented;
 
 #[cfg(test)]
 mod tests;
@@ -20,19 +22,45 @@ use std::{
 
 use gapura_config::{
     fault::{Fault, Place},
-    model,
+    model::{self, TokenSource},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION, request};
 
 pub use self::{
     api_keys::{ApiKeysMethod, api_key_hash},
-    jwt::JwtMethod,
+    jwt::{JwtMethod, KeySet, KeySets, KeySource, Location, Taken},
+    presented::{BEARER_PROTOCOL, Withheld},
 };
 use self::{challenge::Challenges, jwt::Token};
 use crate::contract::{Code, Exchange, Filter, Principal, Refusal, Stage};
 
 /// Why a credential is bad, for the operator's log. It never repeats what was presented.
 type Reason = Cow<'static, str>;
+
+/// Why a credential is not taken.
+#[derive(Debug)]
+enum Denial {
+    /// It is bad.
+    Invalid(Reason),
+    /// It may be good; there is nothing yet to tell by.
+    Unready(Reason),
+}
+
+impl<R: Into<Reason>> From<R> for Denial {
+    fn from(reason: R) -> Self {
+        Self::Invalid(reason.into())
+    }
+}
+
+impl Denial {
+    /// For the log, which method said so.
+    fn by(self, method: &str) -> Self {
+        match self {
+            Self::Invalid(reason) => Self::Invalid(format!("{method}: {reason}").into()),
+            Self::Unready(reason) => Self::Unready(format!("{method}: {reason}").into()),
+        }
+    }
+}
 
 /// A `[jwt.NAME]` or `[api_keys.NAME]`, compiled. Built once per policy; a clone shares it.
 #[derive(Debug, Clone)]
@@ -42,8 +70,8 @@ pub enum Method {
 }
 
 impl Method {
-    pub fn jwt(name: &str, config: &model::Jwt) -> Result<Self, Vec<Fault>> {
-        JwtMethod::build(name, config).map(|method| Self::Jwt(Arc::new(method)))
+    pub fn jwt(name: &str, config: &model::Jwt, key_sets: &KeySets) -> Result<Self, Vec<Fault>> {
+        JwtMethod::build(name, config, key_sets).map(|method| Self::Jwt(Arc::new(method)))
     }
 
     pub fn api_keys(name: &str, config: &model::ApiKeys) -> Result<Self, Vec<Fault>> {
@@ -81,6 +109,8 @@ pub struct Authentication {
     methods: Vec<Method>,
     /// Every header that can carry a credential here, each once.
     headers: Vec<HeaderName>,
+    /// Every other place of a token here, each once.
+    sources: Vec<TokenSource>,
     challenges: Challenges,
 }
 
@@ -90,25 +120,46 @@ type Proof = (usize, Arc<Principal>);
 impl Authentication {
     /// `place` is that of the route's `auth`. Methods between which a credential could not choose are faults.
     pub fn new(place: &Place, methods: Vec<Method>) -> Result<Self, Vec<Fault>> {
-        let faults = conflicts(place, &methods);
+        let faults = conflicts::find(place, &methods);
         if !faults.is_empty() {
             return Err(faults);
         }
         // `Authorization` always: a scheme that no method knows is a bad credential even where all keys come elsewhere.
         let mut headers = vec![AUTHORIZATION];
+        let mut sources = Vec::new();
         for method in &methods {
-            if let Method::ApiKeys(method) = method
-                && !headers.contains(method.header())
-            {
-                headers.push(method.header().clone());
+            match method {
+                Method::ApiKeys(method) if !headers.contains(method.header()) => headers.push(method.header().clone()),
+                Method::Jwt(method)
+                    if *method.source() != TokenSource::Header && !sources.contains(method.source()) =>
+                {
+                    sources.push(method.source().clone());
+                }
+                _ => {}
             }
         }
-        Ok(Self { challenges: Challenges::new(&methods), methods, headers })
+        Ok(Self { challenges: Challenges::new(&methods), methods, headers, sources })
     }
 
-    /// What `forward_credentials = false` keeps from the upstream.
-    pub fn credential_headers(&self) -> Vec<HeaderName> {
-        self.headers.clone()
+    /// The key sets of providers that its methods verify with.
+    pub fn key_sets(&self) -> impl Iterator<Item = &Arc<KeySet>> {
+        self.methods.iter().filter_map(|method| match method {
+            Method::Jwt(method) => method.key_set(),
+            Method::ApiKeys(_) => None,
+        })
+    }
+
+    /// What is kept from the upstream, with and without `forward_credentials`.
+    pub fn withheld(&self, forward_credentials: bool) -> Withheld {
+        let protocol = self.sources.contains(&TokenSource::WebsocketProtocol);
+        if forward_credentials {
+            return Withheld { protocol, ..Withheld::default() };
+        }
+        let cookies = self.sources.iter().filter_map(|source| match source {
+            TokenSource::Cookie(name) => Some(name.clone()),
+            _ => None,
+        });
+        Withheld { headers: self.headers.clone(), cookies: cookies.collect(), protocol }
     }
 
     /// The caller, or the refusal to send. `now_ms` is the time since 1970.
@@ -119,22 +170,29 @@ impl Authentication {
             let Some(value) = values.next() else { continue };
             // Which of two the upstream would read is anyone's guess.
             if values.next().is_some() {
-                return Err(self.invalid(&format!("{name} occurs more than once").into()));
+                return Err(self.deny(format!("{name} occurs more than once").into()));
             }
-            let proof = self.prove(name, value, now_ms).map_err(|reason| self.invalid(&reason))?;
-            if first.as_ref().is_none_or(|(rank, _)| proof.0 < *rank) {
-                first = Some(proof);
-            }
+            let proof = self.prove(name, value, now_ms).map_err(|denial| self.deny(denial))?;
+            keep_first(&mut first, proof);
+        }
+        for source in &self.sources {
+            let token = presented::token(source, headers).map_err(|reason| self.deny(reason.into()))?;
+            let Some(token) = token else { continue };
+            let proof = self.prove_token(source, token, now_ms).map_err(|denial| self.deny(denial))?;
+            keep_first(&mut first, proof);
         }
         first.map(|(_, principal)| principal).ok_or_else(|| self.missing())
     }
 
     /// A credential names its method: by its scheme first; what has no scheme that is known here is a bare key, where this
     /// header may carry one.
-    fn prove(&self, header: &HeaderName, value: &HeaderValue, now_ms: u64) -> Result<Proof, Reason> {
+    fn prove(&self, header: &HeaderName, value: &HeaderValue, now_ms: u64) -> Result<Proof, Denial> {
         let (scheme, rest) = split_scheme(value.as_bytes());
-        if *header == AUTHORIZATION && scheme.eq_ignore_ascii_case(b"Bearer") && self.jwt_methods().next().is_some() {
-            return self.prove_token(rest, now_ms);
+        if *header == AUTHORIZATION && scheme.eq_ignore_ascii_case(b"Bearer") {
+            let header = &TokenSource::Header;
+            if self.jwt_methods(header).next().is_some() {
+                return self.prove_token(header, rest, now_ms);
+            }
         }
         let of_scheme =
             |method: &ApiKeysMethod| method.scheme().is_some_and(|s| s.as_bytes().eq_ignore_ascii_case(scheme));
@@ -148,26 +206,25 @@ impl Authentication {
         Err(format!("{header} has a scheme that this route does not accept").into())
     }
 
-    fn prove_token(&self, text: &[u8], now_ms: u64) -> Result<Proof, Reason> {
+    fn prove_token(&self, source: &TokenSource, text: &[u8], now_ms: u64) -> Result<Proof, Denial> {
         let token = Token::parse(text)?;
-        let (rank, method) = self.choose(&token)?;
-        let principal =
-            method.verify(&token, now_ms).map_err(|reason| Reason::from(format!("{}: {reason}", method.name())))?;
+        let (rank, method) = self.choose(source, &token)?;
+        let principal = method.verify(&token, now_ms).map_err(|denial| denial.by(method.name()))?;
         Ok((rank, Arc::new(principal)))
     }
 
-    /// The exact `iss` chooses, before anything is verified; a method without issuer takes what no other claims. Where
-    /// two agree in that, `alg` chooses. The choice is final: a token that fails its method is bad.
-    fn choose(&self, token: &Token<'_>) -> Result<(usize, &JwtMethod), Reason> {
-        let mut all = self.jwt_methods();
+    /// Among the methods that read tokens from there the exact `iss` chooses, before anything is verified; a method without
+    /// issuer takes what no other claims. Where two agree in that, `alg` chooses. The choice is final: a token that fails its method is bad.
+    fn choose(&self, source: &TokenSource, token: &Token<'_>) -> Result<(usize, &JwtMethod), Reason> {
+        let mut all = self.jwt_methods(source);
         if let (Some(only), None) = (all.next(), all.next()) {
             return Ok(only);
         }
         let claims = token.claims()?;
         let issuer = jwt::issuer(&claims)?;
-        let claimed = issuer.is_some() && self.jwt_methods().any(|(_, method)| method.issuer() == issuer);
+        let claimed = issuer.is_some() && self.jwt_methods(source).any(|(_, method)| method.issuer() == issuer);
         let wanted = if claimed { issuer } else { None };
-        let of_issuer = || self.jwt_methods().filter(|(_, method)| method.issuer() == wanted);
+        let of_issuer = || self.jwt_methods(source).filter(|(_, method)| method.issuer() == wanted);
         let chosen = of_issuer().find(|(_, method)| method.accepts(token.algorithm())).or_else(|| of_issuer().next());
         chosen.ok_or_else(|| "the token is from an issuer that this route does not accept".into())
     }
@@ -178,7 +235,7 @@ impl Authentication {
         mut methods: impl Iterator<Item = (usize, &'m ApiKeysMethod)>,
         key: &[u8],
         now_ms: u64,
-    ) -> Result<Proof, Reason> {
+    ) -> Result<Proof, Denial> {
         let found = methods.find_map(|(rank, method)| method.find(key).map(|found| (rank, method, found)));
         let (rank, method, found) = found.ok_or("the API key is not known")?;
         match found.principal(now_ms) {
@@ -187,10 +244,10 @@ impl Authentication {
         }
     }
 
-    fn jwt_methods(&self) -> impl Iterator<Item = (usize, &JwtMethod)> {
-        self.methods.iter().enumerate().filter_map(|(rank, method)| match method {
-            Method::Jwt(method) => Some((rank, method.as_ref())),
-            Method::ApiKeys(_) => None,
+    fn jwt_methods(&self, source: &TokenSource) -> impl Iterator<Item = (usize, &JwtMethod)> {
+        self.methods.iter().enumerate().filter_map(move |(rank, method)| match method {
+            Method::Jwt(method) if method.source() == source => Some((rank, method.as_ref())),
+            _ => None,
         })
     }
 
@@ -207,9 +264,23 @@ impl Authentication {
     }
 
     /// One text for whatever is wrong: which check failed helps only whoever forges.
-    fn invalid(&self, reason: &Reason) -> Refusal {
+    fn deny(&self, denial: Denial) -> Refusal {
+        let reason = match denial {
+            Denial::Invalid(reason) => reason,
+            // A good token must not be called bad: its owner would throw it away.
+            Denial::Unready(reason) => {
+                return Refusal::new(Code::Overloaded, "Credentials cannot be checked at the moment.").reason(reason);
+            }
+        };
         let refusal = Refusal::new(Code::CredentialsInvalid, "The credentials of this request are not valid.");
-        self.challenges.invalid().fold(refusal.reason(reason.clone()), with_challenge)
+        self.challenges.invalid().fold(refusal.reason(reason), with_challenge)
+    }
+}
+
+/// The order of `auth` gives the identity, not the order in which credentials are looked at.
+fn keep_first(first: &mut Option<Proof>, proof: Proof) {
+    if first.as_ref().is_none_or(|(rank, _)| proof.0 < *rank) {
+        *first = Some(proof);
     }
 }
 
@@ -242,39 +313,4 @@ fn split_scheme(value: &[u8]) -> (&[u8], &[u8]) {
         Some(at) => (&value[..at], value[at..].trim_ascii_start()),
         None => (value, &[]),
     }
-}
-
-/// What would leave it open which method a credential is for.
-fn conflicts(place: &Place, methods: &[Method]) -> Vec<Fault> {
-    let mut faults = Vec::new();
-    if methods.is_empty() {
-        faults.push(
-            Fault::at(place.clone(), "no method is listed").help("list methods, or remove `auth` for a public route"),
-        );
-    }
-    for (at, method) in methods.iter().enumerate() {
-        for earlier in &methods[..at] {
-            let (name, other) = (method.name(), earlier.name());
-            let found = match (method, earlier) {
-                _ if name == other => Some((format!("`{name}` is listed twice"), "remove one")),
-                (Method::Jwt(a), Method::Jwt(b)) if a.issuer() == b.issuer() && a.shares_algorithm(b) => Some((
-                    format!("a token cannot choose between `{name}` and `{other}`: same issuer, same algorithm"),
-                    "give each its own `issuer`, or put both keys into one key set",
-                )),
-                (Method::Jwt(_), Method::ApiKeys(keys)) | (Method::ApiKeys(keys), Method::Jwt(_))
-                    if keys.is_bearer() =>
-                {
-                    Some((
-                        format!("`{name}` and `{other}` both read `Authorization: Bearer`"),
-                        "give the API keys another `scheme` or `header`",
-                    ))
-                }
-                _ => None,
-            };
-            if let Some((message, help)) = found {
-                faults.push(Fault::at(place.index(at), message).help(help));
-            }
-        }
-    }
-    faults
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
+    authentication::KeySets,
     encryption::{MemoryReplays, ReplayStore},
     metrics::Metrics,
     rate_limit::{CounterStore, MemoryCounters},
@@ -13,6 +14,8 @@ use crate::{
 pub struct Services {
     pub counters: CounterStore,
     pub replays: ReplayStore,
+    /// Keys of token issuers, fetched in the background.
+    pub key_sets: Arc<KeySets>,
     pub metrics: Arc<Metrics>,
 }
 
@@ -22,6 +25,7 @@ impl Services {
         Self {
             counters: CounterStore::Memory(Arc::new(MemoryCounters::new(max_keys))),
             replays: ReplayStore::Memory(Arc::new(MemoryReplays::new(max_replays))),
+            key_sets: Arc::default(),
             metrics,
         }
     }

@@ -8,17 +8,14 @@ use gapura_filters::{
     metrics::{Metrics, RouteMetrics},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use pingora::{
-    apps::{HttpServerApp, ServerApp},
-    protocols::http::ServerSession,
-    server::ShutdownWatch,
-};
+use pingora::{apps::ServerApp, protocols::http::ServerSession, server::ShutdownWatch};
 use tokio::{
     io::AsyncWriteExt,
     time::{Instant, timeout, timeout_at},
 };
 
 use super::{
+    App, SMALL,
     connection::{Connection, Framing},
     head::{self, Head, HeadLimits},
 };
@@ -71,7 +68,7 @@ pub(crate) async fn serve<A>(
     tally: &Tally,
     shutdown: &ShutdownWatch,
 ) where
-    A: HttpServerApp + Send + Sync + 'static,
+    A: App,
 {
     if connection.is_http2() {
         // The preface in time: what follows has its own deadlines.
@@ -93,11 +90,17 @@ pub(crate) async fn serve<A>(
         if let Some(instead) = &head.instead {
             bytes = BytesMut::from(&instead[..]);
         }
+        let small = matches!(head.framing, Framing::Open | Framing::Length(..=SMALL));
         connection.frame(head.framing);
         let mut session = ServerSession::new_http1(Box::new(connection));
         session.set_pipelined_prefix(bytes);
         session.set_total_drain_timeout(Some(DRAIN));
-        let Some(reused) = app.process_new_http(session, shutdown).await else { return };
+        // Boxed either way: an idle connection must not be as large as a busy one.
+        let reused = match small {
+            true => Box::pin(app.serve_small(session, shutdown)).await,
+            false => app.process_new_http(session, shutdown).await,
+        };
+        let Some(reused) = reused else { return };
         let Ok(back) = reused.consume().0.into_any().downcast::<Connection>() else { return };
         connection = *back;
         if !connection.next() {

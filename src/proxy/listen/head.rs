@@ -3,12 +3,10 @@
 //! Whatever gateways and backends have been known to read in two ways is refused here, whole and at once: a lenient reading
 //! is a service to nobody but those who smuggle requests.
 
-use std::net::Ipv6Addr;
-
 use gapura_filters::contract::{Code, Refusal};
-use http::{HeaderValue, header::ALLOW, uri::PathAndQuery};
+use http::{HeaderValue, header::ALLOW};
 
-use super::connection::Framing;
+use super::{connection::Framing, target};
 use crate::http1::Chunks;
 
 /// Bounds of a head.
@@ -105,7 +103,7 @@ fn framing(head: &[u8], limits: HeadLimits) -> Result<(Framing, bool), Refusal> 
             return Err(malformed("Host, Content-Length, Transfer-Encoding or Upgrade occurs twice"));
         }
     }
-    check_target(method, target, &found, minor)?;
+    target::check(method, target, found.host, minor).map_err(malformed)?;
     let framing = match (found.length, found.coding) {
         (Some(_), Some(_)) => return Err(malformed("both Content-Length and Transfer-Encoding")),
         // RFC 9112, section 6.1: a message of HTTP/1.0 with Transfer-Encoding has faulty framing.
@@ -182,61 +180,6 @@ fn without_blanks(mut value: &[u8]) -> &[u8] {
         value = rest;
     }
     value
-}
-
-/// Origin form; absolute form where it names the host that `Host` names; `*` for OPTIONS (RFC 9112, section 3.2).
-fn check_target(method: &[u8], target: &[u8], found: &Decisive<'_>, minor: u8) -> Result<(), Refusal> {
-    // A fragment is the client's own; the rest is what the library behind cannot hold, and would answer without a problem.
-    let unfit = target.contains(&b'#') || target.starts_with(b"/") && PathAndQuery::try_from(target).is_err();
-    if unfit || !target.iter().all(|byte| byte.is_ascii_graphic() && !b"<>\"".contains(byte)) {
-        return Err(malformed("the target holds a character that must be encoded"));
-    }
-    match found.host {
-        Some(host) if is_authority(host) => {}
-        Some(_) => return Err(malformed("the Host is not one")),
-        None if minor == 0 => {}
-        None => return Err(malformed("no Host in HTTP/1.1")),
-    }
-    match target.first() {
-        Some(b'/') => return Ok(()),
-        Some(b'*') if target.len() == 1 && method == b"OPTIONS" => return Ok(()),
-        _ => {}
-    }
-    let rest = ["http://", "https://"].iter().find_map(|scheme| {
-        let (head, rest) = target.split_at_checked(scheme.len())?;
-        head.eq_ignore_ascii_case(scheme.as_bytes()).then_some(rest)
-    });
-    let Some(rest) = rest else { return Err(malformed("the target is neither a path nor a URL")) };
-    let authority = &rest[..rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len())];
-    match found.host {
-        Some(host) if host.eq_ignore_ascii_case(authority) => Ok(()),
-        _ => Err(malformed("the target names another host than Host")),
-    }
-}
-
-/// `host`, `host:port`, `[v6]:port`. No user, no list, nothing empty (RFC 3986, section 3.2).
-pub(crate) fn is_authority(text: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(text) else { return false };
-    let (host, port) = match text.strip_prefix('[') {
-        Some(rest) => match rest.split_once(']') {
-            Some((address, "")) => (address, None),
-            Some((address, port)) => match port.strip_prefix(':') {
-                Some(port) => (address, Some(port)),
-                None => return false,
-            },
-            None => return false,
-        },
-        None => match text.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (text, None),
-        },
-    };
-    let host_fits = if text.starts_with('[') {
-        host.parse::<Ipv6Addr>().is_ok()
-    } else {
-        !host.is_empty() && host.len() <= 255 && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b))
-    };
-    host_fits && port.is_none_or(|port| port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok())
 }
 
 /// Digits only, without the sign that Rust's own parser takes.

@@ -3,6 +3,7 @@
 mod connection;
 mod gate;
 mod head;
+mod target;
 mod tls;
 
 use std::{
@@ -16,7 +17,11 @@ use std::{
 };
 
 use gapura_config::units::Address;
-use pingora::{apps::HttpServerApp, server::ShutdownWatch};
+use pingora::{
+    apps::{HttpServerApp, ReusedHttpStream},
+    protocols::http::ServerSession,
+    server::ShutdownWatch,
+};
 use prometheus::IntGauge;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -26,13 +31,27 @@ use self::connection::Connection;
 pub(crate) use self::{
     connection::{Facts, facts},
     gate::{GateLimits, Tally},
-    head::{PASSABLE, is_authority},
+    head::PASSABLE,
+    target::is_authority,
     tls::{SelfSigned, build as build_tls},
 };
+use super::admit::SMALL;
+
+/// What a listener serves.
+pub(crate) trait App: HttpServerApp + Send + Sync + 'static {
+    /// A request of HTTP/1 without a body, or with one of at most [`SMALL`] bytes.
+    fn serve_small(
+        self: &Arc<Self>,
+        session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> impl Future<Output = Option<ReusedHttpStream>> + Send {
+        async move { self.process_new_http(session, shutdown).await }
+    }
+}
 
 /// What a listener asks anew for each connection, so that a reload reaches the next one.
 pub(crate) trait Settings: Send + Sync + 'static {
-    type App: HttpServerApp + Send + Sync + 'static;
+    type App: App;
 
     fn app(&self) -> Arc<Self::App>;
     /// None: a plain listener.

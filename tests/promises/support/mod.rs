@@ -9,6 +9,7 @@ pub mod h2;
 pub mod nghttp;
 pub mod node;
 pub mod problem;
+pub mod redis;
 pub mod tls;
 pub mod tool;
 pub mod upstream;
@@ -21,6 +22,7 @@ pub use self::{
     curl::Curl,
     gateway::{Gateway, Setup},
     problem::expect_problem,
+    redis::Redis,
     upstream::{Flow, Upstream},
     wait::until,
     wire::{Answer, Wire},

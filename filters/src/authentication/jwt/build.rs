@@ -6,21 +6,24 @@ use gapura_config::{
     fault::{Fault, Place},
     model::{self, JwtAlgorithm},
     secret::SecretRef,
+    units::Period,
 };
 
 use super::{
     JwtMethod, algorithm,
     algorithm::KeyKind,
-    claims, jwks,
+    claims::{self, Required},
+    jwks,
     keys::{Family, Keys, family},
     public_key::PublicKey,
+    remote::{KeySets, KeySource, Location},
 };
 
-const ONE_KEY: &str = "write one of `secret` (HS*), `public_key` or `jwks` (RS*, PS*, ES*, EdDSA)";
+const ONE_KEY: &str = "write one of `secret` (HS*), `public_key`, `jwks` or `discovery` (RS*, PS*, ES*, EdDSA)";
 
 impl JwtMethod {
     /// Reads the keys. Every fault is reported; none holds a byte of a key.
-    pub fn build(name: &str, config: &model::Jwt) -> Result<Self, Vec<Fault>> {
+    pub fn build(name: &str, config: &model::Jwt, key_sets: &KeySets) -> Result<Self, Vec<Fault>> {
         let place = Place::root().key("jwt").key(name);
         let mut faults = Vec::new();
         let mut warnings = Vec::new();
@@ -36,6 +39,7 @@ impl JwtMethod {
             let help = "write a member's name, a dotted path or a JSON pointer";
             faults.extend(wrong.into_iter().map(|(claim, why)| Fault::at(place.key(claim), why).help(help)));
         });
+        let require = read_required(&place.key("require"), config).map_err(|found| faults.extend(found));
         if config.issuer.as_deref() == Some("") {
             let fault = Fault::at(place.key("issuer"), "the issuer is empty");
             faults.push(fault.help("write the exact `iss` of the tokens, or remove the key"));
@@ -44,23 +48,73 @@ impl JwtMethod {
             let fault = Fault::at(place.key("audience").index(at), "the audience is empty");
             faults.push(fault.help("write what the tokens carry in `aud`"));
         }
-        let keys = read_keys(&place, config, &algorithms, &mut warnings).map_err(|found| faults.extend(found));
+        let method: Arc<str> = format!("jwt.{name}").into();
+        let keys = match remote(&method, config) {
+            Some(source) => remote_keys(&place, source, &algorithms, key_sets),
+            None => read_keys(&place, config, &algorithms, &mut warnings),
+        };
+        let keys = keys.map_err(|found| faults.extend(found));
 
-        match (keys, claims) {
-            (Ok((keys, source)), Ok(claims)) if faults.is_empty() => Ok(Self {
-                name: Arc::from(format!("jwt.{name}")),
+        match (keys, claims, require) {
+            (Ok((keys, key_source)), Ok(claims), Ok(require)) if faults.is_empty() => Ok(Self {
+                name: method,
                 algorithms,
                 keys,
-                source,
+                key_source,
+                source: config.token.clone(),
                 issuer: config.issuer.clone(),
                 audience: config.audience.clone(),
                 leeway: config.leeway.get(),
+                max_age: config.max_age.map(Period::get),
+                typ: config.typ.clone(),
+                require,
                 claims,
                 warnings,
             }),
             _ => Err(faults),
         }
     }
+}
+
+fn read_required(place: &Place, config: &model::Jwt) -> Result<Vec<Required>, Vec<Fault>> {
+    let (mut required, mut faults) = (Vec::new(), Vec::new());
+    for (name, value) in &config.require {
+        match Required::parse(name, value) {
+            Ok(one) => required.push(one),
+            Err(why) => {
+                let fault = Fault::at(place.key(name), why).on_key();
+                faults.push(fault.help("write a member's name, a dotted path or a JSON pointer"));
+            }
+        }
+    }
+    if faults.is_empty() { Ok(required) } else { Err(faults) }
+}
+
+/// Where keys are fetched, if they are.
+fn remote(method: &Arc<str>, config: &model::Jwt) -> Option<KeySource> {
+    let location = match (&config.jwks, &config.issuer) {
+        (None, Some(issuer)) if config.discovery => Location::Issuer(issuer.clone()),
+        (Some(uri), _) if uri.starts_with("https://") && !config.discovery => Location::Set(uri.clone()),
+        _ => return None,
+    };
+    let only = config.secret.is_none() && config.public_key.is_none();
+    only.then(|| KeySource { method: Arc::clone(method), location, ca: config.ca.clone() })
+}
+
+/// Nothing is fetched here: a provider that is down stops no start and no check.
+fn remote_keys(
+    place: &Place,
+    source: KeySource,
+    algorithms: &[JwtAlgorithm],
+    key_sets: &KeySets,
+) -> Result<(Keys, String), Vec<Fault>> {
+    if family(algorithms) != Family::Public {
+        let fault =
+            Fault::at(place.key("algorithms"), "a provider publishes public keys, which HS* algorithms do not take");
+        return Err(vec![fault.help("write those of the issuer, as [\"RS256\"]")]);
+    }
+    let name = source.location.to_string();
+    Ok((Keys::Remote(algorithms.to_vec(), key_sets.of(source)), name))
 }
 
 fn read_keys(
@@ -77,6 +131,10 @@ fn read_keys(
     }
     let fault = |key: &str, message: String, help: &str| Err(vec![Fault::at(place.key(key), message).help(help)]);
     match (family(algorithms), &config.secret, &config.public_key, &config.jwks) {
+        (_, None, None, None) if config.discovery => Err(vec![
+            Fault::at(place.key("discovery"), "discovery starts from the issuer, and there is none")
+                .help("add `issuer = \"https://…\"`"),
+        ]),
         (_, None, None, None) => Err(vec![Fault::at(place.clone(), "no key to verify with").help(ONE_KEY)]),
         (Family::Mixed, ..) => Err(vec![
             // The classic confusion: a public key, known to all, taken for the shared secret.
@@ -160,15 +218,11 @@ fn key_set(
     warnings: &mut Vec<Fault>,
 ) -> Result<(Keys, String), Vec<Fault>> {
     let at = place.key("jwks");
-    let help =
-        "save the issuer's key set to a file and write jwks = \"file:/etc/gapura/jwks.json\"; a reload reads it again";
+    let help = "write jwks = \"file:/etc/gapura/jwks.json\" or \"https://host/path\"";
     let one = |message: String| vec![Fault::at(at.clone(), message).help(help)];
     let reference = match written.parse::<SecretRef>() {
         Ok(reference @ SecretRef::File(_)) => reference,
-        _ if written.starts_with("https://") => {
-            return Err(one("this version reads key sets from a file and does not fetch them".into()));
-        }
-        _ => return Err(one("a key set is read from a file".into())),
+        _ => return Err(one("a key set is a file or an https address".into())),
     };
     let text = reference.read().map_err(one)?;
     let set = jwks::read(text.bytes()).map_err(|wrong| {

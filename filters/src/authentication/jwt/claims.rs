@@ -85,7 +85,12 @@ fn date(claims: &Object<'_>, name: &'static str) -> Result<Option<i64>, Reason> 
 }
 
 /// RFC 7519, sections 4.1.4 to 4.1.6. `exp` is required: a token for ever cannot be taken back.
-pub(super) fn check_dates(claims: &Object<'_>, now_ms: u64, leeway: Duration) -> Result<(), Reason> {
+pub(super) fn check_dates(
+    claims: &Object<'_>,
+    now_ms: u64,
+    leeway: Duration,
+    max_age: Option<Duration>,
+) -> Result<(), Reason> {
     let now = i64::try_from(now_ms).unwrap_or(i64::MAX);
     let leeway_ms = i64::try_from(leeway.as_millis()).unwrap_or(i64::MAX);
     let expires = date(claims, "exp")?.ok_or("the token has no `exp`")?;
@@ -95,6 +100,14 @@ pub(super) fn check_dates(claims: &Object<'_>, now_ms: u64, leeway: Duration) ->
     for (name, reason) in [("nbf", "the token is not valid yet"), ("iat", "the token was issued in the future")] {
         if date(claims, name)?.is_some_and(|date| date > now.saturating_add(leeway_ms)) {
             return Err(reason.into());
+        }
+    }
+    if let Some(max_age) = max_age {
+        // The issuer's word on how long a token lasts is not ours: a stolen one with a far `exp` ends here.
+        let issued = date(claims, "iat")?.ok_or("the token has no `iat`, and its age is limited")?;
+        let max_age_ms = i64::try_from(max_age.as_millis()).unwrap_or(i64::MAX);
+        if now >= issued.saturating_add(max_age_ms).saturating_add(leeway_ms) {
+            return Err(format!("the token was issued {} s ago", now.saturating_sub(issued) / 1000).into());
         }
     }
     Ok(())
@@ -125,6 +138,47 @@ pub(super) fn check_audience(claims: &Object<'_>, accepted: &[String]) -> Result
         Some(_) => return Err("the token's `aud` is neither a string nor a list".into()),
     };
     if fits { Ok(()) } else { Err("the token is for another audience".into()) }
+}
+
+/// A claim that must be there, with this value or with any.
+#[derive(Debug, Clone)]
+pub(super) struct Required {
+    name: String,
+    path: ClaimPath,
+    value: Option<String>,
+}
+
+impl Required {
+    pub(super) fn parse(name: &str, value: &str) -> Result<Self, &'static str> {
+        let value = (value != "*").then(|| value.to_owned());
+        Ok(Self { name: name.to_owned(), path: ClaimPath::parse(name)?, value })
+    }
+
+    pub(super) fn check(&self, claims: &Object<'_>) -> Result<(), Reason> {
+        match (self.path.find(claims), &self.value) {
+            (None | Some(Json::Null), _) => Err(format!("the token has no claim `{}`", self.name).into()),
+            (Some(_), None) => Ok(()),
+            (Some(Json::Array(items)), Some(wanted)) if items.iter().any(|item| is_text(item, wanted)) => Ok(()),
+            (Some(claim), Some(wanted)) if is_text(claim, wanted) => Ok(()),
+            _ => Err(format!("the token's claim `{}` has not the required value", self.name).into()),
+        }
+    }
+
+    /// `tenant = "acme"`
+    pub(super) fn explain(&self) -> String {
+        format!("{} = {:?}", self.name, self.value.as_deref().unwrap_or("*"))
+    }
+}
+
+/// Whether a single value is this text, as JSON writes it. A fraction has more than one spelling, so it is never equal.
+fn is_text(value: &Json<'_>, wanted: &str) -> bool {
+    match value {
+        Json::String(text) => text == wanted,
+        Json::Bool(truth) => wanted == if *truth { "true" } else { "false" },
+        Json::Number(Number::Unsigned(number)) => number.to_string() == wanted,
+        Json::Number(Number::Negative(number)) => number.to_string() == wanted,
+        _ => false,
+    }
 }
 
 impl ClaimPaths {

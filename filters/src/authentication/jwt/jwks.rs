@@ -1,4 +1,4 @@
-//! A JSON Web Key Set (RFC 7517), read from a file when the policy is built.
+//! A JSON Web Key Set (RFC 7517): of a file, read when the policy is built, or as a provider publishes it.
 
 use std::collections::HashSet;
 
@@ -20,34 +20,46 @@ pub(super) struct SetKey {
 }
 
 /// More than any issuer publishes.
-const MAX_KEYS: usize = 100;
+const MAX_KEYS: usize = 64;
 
-/// Every usable key, or everything that is wrong. A key for something else (encryption, an unknown type or curve) is
-/// passed over, as RFC 7517, section 5 asks; one that is meant for us and broken is an error.
+/// The set of a file: every usable key, or everything that is wrong. The operator wrote it and can correct it.
 pub(super) fn read(text: &[u8]) -> Result<Vec<SetKey>, Vec<String>> {
-    let set = json::parse_object(text).map_err(|why| vec![format!("the key set: {why}")])?;
+    match read_published(text) {
+        Ok((keys, wrong)) if wrong.is_empty() => Ok(keys),
+        Ok((_, wrong)) => Err(wrong),
+        Err(why) => Err(vec![why]),
+    }
+}
+
+/// The set of a provider: every usable key, and what is wrong with others. Those are passed over, else one odd entry would
+/// lock everybody out. A key for something else (encryption, an unknown type or curve) is passed over without a word, as
+/// RFC 7517, section 5 asks.
+pub(super) fn read_published(text: &[u8]) -> Result<(Vec<SetKey>, Vec<String>), String> {
+    let set = json::parse_object(text).map_err(|why| format!("the key set: {why}"))?;
     let Some(listed) = set.get("keys").and_then(Json::as_array) else {
-        return Err(vec!["the key set has no list `keys`".into()]);
+        return Err("the key set has no list `keys`".into());
     };
     if listed.len() > MAX_KEYS {
-        return Err(vec![format!("the key set has {} keys; at most {MAX_KEYS} are read", listed.len())]);
+        return Err(format!("the key set has {} keys; at most {MAX_KEYS} are read", listed.len()));
     }
+    let mut seen = HashSet::new();
     let (mut keys, mut wrong) = (Vec::new(), Vec::new());
     for (at, entry) in listed.iter().enumerate() {
         match entry.as_object().map_or_else(|| Err("it is no object".into()), read_key) {
+            // The first of two stands: a second key under a known name never replaces it.
+            Ok(Some(key)) if key.kid.clone().is_some_and(|kid| !seen.insert(kid)) => {
+                wrong.push(format!("keys[{at}] of the key set: an earlier key has the same `kid`"));
+            }
             Ok(Some(key)) => keys.push(key),
             Ok(None) => {}
             Err(why) => wrong.push(format!("keys[{at}] of the key set: {why}")),
         }
     }
-    let mut seen = HashSet::new();
-    if !keys.iter().filter_map(|key| key.kid.as_deref()).all(|kid| seen.insert(kid)) {
-        wrong.push("two keys of the key set have the same `kid`".into());
+    match (keys.is_empty(), wrong.is_empty()) {
+        (true, true) => Err("the key set has no key that verifies signatures".into()),
+        (true, false) => Err(wrong.join("; ")),
+        (false, _) => Ok((keys, wrong)),
     }
-    if keys.is_empty() && wrong.is_empty() {
-        wrong.push("the key set has no key that verifies signatures".into());
-    }
-    if wrong.is_empty() { Ok(keys) } else { Err(wrong) }
 }
 
 fn read_key(key: &Object<'_>) -> Result<Option<SetKey>, String> {

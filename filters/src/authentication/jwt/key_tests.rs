@@ -7,7 +7,7 @@ use gapura_config::model::{
 use jsonwebtoken::{Algorithm, EncodingKey};
 
 use super::{jwks, keys::Keys, public_key::PublicKey, token::Token};
-use crate::authentication::{Method, tests::*};
+use crate::authentication::{KeySets, Method, tests::*};
 
 fn signing_key(algorithm: JwtAlgorithm) -> EncodingKey {
     match algorithm {
@@ -26,7 +26,7 @@ fn signed(algorithm: JwtAlgorithm, more: &str) -> String {
 }
 
 fn faults(config: &model::Jwt) -> Vec<String> {
-    let faults = Method::jwt("users", config).map(drop).unwrap_err();
+    let faults = Method::jwt("users", config, &KeySets::default()).map(drop).unwrap_err();
     assert!(faults.iter().all(|fault| fault.help.is_some()));
     faults.iter().map(|fault| format!("{}: {}", fault.place, fault.message)).collect()
 }
@@ -135,7 +135,8 @@ fn all_faults_are_told_at_once() {
 
 #[test]
 fn a_short_secret_is_warned_about() {
-    let short = Method::jwt("users", &model::Jwt { secret: reference("short.secret").parse().ok(), ..secret_config() });
+    let short = model::Jwt { secret: reference("short.secret").parse().ok(), ..secret_config() };
+    let short = Method::jwt("users", &short, &KeySets::default());
     let short = short.unwrap();
     assert_eq!(short.warnings()[0].place.to_string(), "jwt.users.secret");
     assert!(short.warnings()[0].message.contains("fewer than 32 bytes"));
@@ -145,11 +146,10 @@ fn a_short_secret_is_warned_about() {
 }
 
 #[test]
-fn key_sets_are_files() {
+fn key_sets_are_files_or_fetched() {
     let with = |jwks: &str| faults(&model::Jwt { jwks: Some(jwks.into()), ..jwt_config(&[RS256]) });
-    assert!(with("https://id.example.com/jwks")[0].contains("does not fetch"));
     for other in ["http://id.example.com/jwks", "env:JWKS", "/etc/jwks.json", ""] {
-        assert_eq!(with(other), ["jwt.users.jwks: a key set is read from a file"]);
+        assert_eq!(with(other), ["jwt.users.jwks: a key set is a file or an https address"]);
     }
     assert!(with("file:/nowhere.json")[0].contains("cannot be read"));
     assert!(with(&reference("rsa.pub.pem"))[0].contains("not readable as JSON"));

@@ -1,27 +1,34 @@
 //! The keys of one method, compiled: each accepted algorithm with keys of its own kind, and nothing else.
 
+use std::sync::Arc;
+
 use gapura_config::model::JwtAlgorithm;
 use hmac::{Hmac, KeyInit, Mac};
-use jsonwebtoken::{Algorithm, DecodingKey, crypto::aws_lc};
+use jsonwebtoken::{DecodingKey, crypto::aws_lc};
 use sha2::{Sha256, Sha384, Sha512};
 
-use super::{algorithm, algorithm::KeyKind, jwks::SetKey, token::Token};
-use crate::authentication::Reason;
+use super::{algorithm, algorithm::KeyKind, jwks::SetKey, remote::KeySet, token::Token};
+use crate::authentication::Denial;
 
 /// Keys without a `kid` to choose by are tried in turn; so many signatures one token may cost.
-const MAX_TRIED: usize = 16;
+pub(super) const MAX_TRIED: usize = 16;
 
 /// What a method verifies with. A token's `alg` picks an entry; the entry holds its keys; so no key can be used with an
 /// algorithm of another kind, whatever the token says (RFC 8725, sections 2.1 and 3.1).
-pub(super) struct Keys(Vec<(JwtAlgorithm, Verifier)>);
+pub(super) enum Keys {
+    /// As long as the policy.
+    Fixed(Vec<(JwtAlgorithm, Verifier)>),
+    /// Of a provider, which may change them at any time.
+    Remote(Vec<JwtAlgorithm>, Arc<KeySet>),
+}
 
-enum Verifier {
+pub(super) enum Verifier {
     // The key schedule is computed once. `jsonwebtoken` would copy the secret and compute it for each token.
     Hs256(Hmac<Sha256>),
     Hs384(Hmac<Sha384>),
     Hs512(Hmac<Sha512>),
-    One(Algorithm, DecodingKey),
-    Set(Algorithm, Vec<(Option<String>, DecodingKey)>),
+    One(JwtAlgorithm, DecodingKey),
+    Set(JwtAlgorithm, Vec<(Option<String>, DecodingKey)>),
 }
 
 impl Keys {
@@ -36,13 +43,13 @@ impl Keys {
             };
             Some((algorithm, verifier))
         });
-        entries.collect::<Option<Vec<_>>>().map(Self)
+        entries.collect::<Option<Vec<_>>>().map(Self::Fixed)
     }
 
     /// The caller has checked that the key fits every algorithm.
     pub(super) fn one(algorithms: &[JwtAlgorithm], key: &DecodingKey) -> Self {
-        let one = |&algorithm| (algorithm, Verifier::One(algorithm::in_jsonwebtoken(algorithm), key.clone()));
-        Self(algorithms.iter().map(one).collect())
+        let one = |&algorithm| (algorithm, Verifier::One(algorithm, key.clone()));
+        Self::Fixed(algorithms.iter().map(one).collect())
     }
 
     /// Each algorithm takes from the set what is of its kind and not bound to another algorithm (RFC 7517, section 4.4).
@@ -50,9 +57,9 @@ impl Keys {
         let entry = |&algorithm| {
             let fitting = set.iter().filter(|key| key.fits(algorithm));
             let keys = fitting.map(|key| (key.kid.clone(), key.public.key.clone())).collect();
-            (algorithm, Verifier::Set(algorithm::in_jsonwebtoken(algorithm), keys))
+            (algorithm, Verifier::Set(algorithm, keys))
         };
-        Self(algorithms.iter().map(entry).collect())
+        Self::Fixed(algorithms.iter().map(entry).collect())
     }
 
     /// Algorithms that no key of the set fits.
@@ -61,19 +68,40 @@ impl Keys {
             Verifier::Set(_, keys) if keys.is_empty() => Some(*algorithm),
             _ => None,
         };
-        self.0.iter().filter_map(empty)
+        let entries = match self {
+            Self::Fixed(entries) => &entries[..],
+            Self::Remote(..) => &[],
+        };
+        entries.iter().filter_map(empty)
     }
 
-    pub(super) fn verify(&self, token: &Token<'_>) -> Result<(), Reason> {
-        let Some((_, verifier)) = self.0.iter().find(|(algorithm, _)| *algorithm == token.algorithm) else {
-            return Err("the token's `alg` is not accepted".into());
+    pub(super) fn verify(&self, token: &Token<'_>) -> Result<(), Denial> {
+        let fits = match self {
+            Self::Fixed(entries) => match entries.iter().find(|(algorithm, _)| *algorithm == token.algorithm) {
+                Some((_, verifier)) => verifier.verify(token)?,
+                None => return Err(NOT_ACCEPTED.into()),
+            },
+            Self::Remote(algorithms, set) if algorithms.contains(&token.algorithm) => {
+                set.verify(token.algorithm, token)?
+            }
+            Self::Remote(..) => return Err(NOT_ACCEPTED.into()),
         };
-        if verifier.verify(token)? { Ok(()) } else { Err("the token's signature does not verify".into()) }
+        if fits { Ok(()) } else { Err("the token's signature does not verify".into()) }
+    }
+
+    /// The provider's set, where there is one.
+    pub(super) fn remote(&self) -> Option<&Arc<KeySet>> {
+        match self {
+            Self::Fixed(_) => None,
+            Self::Remote(_, set) => Some(set),
+        }
     }
 }
 
+const NOT_ACCEPTED: &str = "the token's `alg` is not accepted";
+
 impl Verifier {
-    fn verify(&self, token: &Token<'_>) -> Result<bool, Reason> {
+    fn verify(&self, token: &Token<'_>) -> Result<bool, Denial> {
         Ok(match self {
             Self::Hs256(mac) => mac_fits(mac, token),
             Self::Hs384(mac) => mac_fits(mac, token),
@@ -100,13 +128,14 @@ fn mac_fits<M: Mac + Clone>(keyed: &M, token: &Token<'_>) -> bool {
 
 /// The provider is named, not taken from the process default: a dependency that switches on the other backend of
 /// `jsonwebtoken` would otherwise turn each verification into a panic.
-fn signature_fits(algorithm: Algorithm, key: &DecodingKey, token: &Token<'_>) -> bool {
+pub(super) fn signature_fits(algorithm: JwtAlgorithm, key: &DecodingKey, token: &Token<'_>) -> bool {
+    let algorithm = algorithm::in_jsonwebtoken(algorithm);
     let verifier = (aws_lc::DEFAULT_PROVIDER.verifier_factory)(&algorithm, key);
     verifier.is_ok_and(|verifier| verifier.verify(token.signed, &token.signature).is_ok())
 }
 
 impl SetKey {
-    fn fits(&self, algorithm: JwtAlgorithm) -> bool {
+    pub(super) fn fits(&self, algorithm: JwtAlgorithm) -> bool {
         self.public.kind == algorithm::key_kind(algorithm) && self.algorithm.is_none_or(|bound| bound == algorithm)
     }
 }

@@ -21,6 +21,7 @@ const MAX_KID: usize = 256;
 pub(in crate::authentication) struct Token<'t> {
     pub(super) algorithm: JwtAlgorithm,
     pub(super) kid: Option<String>,
+    typ: Option<String>,
     /// `header.payload`, the very bytes that are signed.
     pub(super) signed: &'t [u8],
     pub(super) signature: Vec<u8>,
@@ -44,12 +45,26 @@ impl<'t> Token<'t> {
             return Err("the token carries no signature".into());
         }
         let header = json::parse_object(&header).map_err(|why| format!("the token's header: {why}"))?;
-        let (algorithm, kid) = read_header(&header)?;
-        Ok(Self { algorithm, kid, signed: &text[..second], signature, payload })
+        let (algorithm, kid, typ) = read_header(&header)?;
+        Ok(Self { algorithm, kid, typ, signed: &text[..second], signature, payload })
     }
 
     pub(in crate::authentication) fn algorithm(&self) -> JwtAlgorithm {
         self.algorithm
+    }
+
+    /// RFC 8725, section 3.11: the same issuer and key also sign logout tokens, DPoP proofs and security events, each with a
+    /// `typ` of its own. Those say who a user is without granting anything. All common issuers write `JWT`, `at+jwt` or
+    /// nothing for what grants; a method may ask for exactly one.
+    pub(super) fn check_typ(&self, wanted: Option<&str>) -> Result<(), Reason> {
+        let typ = self.typ.as_deref().map(without_media);
+        match (wanted, typ) {
+            (None, None) => Ok(()),
+            (None, Some(typ)) if typ.eq_ignore_ascii_case("JWT") || typ.eq_ignore_ascii_case("at+jwt") => Ok(()),
+            (None, Some(_)) => Err("the token's `typ` is neither JWT nor at+jwt".into()),
+            (Some(wanted), Some(typ)) if typ.eq_ignore_ascii_case(without_media(wanted)) => Ok(()),
+            (Some(_), _) => Err("the token's `typ` is not the required one".into()),
+        }
     }
 
     /// The claims, parsed strictly. They are worth something only after the signature was checked.
@@ -63,7 +78,9 @@ pub(super) fn decode(part: &[u8]) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(part).ok()
 }
 
-fn read_header(header: &Object<'_>) -> Result<(JwtAlgorithm, Option<String>), Reason> {
+type Header = (JwtAlgorithm, Option<String>, Option<String>);
+
+fn read_header(header: &Object<'_>) -> Result<Header, Reason> {
     // `crit` names extensions that must be understood (RFC 7515, section 4.1.11): none is. `b64` (RFC 7797) changes what
     // is signed, `zip` invites bombs. `jku`, `x5u`, `jwk`, `x5c` bring the sender's own key: they are never looked at.
     for (name, reason) in [
@@ -82,21 +99,19 @@ fn read_header(header: &Object<'_>) -> Result<(JwtAlgorithm, Option<String>), Re
         Some(Json::String(kid)) if kid.len() <= MAX_KID => Some(kid.to_string()),
         Some(_) => return Err("the token's `kid` is not a string of at most 256 bytes".into()),
     };
-    match header.get("typ") {
-        None => {}
-        Some(Json::String(typ)) if is_access_token(typ) => {}
-        Some(_) => return Err("the token's `typ` is neither JWT nor at+jwt".into()),
-    }
-    Ok((algorithm, kid))
+    let typ = match header.get("typ") {
+        None => None,
+        Some(Json::String(typ)) => Some(typ.to_string()),
+        Some(_) => return Err("the token's `typ` is no string".into()),
+    };
+    Ok((algorithm, kid, typ))
 }
 
-/// RFC 8725, section 3.11: the same issuer and key also sign logout tokens, DPoP proofs and security events, each with a
-/// `typ` of its own. Those say who a user is without granting anything. All common issuers write `JWT`, `at+jwt` or nothing.
-fn is_access_token(typ: &str) -> bool {
+/// RFC 7515, section 4.1.9: `application/` may be left out.
+fn without_media(typ: &str) -> &str {
     const MEDIA: &str = "application/";
-    let short = match typ.get(..MEDIA.len()) {
+    match typ.get(..MEDIA.len()) {
         Some(start) if start.eq_ignore_ascii_case(MEDIA) => &typ[MEDIA.len()..],
         _ => typ,
-    };
-    short.eq_ignore_ascii_case("JWT") || short.eq_ignore_ascii_case("at+jwt")
+    }
 }

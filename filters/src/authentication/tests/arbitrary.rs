@@ -49,7 +49,7 @@ proptest! {
     #[test]
     fn no_claim_path_panics(path in ".{0,40}") {
         let claims = model::Claims { user_id: path, ..model::Claims::default() };
-        if let Ok(method) = Method::jwt("users", &model::Jwt { claims, ..secret_config() }) {
+        if let Ok(method) = Method::jwt("users", &model::Jwt { claims, ..secret_config() }, &KeySets::default()) {
             let _ = bearer(&route(vec![method]), &with_payload(payload(r#","a":{"b":[1]}"#)));
         }
     }

@@ -43,9 +43,9 @@ fn the_public_key_as_a_shared_secret() {
         }
     }
     let mut config = public_config(&[JwtAlgorithm::HS256], "rsa.pub.pem");
-    assert!(Method::jwt("users", &config).is_err(), "a public key is no secret");
+    assert!(Method::jwt("users", &config, &KeySets::default()).is_err(), "a public key is no secret");
     config.secret = config.public_key.take();
-    assert!(Method::jwt("users", &config).is_err(), "not even where one is asked for");
+    assert!(Method::jwt("users", &config, &KeySets::default()).is_err(), "not even where one is asked for");
 }
 
 #[test]

@@ -152,3 +152,84 @@ fn one_audience_must_be_ours() {
     refused(bearer(&route, &with_payload(payload(""))), "no `aud`");
     assert!(user(&payload(r#","aud":"whoever""#)).is_ok(), "without a configured audience any is accepted");
 }
+
+#[test]
+fn an_old_token_is_refused_whatever_its_exp() {
+    let route = only(&model::Jwt { max_age: Some(Period::secs(3600)), ..secret_config() });
+    let with = |iat: &str| bearer(&route, &with_payload(format!(r#"{{"sub":"u","exp":{}{iat}}}"#, NOW + 86_400)));
+    for seconds in [0, 3600, 3629] {
+        assert!(with(&format!(r#","iat":{}"#, NOW - seconds)).is_ok(), "{seconds}");
+    }
+    refused(with(&format!(r#","iat":{}"#, NOW - 3630)), "issued 3630 s ago");
+    refused(with(r#","iat":0"#), "issued");
+    refused(with(""), "no `iat`");
+    refused(with(r#","iat":null"#), "`iat` is no date");
+    // A limit on the age never makes an expired token good.
+    let expired = format!(r#"{{"sub":"u","exp":{},"iat":{NOW}}}"#, NOW - 60);
+    refused(bearer(&route, &with_payload(expired)), "expired");
+}
+
+#[test]
+fn required_claims_must_be_there_with_their_value() {
+    let requiring = |name: &str, value: &str| {
+        let require = [(name.to_owned(), value.to_owned())].into();
+        only(&model::Jwt { require, ..secret_config() })
+    };
+    let ask = |name: &str, value: &str, more: &str| bearer(&requiring(name, value), &with_payload(payload(more)));
+    for (name, value, more) in [
+        ("tenant", "acme", r#","tenant":"acme""#),
+        ("tenant", "acme", r#","tenant":["x","acme"]"#),
+        ("realm.tenant", "acme", r#","realm":{"tenant":"acme"}"#),
+        ("/realm/tenant", "acme", r#","realm":{"tenant":"acme"}"#),
+        ("verified", "true", r#","verified":true"#),
+        ("level", "-2", r#","level":-2"#),
+        ("level", "2", r#","level":2"#),
+        ("tenant", "*", r#","tenant":false"#),
+        ("tenant", "*", r#","tenant":{}"#),
+    ] {
+        assert!(ask(name, value, more).is_ok(), "{name} {value} {more}");
+    }
+    for more in ["", r#","tenant":null"#, r#","Tenant":"acme""#, r#","x":{"tenant":"acme"}"#] {
+        refused(ask("tenant", "acme", more), "no claim `tenant`");
+        refused(ask("tenant", "*", more), "no claim `tenant`");
+    }
+    for more in [
+        r#","tenant":"Acme""#,
+        r#","tenant":"acme ""#,
+        r#","tenant":[]"#,
+        r#","tenant":[["acme"]]"#,
+        r#","tenant":{"acme":"acme"}"#,
+        r#","tenant":"x acme""#,
+    ] {
+        refused(ask("tenant", "acme", more), "`tenant` has not the required value");
+    }
+    refused(ask("level", "2", r#","level":2.0"#), "has not");
+    refused(ask("verified", "true", r#","verified":false"#), "has not");
+}
+
+#[test]
+fn every_required_claim_counts() {
+    let require = [("a", "1"), ("b", "*")].map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let route = only(&model::Jwt { require, ..secret_config() });
+    assert!(bearer(&route, &with_payload(payload(r#","a":1,"b":1"#))).is_ok());
+    refused(bearer(&route, &with_payload(payload(r#","a":1"#))), "`b`");
+    refused(bearer(&route, &with_payload(payload(r#","b":1"#))), "`a`");
+    assert!(route.explain()[0].ends_with(r#", requires a = "1", requires b = "*""#), "{:?}", route.explain());
+}
+
+#[test]
+fn the_typ_can_be_one() {
+    let with = |typ: &str| hs256(&format!(r#"{{"alg":"HS256"{typ}}}"#), payload(""));
+    for wanted in ["at+jwt", "AT+JWT", "application/at+jwt"] {
+        let route = only(&model::Jwt { typ: Some(wanted.into()), ..secret_config() });
+        for typ in [r#","typ":"at+jwt""#, r#","typ":"At+Jwt""#, r#","typ":"Application/AT+JWT""#] {
+            assert!(bearer(&route, &with(typ)).is_ok(), "{wanted} {typ}");
+        }
+        for typ in ["", r#","typ":"JWT""#, r#","typ":"""#, r#","typ":"application/""#, r#","typ":"at+jwt ""#] {
+            refused(bearer(&route, &with(typ)), "not the required one");
+        }
+    }
+    // The operator's word makes another kind of token good.
+    let route = only(&model::Jwt { typ: Some("internal+jwt".into()), ..secret_config() });
+    assert!(bearer(&route, &with(r#","typ":"internal+jwt""#)).is_ok());
+}

@@ -4,6 +4,7 @@ mod api_keys;
 mod arbitrary;
 mod attacks;
 mod claims;
+mod presented;
 mod route;
 
 use std::sync::Arc;
@@ -74,9 +75,15 @@ pub(in crate::authentication) fn jwt_config(algorithms: &[JwtAlgorithm]) -> mode
         secret: None,
         public_key: None,
         jwks: None,
+        discovery: false,
+        ca: None,
         issuer: None,
         audience: Vec::new(),
         leeway: Period::secs(30),
+        token: Default::default(),
+        max_age: None,
+        typ: None,
+        require: Default::default(),
         claims: model::Claims::default(),
     }
 }
@@ -94,7 +101,7 @@ pub(in crate::authentication) fn set_config(algorithms: &[JwtAlgorithm]) -> mode
 }
 
 pub(in crate::authentication) fn jwt(name: &str, config: &model::Jwt) -> Method {
-    Method::jwt(name, config).unwrap()
+    Method::jwt(name, config, &KeySets::default()).unwrap()
 }
 
 pub(in crate::authentication) fn route(methods: Vec<Method>) -> Authentication {

@@ -1,0 +1,67 @@
+//! One GET over TLS on a connection of its own, for what the gateway itself wants to know.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use gapura_config::{
+    model,
+    units::{Address, Period},
+};
+use http::{HeaderValue, StatusCode, Uri, header};
+use pingora::{connectors::TransportConnector, http::RequestHeader};
+
+use super::{
+    exchange::{self, Failure},
+    server::Server,
+};
+
+/// What came back.
+pub(crate) struct Fetched {
+    pub(crate) status: StatusCode,
+    pub(crate) location: Option<String>,
+    pub(crate) body: Bytes,
+}
+
+/// `uri` is of https. The caller bounds the whole; `pause` bounds each step. The error is for the operator.
+pub(crate) async fn get(
+    connector: &TransportConnector,
+    uri: &Uri,
+    ca: Option<&Path>,
+    pause: Duration,
+    max: u64,
+) -> Result<Fetched, String> {
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    let address = Address::Tcp { host: host.clone(), port: uri.port_u16().unwrap_or(443) };
+    let upstream = model::Upstream {
+        servers: Vec::new(),
+        connect_timeout: Period(pause),
+        idle_timeout: Period(pause),
+        tls: true,
+        server_name: Some(host),
+        // Read anew each time: a renewed bundle needs no reload.
+        ca: ca.map(Path::to_owned),
+    };
+    let server = Arc::new(Server::build(&address, &upstream)?);
+    let head = request(uri).map_err(|why| format!("`{uri}` cannot be asked: {}", why.etype().as_str()))?;
+    let stream = server.connect(connector).await?;
+    let said = |failure: Failure| match failure {
+        Failure::Unreachable(why) | Failure::Broken(why) => format!("{address}: {why}"),
+        Failure::Timeout(why) => format!("{address}: {why}"),
+    };
+    let mut answer = exchange::on(stream, &server, &head, b"", pause).await.map_err(|why| said(why.into()))?;
+    let location = answer.head.headers.get(header::LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let status = answer.head.status;
+    // What stands in any other answer is for nobody.
+    let body = if status == StatusCode::OK { answer.read_whole(max).await.map_err(said)? } else { Bytes::new() };
+    Ok(Fetched { status, location, body })
+}
+
+fn request(uri: &Uri) -> pingora::Result<RequestHeader> {
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let mut head = RequestHeader::build("GET", path.as_bytes(), Some(4))?;
+    head.insert_header(header::HOST, uri.authority().map_or("", |authority| authority.as_str()))?;
+    head.insert_header(header::ACCEPT, HeaderValue::from_static("application/json"))?;
+    head.insert_header(header::USER_AGENT, HeaderValue::from_static(concat!("gapura/", env!("CARGO_PKG_VERSION"))))?;
+    head.insert_header(header::CONNECTION, HeaderValue::from_static("close"))?;
+    Ok(head)
+}
