@@ -174,6 +174,8 @@ pub struct State {
     /// Keys that the memory limiter holds at once. New keys beyond it share one bucket per network: a flood never evicts a live counter.
     #[schemars(range(min = 1000, max = 100_000_000))]
     pub max_keys: usize,
+    /// The file in which the memory store keeps the counters of windows of five minutes and longer over a restart. Absent: it does not.
+    pub snapshot: Option<PathBuf>,
     /// Envelopes remembered against replay. A full memory refuses; it never forgets early.
     #[schemars(range(min = 1000, max = 100_000_000))]
     pub max_replays: usize,
@@ -181,7 +183,7 @@ pub struct State {
 
 impl Default for State {
     fn default() -> Self {
-        Self { store: Store::Memory, redis: None, max_keys: 200_000, max_replays: 1_000_000 }
+        Self { store: Store::Memory, redis: None, max_keys: 200_000, snapshot: None, max_replays: 1_000_000 }
     }
 }
 

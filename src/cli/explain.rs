@@ -84,8 +84,12 @@ fn counters(state: &model::State) -> String {
             format!("Redis, for all instances together; where it gives no answer within {}: {outage}", redis.timeout)
         }
         _ => format!(
-            "memory of this instance ({alone}), at most {} keys; beyond them new ones share one per network",
-            state.max_keys
+            "memory of this instance ({alone}), at most {} keys; beyond them new ones share one per network{}",
+            state.max_keys,
+            match &state.snapshot {
+                Some(path) => format!("; windows of 5 min and longer outlive a restart in {}", path.display()),
+                None => String::new(),
+            }
         ),
     }
 }
@@ -149,6 +153,8 @@ mod tests {
         };
         assert!(state("max_keys = 5000").starts_with("memory of this instance (n instances"));
         assert!(state("max_keys = 5000").contains("at most 5000 keys"));
+        let kept = "one per network; windows of 5 min and longer outlive a restart in /a/counters";
+        assert!(state("snapshot = \"/a/counters\"").ends_with(kept));
         for (on_outage, told) in [
             ("local", "each instance counts for itself: n instances let n times as much pass"),
             ("open", "everything passes uncounted"),

@@ -26,6 +26,7 @@ mod pool;
 mod problems;
 mod reload;
 mod resets;
+mod restarts;
 mod sealed_answers;
 mod shared_state;
 mod shutdown;

@@ -27,6 +27,7 @@ const LISTENERS: &[Case] = &[
     warning("limits", "[limits]\nhead_timeout = \"1h\"", (2, 16), "lets a slow client hold a connection", ""),
     error("state", "[state]\nstore = \"redis\"", (2, 9), "no `redis` says where", "redis = { url"),
     warning("state", "[state]\nredis = { url = \"env:R\" }", (2, 1), "Redis is set up but not used", "store = \"redis\""),
+    error("state", "[state]\nsnapshot = \"a\"\nstore = \"redis\"\nredis = { url = \"env:R\" }", (2, 1), "`snapshot` is of the memory store", "remove it"),
     warning("state", "[state]\nstore = \"redis\"\nredis = { url = \"env:R\", timeout = \"5s\" }", (3, 36), "a request may wait `5s`", ""),
 ];
 

@@ -36,7 +36,7 @@ use self::{
 pub use self::{
     algorithm::{Quota, Verdict},
     charges::Charges,
-    memory::MemoryCounters,
+    memory::{Amount, MemoryCounters, Restored, Unusable},
     store::{Counted, CounterStore, Demand, Outage, Pending, SharedCounters},
 };
 use crate::{
