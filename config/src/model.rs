@@ -3,6 +3,7 @@
 //! These types are the single source: `serde` fills them, the JSON Schema of `gapura schema` is derived from them, the
 //! checks of `shape` follow that schema, and each doc comment is what an editor shows beside its key.
 
+mod priority;
 mod rate_limit;
 
 use std::{borrow::Cow, collections::BTreeMap, path::PathBuf};
@@ -11,7 +12,10 @@ use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
-pub use self::rate_limit::{LimitAlgorithm, LimitBy, LimitCost, LimitKey, LimitMode, RateLimit, ToldCost};
+pub use self::{
+    priority::Priority,
+    rate_limit::{LimitAlgorithm, LimitBy, LimitCost, LimitKey, LimitMode, RateLimit, ToldCost},
+};
 use crate::{
     secret::SecretRef,
     units::{Address, Period, PeriodOrOff, Size},
@@ -82,6 +86,9 @@ pub struct Limits {
     /// Connections open at once over all public listeners; one more is closed at once.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub max_connections: usize,
+    /// Requests that may be with upstreams at once, over all routes; see `priority` of routes. Absent: any number.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_in_flight: Option<u32>,
     /// From accept to the end of the TLS handshake.
     pub handshake_timeout: Period,
     /// From the first byte of a request head to its last: an absolute deadline, whatever trickles in.
@@ -106,6 +113,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: 10_000,
+            max_in_flight: None,
             handshake_timeout: Period::secs(10),
             head_timeout: Period::secs(10),
             idle_timeout: Period::secs(60),
@@ -543,6 +551,9 @@ pub struct Route {
     /// How long they wait; then 503.
     #[serde(default = "queue_timeout")]
     pub queue_timeout: Period,
+    /// Who is refused first when `limits.max_in_flight` is near.
+    #[serde(default)]
+    pub priority: Priority,
     /// Pass `Authorization`, the API key header and the cookie of a token to the upstream.
     #[serde(default = "yes")]
     pub forward_credentials: bool,

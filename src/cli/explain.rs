@@ -120,6 +120,13 @@ fn route(route: &Route, config: &model::Config, written: &model::Route, (method,
         let (queue, patience) = (written.queue, written.queue_timeout);
         let _ = writeln!(text, "  in flight        at most {max}; {queue} more wait, for {patience} at most; else 503");
     }
+    if let Some(max) = config.limits.max_in_flight {
+        let (name, share) = (written.priority.name(), written.priority.share(max));
+        let _ = writeln!(
+            text,
+            "  priority         {name}: refused with 503 while {share} of at most {max} of all routes are in flight"
+        );
+    }
     let _ = writeln!(text, "  body limit       {} bytes", route.max_body);
     let way = if route.chain.needs_body() {
         "buffered: read whole before any upstream is contacted, answered whole"

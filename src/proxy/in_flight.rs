@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use gapura_config::model::{Config, Route};
+use gapura_config::model::{Config, Priority, Route};
 use gapura_filters::{
     contract::{Code, Refusal},
     metrics::Metrics,
@@ -19,9 +19,19 @@ use parking_lot::Mutex;
 use prometheus::IntGauge;
 use tokio::{sync::oneshot, time::timeout};
 
-/// The lanes of all routes that have one, by name.
+use super::load::{Load, Share};
+
+/// What bounds the routes: a lane of their own, and the load of all.
 #[derive(Default)]
-pub(crate) struct Lanes(HashMap<String, (Arc<Lane>, Bounds)>);
+pub(crate) struct Lanes {
+    routes: HashMap<String, Way>,
+    load: Option<Load>,
+}
+
+struct Way {
+    lane: Option<(Arc<Lane>, Bounds)>,
+    priority: Priority,
+}
 
 /// Lives on through reloads, so that what is in flight keeps its place.
 struct Lane {
@@ -56,30 +66,58 @@ struct Bounds {
 }
 
 /// The right to be with the upstream.
-pub(super) struct Place(Arc<Lane>);
+pub(super) struct Place {
+    _seat: Option<Seat>,
+    _share: Option<Share>,
+}
+
+/// A place in the lane of the route.
+struct Seat(Arc<Lane>);
 
 impl Lanes {
     /// Those of `before` go on.
     pub(crate) fn build(config: &Config, before: Option<&Self>, metrics: &Metrics) -> Self {
-        let lane = |route: &Route| {
-            let known = before.and_then(|before| before.0.get(&route.name));
-            let lane = known.map_or_else(|| Arc::new(Lane::new(&route.name, metrics)), |(lane, _)| Arc::clone(lane));
-            let (queue, patience) = (route.queue as usize, route.queue_timeout.get());
-            Some((route.name.clone(), (lane, Bounds { max: route.max_in_flight? as usize, queue, patience })))
+        let load = Load::build(config, before.and_then(|before| before.load.as_ref()), metrics);
+        let way = |route: &Route| {
+            let lane = route.max_in_flight.map(|max| {
+                let known = before.and_then(|before| before.routes.get(&route.name)?.lane.as_ref());
+                let lane =
+                    known.map_or_else(|| Arc::new(Lane::new(&route.name, metrics)), |(lane, _)| Arc::clone(lane));
+                let (queue, patience) = (route.queue as usize, route.queue_timeout.get());
+                (lane, Bounds { max: max as usize, queue, patience })
+            });
+            let bounded = lane.is_some() || load.is_some();
+            bounded.then(|| (route.name.clone(), Way { lane, priority: route.priority }))
         };
-        Self(config.routes.iter().filter_map(lane).collect())
+        Self { routes: config.routes.iter().filter_map(way).collect(), load }
     }
 
-    /// None: the route has no bound.
-    pub(super) async fn enter(&self, route: &str) -> Result<Option<Place>, Refusal> {
-        let Some((lane, bounds)) = self.0.get(route) else { return Ok(None) };
-        lane.enter(bounds).await.map(Some).map_err(|why| {
-            let seconds = bounds.patience.as_secs() + u64::from(bounds.patience.subsec_nanos() > 0);
-            Refusal::new(Code::Overloaded, "Too many requests are being served; try again later.")
-                .reason(format!("route {route}: {why}"))
-                .header(RETRY_AFTER, HeaderValue::from(seconds.max(1)))
-        })
+    /// Whether the gateway as a whole has room for one of this route, before anything is spent on it.
+    pub(super) fn check(&self, route: &str) -> Result<(), Refusal> {
+        match (&self.load, self.routes.get(route)) {
+            (Some(load), Some(way)) => load.check(way.priority),
+            _ => Ok(()),
+        }
     }
+
+    /// None: nothing bounds the route.
+    pub(super) async fn enter(&self, route: &str) -> Result<Option<Place>, Refusal> {
+        let Some(way) = self.routes.get(route) else { return Ok(None) };
+        let seat = match &way.lane {
+            Some((lane, bounds)) => Some(lane.enter(bounds).await.map_err(|why| refuse(route, bounds, why))?),
+            None => None,
+        };
+        // Last, for who waits in a lane is no load yet.
+        let share = self.load.as_ref().map(|load| load.enter(way.priority)).transpose()?;
+        Ok(Some(Place { _seat: seat, _share: share }))
+    }
+}
+
+fn refuse(route: &str, bounds: &Bounds, why: &str) -> Refusal {
+    let seconds = bounds.patience.as_secs() + u64::from(bounds.patience.subsec_nanos() > 0);
+    Refusal::new(Code::Overloaded, "Too many requests are being served; try again later.")
+        .reason(format!("route {route}: {why}"))
+        .header(RETRY_AFTER, HeaderValue::from(seconds.max(1)))
 }
 
 impl Lane {
@@ -91,7 +129,7 @@ impl Lane {
         }
     }
 
-    async fn enter(self: &Arc<Self>, bounds: &Bounds) -> Result<Place, &'static str> {
+    async fn enter(self: &Arc<Self>, bounds: &Bounds) -> Result<Seat, &'static str> {
         let mut turn = {
             let mut state = self.state.lock();
             state.max = bounds.max;
@@ -100,7 +138,7 @@ impl Lane {
             if state.running < state.max {
                 state.running += 1;
                 self.show(&state);
-                return Ok(Place(Arc::clone(self)));
+                return Ok(Seat(Arc::clone(self)));
             }
             if state.waiting >= bounds.queue {
                 self.show(&state);
@@ -113,7 +151,7 @@ impl Lane {
         match timeout(bounds.patience, &mut turn.called).await {
             Ok(Ok(())) => {
                 turn.taken = true;
-                Ok(Place(Arc::clone(self)))
+                Ok(Seat(Arc::clone(self)))
             }
             _ => Err("max_in_flight is reached, and queue_timeout over"),
         }
@@ -172,7 +210,7 @@ impl Drop for Turn<'_> {
     }
 }
 
-impl Drop for Place {
+impl Drop for Seat {
     fn drop(&mut self) {
         let mut state = self.0.state.lock();
         state.leave();
@@ -181,146 +219,4 @@ impl Drop for Place {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{
-        future::Future,
-        pin::{Pin, pin},
-        task::{Context, Poll, Waker},
-    };
-
-    use super::*;
-
-    type Entering<'a> = Pin<Box<dyn Future<Output = Result<Place, &'static str>> + 'a>>;
-
-    fn lane() -> Arc<Lane> {
-        Arc::new(Lane::new("r", &Metrics::new().unwrap()))
-    }
-
-    /// Nobody's patience ends within a test but where it says so.
-    fn bounds(max: usize, queue: usize) -> Bounds {
-        Bounds { max, queue, patience: Duration::from_secs(86_400) }
-    }
-
-    /// Timers need a runtime, though none fires.
-    fn run<T>(test: impl FnOnce() -> T) -> T {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let _entered = runtime.enter();
-        test()
-    }
-
-    fn poll<F: Future + ?Sized>(future: Pin<&mut F>) -> Option<F::Output> {
-        match future.poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(output) => Some(output),
-            Poll::Pending => None,
-        }
-    }
-
-    fn at_once(lane: &Arc<Lane>, bounds: &Bounds) -> Option<Result<Place, &'static str>> {
-        poll(pin!(lane.enter(bounds)))
-    }
-
-    fn counts(lane: &Lane) -> (usize, i64, i64) {
-        (lane.state.lock().running, lane.running.get(), lane.waiting.get())
-    }
-
-    #[test]
-    fn never_more_than_the_bound_and_the_first_come_first() {
-        run(|| {
-            let (lane, bounds) = (lane(), bounds(2, 2));
-            let one = at_once(&lane, &bounds).unwrap().unwrap();
-            let two = at_once(&lane, &bounds).unwrap().unwrap();
-            let mut waiting: Vec<Entering<'_>> =
-                (0..2).map(|_| Box::pin(lane.enter(&bounds)) as Entering<'_>).collect();
-            assert!(waiting.iter_mut().all(|waiting| poll(waiting.as_mut()).is_none()));
-            assert_eq!(at_once(&lane, &bounds).unwrap().err(), Some("max_in_flight is reached and the queue is full"));
-            assert_eq!(counts(&lane), (2, 2, 2));
-            drop(two);
-            assert!(poll(waiting[1].as_mut()).is_none(), "the other came first");
-            let third = poll(waiting[0].as_mut()).unwrap().unwrap();
-            assert_eq!(counts(&lane), (2, 2, 1));
-            assert!(at_once(&lane, &bounds).is_none(), "there is a turn again, given back at once");
-            assert_eq!(counts(&lane), (2, 2, 1));
-            drop((one, third));
-            assert!(poll(waiting[1].as_mut()).unwrap().is_ok());
-            assert_eq!(counts(&lane), (0, 0, 0));
-        });
-    }
-
-    /// Before it has its place, and when it was handed over and never taken.
-    #[test]
-    fn who_leaves_the_queue_takes_no_place_along() {
-        run(|| {
-            let (lane, bounds) = (lane(), bounds(1, 3));
-            let held = at_once(&lane, &bounds).unwrap().unwrap();
-            let mut leaves: Entering<'_> = Box::pin(lane.enter(&bounds));
-            let mut handed: Entering<'_> = Box::pin(lane.enter(&bounds));
-            let mut last: Entering<'_> = Box::pin(lane.enter(&bounds));
-            assert!([&mut leaves, &mut handed, &mut last].into_iter().all(|one| poll(one.as_mut()).is_none()));
-            drop(leaves);
-            assert_eq!(counts(&lane), (1, 1, 2));
-            // Where it stood is free.
-            let mut late: Entering<'_> = Box::pin(lane.enter(&bounds));
-            assert!(poll(late.as_mut()).is_none());
-            drop(held);
-            assert!(poll(last.as_mut()).is_none());
-            drop(handed);
-            drop(poll(last.as_mut()).unwrap().unwrap());
-            drop(poll(late.as_mut()).unwrap().unwrap());
-            assert_eq!(counts(&lane), (0, 0, 0));
-        });
-    }
-
-    /// Those who have left are not kept until it is their turn.
-    #[test]
-    fn the_queue_holds_those_who_wait() {
-        run(|| {
-            let (lane, bounds) = (lane(), bounds(1, 10));
-            let held = at_once(&lane, &bounds).unwrap().unwrap();
-            let mut waits: Entering<'_> = Box::pin(lane.enter(&bounds));
-            assert!(poll(waits.as_mut()).is_none());
-            (0..10_000).for_each(|_| assert!(at_once(&lane, &bounds).is_none()));
-            assert!(lane.state.lock().queue.len() < 50);
-            drop(held);
-            assert!(poll(waits.as_mut()).unwrap().is_ok());
-        });
-    }
-
-    #[test]
-    fn patience_ends() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(async {
-            let (lane, bounds) = (lane(), Bounds { patience: Duration::from_millis(1), ..bounds(1, 1) });
-            let held = lane.enter(&bounds).await.unwrap();
-            for _ in 0..3 {
-                let late = lane.enter(&bounds).await.err();
-                assert_eq!(late, Some("max_in_flight is reached, and queue_timeout over"));
-            }
-            drop(held);
-            assert_eq!(counts(&lane), (0, 0, 0));
-            assert!(lane.enter(&bounds).await.is_ok());
-        });
-    }
-
-    #[test]
-    fn another_bound_holds_for_who_comes_after_it() {
-        run(|| {
-            let lane = lane();
-            let narrow = bounds(1, 1);
-            let held = at_once(&lane, &narrow).unwrap().unwrap();
-            let mut waiting: Entering<'_> = Box::pin(lane.enter(&narrow));
-            assert!(poll(waiting.as_mut()).is_none());
-            let wide = bounds(3, 0);
-            let third = at_once(&lane, &wide).unwrap().unwrap();
-            let second = poll(waiting.as_mut()).expect("room for who has waited, too").unwrap();
-            assert!(at_once(&lane, &wide).unwrap().is_err());
-            // Narrower: nobody comes in until enough have left.
-            assert!(at_once(&lane, &bounds(2, 0)).unwrap().is_err());
-            drop(held);
-            assert!(at_once(&lane, &bounds(2, 0)).unwrap().is_err());
-            drop(second);
-            assert!(at_once(&lane, &bounds(2, 0)).unwrap().is_ok());
-            drop(third);
-            assert_eq!(counts(&lane), (0, 0, 0));
-        });
-    }
-}
+mod tests;

@@ -13,6 +13,7 @@ mod front;
 mod hooks;
 mod in_flight;
 pub(crate) mod listen;
+mod load;
 pub(crate) mod problem;
 mod redirect;
 mod trace;

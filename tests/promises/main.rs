@@ -22,6 +22,7 @@ mod hostile_h2;
 mod identity;
 mod limits;
 mod listeners;
+mod load;
 mod pool;
 mod problems;
 mod reload;

@@ -25,6 +25,7 @@ pub(super) fn check(rules: &mut Rules<'_>) {
         needs_caller(rules, &table, route);
         limits(rules, &table, route);
         queue(rules, &table, route);
+        priority(rules, &table, route);
         credentials(rules, &table, route);
         for (key, items) in [("permissions", &route.permissions), ("roles", &route.roles)] {
             callers::granted(rules, &table.key(key), items);
@@ -197,6 +198,30 @@ fn limits(rules: &mut Rules<'_>, table: &Place, route: &Route) {
     if route.encryption.is_some() && route.max_body > traffic::LARGE_BODY {
         let message = format!("an encrypted body is held whole in memory, up to `{}`", route.max_body);
         rules.add(Fault::warning(table.key("max_body"), message).help("the default is \"1MiB\""));
+    }
+}
+
+fn priority(rules: &mut Rules<'_>, table: &Place, route: &Route) {
+    let bound = at(&["limits", "max_in_flight"]);
+    if !rules.sound(&bound) {
+        return;
+    }
+    let Some(max) = rules.config.limits.max_in_flight else {
+        let place = table.key("priority");
+        if rules.source.has(&place) {
+            let message = "`priority` says nothing without `limits.max_in_flight`: nobody is refused first";
+            rules.add(Fault::warning(place, message).on_key().help("add `max_in_flight = 1000` to `[limits]`"));
+        }
+        return;
+    };
+    let share = route.priority.share(max);
+    if let Some(own) = route.max_in_flight.filter(|own| *own > share) {
+        let name = route.priority.name();
+        let message = format!("never reached: with priority `{name}` at most {share} of all routes are in flight");
+        rules.add(
+            Fault::warning(table.key("max_in_flight"), message)
+                .help(format!("write less than {own}, or raise `limits.max_in_flight`")),
+        );
     }
 }
 
