@@ -397,6 +397,10 @@ pub struct ApiKey {
     /// What a route may ask for in `permissions`.
     #[serde(default)]
     pub permissions: Vec<String>,
+    /// Limits of this key in place of those of rate limits, by their names: `{ api = 5000 }`.
+    #[serde(default)]
+    #[schemars(extend("additionalProperties" = { "type": "integer", "minimum": 1, "maximum": 1_000_000_000 }))]
+    pub limits: Named<u64>,
     /// A date and time with an offset: 2027-01-01T00:00:00Z. Absent: never.
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub expires: Option<toml_datetime::Datetime>,

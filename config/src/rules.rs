@@ -4,6 +4,7 @@
 //! keys it reads are sound, since the shape check may have put stand-ins into them.
 
 mod callers;
+mod key_limits;
 mod listeners;
 mod routes;
 mod traffic;
@@ -28,6 +29,7 @@ pub(crate) fn check(config: &Config, source: &Source, doubtful: &[Place]) -> Vec
     upstreams::check(&mut rules);
     callers::check(&mut rules);
     traffic::check(&mut rules);
+    key_limits::check(&mut rules);
     routes::check(&mut rules);
     // Beside a reference to a wrong name, that the right one is unused is no news.
     if doubtful.is_empty() && rules.faults.iter().all(|fault| fault.severity == Severity::Warning) {

@@ -20,6 +20,7 @@ mod harness;
 mod hostile;
 mod hostile_h2;
 mod identity;
+mod key_limits;
 mod limits;
 mod listeners;
 mod load;

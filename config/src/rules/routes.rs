@@ -127,7 +127,13 @@ fn methods(rules: &Rules<'_>) -> Vec<String> {
     jwt.chain(rules.config.api_keys.keys().map(|name| format!("api_keys.{name}"))).collect()
 }
 
-fn refer<'n>(rules: &mut Rules<'_>, place: Place, section: &str, name: &str, known: impl Iterator<Item = &'n String>) {
+pub(super) fn refer<'n>(
+    rules: &mut Rules<'_>,
+    place: Place,
+    section: &str,
+    name: &str,
+    known: impl Iterator<Item = &'n String>,
+) {
     // `[upstream.a]` for `[upstreams.a]` is a fault of its own; so is an entry that could not be read.
     let target = at(&[section, name]);
     if !rules.written(&target) {

@@ -117,6 +117,30 @@ macro_rules! route {
     };
 }
 
+/// A key with these limits, and a rule with these settings.
+macro_rules! limited {
+    ($limits:literal, $rule:literal) => {
+        concat!(
+            "[api_keys.devs]\nscheme = \"ApiKey\"\nsalt = \"env:B\"\n[[api_keys.devs.keys]]\nid = \"ci\"\n\
+             hash = \"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\"\nuser_id = \"u\"\nlimits = ",
+            $limits,
+            "\n[rate_limits.api]\nlimit = 10\nwindow = \"1h\"\n",
+            $rule
+        )
+    };
+}
+
+#[rustfmt::skip]
+const KEY_LIMITS: &[Case] = &[
+    error("api_keys", limited!("{ nobody = 5 }", "by = \"api_key\""), (8, 21), "there is no `[rate_limits.nobody]`", "there are `api` and `slow`"),
+    error("api_keys", limited!("{ apis = 5 }", "by = \"api_key\""), (8, 19), "there is no `[rate_limits.apis]`", "did you mean \"api\"?"),
+    error("api_keys", limited!("{ slow = 5 }", "by = \"api_key\""), (8, 12), "`slow` does not count by API key", "by = \"api_key\""),
+    error("api_keys", limited!("{ api = 0 }", "by = \"api_key\""), (8, 18), "`api` is 0, which is out of range", "from 1 to 1000000000"),
+    error("api_keys", limited!("{ api = \"many\" }", "by = \"api_key\""), (8, 18), "`api`", ""),
+    error("api_keys", limited!("{ api = 5000 }", "by = \"api_key\"\nalgorithm = \"sliding_log\""), (8, 18), "takes 19 KiB for each key", "at most 4096"),
+    error("api_keys", limited!("{ api = 3 }", "by = [\"route\", \"api_key\"]\ncost = 4"), (8, 18), "a request may cost 4 and would never pass", "lower the `cost`"),
+];
+
 #[rustfmt::skip]
 const ROUTES: &[Case] = &[
     error("routes", "[[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"apps\"", (4, 12), "there is no `[upstreams.apps]`", "did you mean \"app\"?"),
@@ -167,6 +191,11 @@ fn callers() {
 #[test]
 fn traffic() {
     check_all(TRAFFIC);
+}
+
+#[test]
+fn limits_of_keys() {
+    check_all(KEY_LIMITS);
 }
 
 #[test]
