@@ -240,6 +240,7 @@ async fn drain(gateway: &Gateway, stop: &watch::Sender<bool>, patience: Duration
         },
         () = again => log::warn!("told twice: {} connections were cut off", gateway.open.count()),
     }
+    gateway.save();
     log::info!("stopped");
     Exit::Fine.code()
 }

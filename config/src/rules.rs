@@ -5,6 +5,7 @@
 
 mod access;
 mod callers;
+mod key_limits;
 mod listeners;
 mod routes;
 mod traffic;
@@ -30,6 +31,7 @@ pub(crate) fn check(config: &Config, source: &Source, doubtful: &[Place]) -> Vec
     callers::check(&mut rules);
     traffic::check(&mut rules);
     access::lockout(&mut rules);
+    key_limits::check(&mut rules);
     routes::check(&mut rules);
     // Beside a reference to a wrong name, that the right one is unused is no news.
     if doubtful.is_empty() && rules.faults.iter().all(|fault| fault.severity == Severity::Warning) {

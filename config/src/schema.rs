@@ -38,6 +38,9 @@ fn for_toml(schema: &mut Value) {
     if let Some(Value::Array(options)) = schema.get_mut("enum") {
         options.retain(|option| !option.is_null());
     }
+    if schema.get("default").is_some_and(Value::is_null) {
+        schema.as_object_mut().map(|object| object.remove("default"));
+    }
     // `uint32` and its like come from Rust and mean nothing to an editor; the ranges say it all.
     if format(schema).is_some_and(|format| format.starts_with("uint")) {
         schema.as_object_mut().map(|object| object.remove("format"));

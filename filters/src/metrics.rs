@@ -4,8 +4,8 @@ use std::sync::OnceLock;
 
 use http::{Method, StatusCode};
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
-    exponential_buckets,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder, exponential_buckets,
 };
 
 use crate::contract::Code;
@@ -26,6 +26,10 @@ pub struct Metrics {
     pub rate_limit_overflow: IntCounterVec,
     pub decryptions: IntCounterVec,
     pub connections: IntGaugeVec,
+    pub in_flight: IntGaugeVec,
+    pub queued: IntGaugeVec,
+    pub load: IntGauge,
+    pub shed: IntCounterVec,
     pub key_fetches: IntCounterVec,
     pub keys: IntGaugeVec,
     pub store_up: IntGaugeVec,
@@ -53,6 +57,8 @@ impl Metrics {
             registry.register(Box::new(gauge.clone()))?;
             Ok::<_, prometheus::Error>(gauge)
         };
+        let load = IntGauge::new("gapura_load", "Requests with an upstream, where limits.max_in_flight bounds them.")?;
+        registry.register(Box::new(load.clone()))?;
         let metrics = Self {
             requests: counter("gapura_requests_total", "Requests answered.", &["route", "method", "status"])?,
             refusals: counter("gapura_refusals_total", "Requests the gateway itself refused.", &["code"])?,
@@ -102,6 +108,14 @@ impl Metrics {
                 &["encryption", "result"],
             )?,
             connections: gauge("gapura_connections", "Open client connections.", "listener")?,
+            in_flight: gauge("gapura_in_flight", "Requests with an upstream, on routes with max_in_flight.", "route")?,
+            queued: gauge("gapura_queued", "Requests that wait for one of those to end.", "route")?,
+            load,
+            shed: counter(
+                "gapura_shed_total",
+                "Requests refused because limits.max_in_flight is near.",
+                &["priority"],
+            )?,
             key_fetches: counter(
                 "gapura_key_set_fetches_total",
                 "Fetches of the key sets of token issuers.",

@@ -126,10 +126,20 @@ pub(super) async fn first(
 ) -> Result<Next, Broken> {
     context.begin(session);
     match admit::admit(gateway, session, context).await? {
-        Way::Streamed => Ok(Next::Stream),
+        Way::Streamed => {
+            context.place = context.live.lanes.enter(context.route_name()).await?;
+            Ok(Next::Stream)
+        }
         Way::Whole { max_body, seen } => {
             let pause = context.live.config.limits.body_timeout.get();
             let body = whole::read_body(session, max_body, pause).await?;
+            // Who is slow to send holds no place; and an envelope that is refused for want of one has not been used up.
+            let entering = context.live.lanes.enter(context.route_name());
+            context.place = match session.is_upgrade_req() {
+                // What its client may say already belongs to the tunnel.
+                true => entering.await?,
+                false => whole::while_there(session, entering).await??,
+            };
             let tunnel = whole::exchange(gateway, session, context, body, seen).await?;
             Ok(tunnel.map_or(Next::Nothing, Next::Tunnel))
         }
@@ -140,6 +150,7 @@ pub(super) async fn first(
 pub(super) async fn complete(gateway: &Gateway, status: Option<StatusCode>, bytes: usize, context: &mut Context) {
     let now = gateway.clock.now();
     context.exchange.now = now;
+    context.place = None;
     let live = Arc::clone(&context.live);
     let route = context.route.map(|index| live.policy.route(index));
     if let Some(route) = route {

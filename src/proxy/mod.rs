@@ -12,7 +12,9 @@ mod context;
 mod forward;
 mod front;
 mod hooks;
+mod in_flight;
 pub(crate) mod listen;
+mod load;
 pub(crate) mod problem;
 mod redirect;
 mod trace;
@@ -22,6 +24,7 @@ mod whole;
 pub(crate) use self::{
     front::Front,
     hooks::Proxy,
+    in_flight::Lanes,
     redirect::{Ports, Redirect},
 };
 

@@ -282,9 +282,14 @@ async fn unless_left<T>(
     session: &mut ServerSession,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Broken> {
+    while_there(session, work).await?.map_err(|failure| Broken::Refused(refusal(failure)))
+}
+
+/// The request has been read whole: what comes now is the end of the connection, or the next request.
+pub(super) async fn while_there<T>(session: &mut ServerSession, work: impl Future<Output = T>) -> Result<T, Broken> {
     tokio::select! {
         biased;
-        done = work => done.map_err(|failure| Broken::Refused(refusal(failure))),
+        done = work => Ok(done),
         _ = session.read_body_or_idle(true) => Err(Broken::Cut),
     }
 }

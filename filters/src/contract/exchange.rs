@@ -9,7 +9,7 @@ use crate::{contract::Principal, encryption::Sealing, rate_limit::Charges};
 /// The present, handed in by the adapter: filters never ask a clock themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
-    /// Time since the process started. Never goes back.
+    /// Time since the process started, or since the one whose counters it goes on with. Never goes back.
     pub monotonic: Duration,
     /// Milliseconds since 1970-01-01T00:00:00Z, as the wall clock has it.
     pub unix_ms: u64,

@@ -342,3 +342,4 @@ fn a_shared_store_decides_and_its_outage_does_what_the_operator_said() {
 }
 
 mod features;
+mod keys;
