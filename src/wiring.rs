@@ -156,7 +156,7 @@ pub(crate) fn services(config: &Config) -> Result<Services, CannotStart> {
     let mut services = Services::in_memory(state.max_keys, state.max_replays, Arc::new(metrics));
     if let (model::Store::Redis, Some(redis)) = (state.store, &state.redis) {
         let store = RedisStore::connect(redis, state.max_replays, &services.metrics);
-        let store = store.map_err(|why| CannotStart::Faults(vec![Fault::at(redis_url(), why)]))?;
+        let store = store.map_err(|why| CannotStart::Faults(vec![redis_fault(why)]))?;
         let local = services.counters.memory().clone();
         services.counters = CounterStore::Shared { shared: store.clone(), local };
         services.replays = ReplayStore::Shared(store);
@@ -181,14 +181,14 @@ pub(crate) fn store_faults(config: &Config, metrics: &Metrics) -> Vec<Fault> {
     let redis = config.state.redis.as_ref().filter(|_| config.state.store == model::Store::Redis);
     let checked = redis.map_or(Ok(()), |redis| RedisStore::check(redis, metrics));
     let kept = config.state.snapshot.as_ref().map_or(Ok(()), |path| snapshot::check(path));
-    [(checked, redis_url()), (kept, snapshot_path())]
-        .into_iter()
-        .filter_map(|(checked, place)| checked.err().map(|why| Fault::at(place, why)))
-        .collect()
+    let kept = kept.err().map(|why| Fault::at(snapshot_path(), why));
+    checked.err().map(redis_fault).into_iter().chain(kept).collect()
 }
 
-fn redis_url() -> Place {
-    Place::root().key("state").key("redis").key("url")
+fn redis_fault(why: String) -> Fault {
+    let place = Place::root().key("state").key("redis").key("url");
+    Fault::at(place, why)
+        .help("set the variable or name a readable file that holds `redis://HOST:PORT` or `rediss://HOST:PORT`")
 }
 
 fn snapshot_path() -> Place {

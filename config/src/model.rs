@@ -63,7 +63,7 @@ pub struct Config {
     pub routes: Vec<Route>,
 }
 
-/// Where the gateway listens. What stands here needs a restart to change.
+/// Where the gateway listens. Listeners and `threads` need a restart to change.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Server {
@@ -631,8 +631,8 @@ impl std::fmt::Display for TokenSource {
     }
 }
 
-/// RFC 9110, section 5.6.2: what a field name or a method is made of.
-pub(crate) fn is_token(text: &str) -> bool {
+/// RFC 9110, section 5.6.2: what a field name, a method or a scheme is made of.
+pub fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 

@@ -143,6 +143,9 @@ impl Metrics {
         for by in ["address", "identity"] {
             metrics.lockouts.with_label_values(&[by]);
         }
+        for result in ["success", "failure"] {
+            metrics.reloads.with_label_values(&[result]);
+        }
         Ok(metrics)
     }
 
@@ -224,5 +227,7 @@ mod tests {
         assert!(text.contains(r#"gapura_requests_total{method="GET",route="r",status="5xx"} 1"#), "{text}");
         assert!(text.contains(r#"gapura_requests_total{method="other",route="r",status="5xx"} 3"#), "{text}");
         assert!(text.contains(r#"gapura_refusals_total{code="RATE_LIMITED"} 0"#), "{text}");
+        assert!(text.contains(r#"gapura_reloads_total{result="failure"} 0"#), "{text}");
+        assert!(text.contains(r#"gapura_reloads_total{result="success"} 0"#), "{text}");
     }
 }

@@ -1,6 +1,6 @@
 //! `gapura explain`: what a request would meet.
 
-use std::{fmt::Write as _, path::Path, process::ExitCode};
+use std::{borrow::Cow, fmt::Write as _, path::Path, process::ExitCode};
 
 use gapura_config::{
     model::{self, OnOutage},
@@ -15,12 +15,13 @@ use gapura_filters::{
 use http::Method;
 
 use super::{Exit, check, print};
+use crate::examine;
 
 pub(super) fn run(path: &Path, method: &str, url: &str) -> ExitCode {
-    let (loaded, _) = match check::examine(path) {
+    let (loaded, _) = match examine::file(path) {
         Ok(loaded) => loaded,
         Err((source, faults)) => {
-            eprint!("{}", source.render(&faults, false));
+            check::report(&source, &faults);
             return Exit::Input.code();
         }
     };
@@ -31,30 +32,51 @@ pub(super) fn run(path: &Path, method: &str, url: &str) -> ExitCode {
         return Exit::Input
             .with(&format!("`{}` is neither a path nor a URL; write /path or https://host/path", url.escape_debug()));
     };
-    let services = match check::services() {
+    let services = match examine::services() {
         Ok(services) => services,
         Err(why) => return Exit::Environment.with(&why),
     };
     match Policy::compile(&loaded.config, &services) {
-        Ok((policy, _)) => print(describe(&policy, &loaded.config, &method, target).as_bytes()),
+        Ok((policy, _)) => print(describe(&policy, &loaded.config, &method, &target).as_bytes()),
         Err(faults) => {
-            eprint!("{}", loaded.source.render(&faults, false));
+            check::report(&loaded.source, &faults);
             Exit::Input.code()
         }
     }
 }
 
-/// Path and query of a URL, or of what is one without scheme and host.
-fn target_of(url: &str) -> Option<&str> {
-    if url.starts_with('/') {
-        return Some(url);
+/// What a client would put into the request line for a URL: path and query, without the fragment. A path is one already, and
+/// so is the `*` of OPTIONS.
+fn target_of(url: &str) -> Option<Cow<'_, str>> {
+    if url.starts_with('/') || url == "*" {
+        return Some(url.into());
     }
-    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"))?;
-    Some(rest.find('/').map_or("/", |at| &rest[at..]))
+    let (scheme, rest) = url.split_once("://")?;
+    if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+        return None;
+    }
+    let rest = rest.split('#').next().unwrap_or_default();
+    let target = rest.find(['/', '?']).map_or("", |at| &rest[at..]);
+    Some(if target.starts_with('/') { target.into() } else { format!("/{target}").into() })
 }
 
 fn describe(policy: &Policy, config: &model::Config, method: &Method, target: &str) -> String {
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    // The answers that no route has a say in, as the gate and `admit` give them.
+    if method.as_str().bytes().any(|byte| byte.is_ascii_lowercase()) {
+        let why = "methods are case-sensitive, and none has a lower-case letter";
+        return answer(method, path, Code::RequestMalformed, why);
+    }
+    if matches!(*method, Method::CONNECT | Method::TRACE) {
+        return answer(method, path, Code::MethodNotAllowed, "the gateway passes neither CONNECT nor TRACE on");
+    }
+    if path == "*" {
+        return if *method == Method::OPTIONS {
+            answer(method, path, Code::RouteNotFound, "no route matches `*`")
+        } else {
+            answer(method, path, Code::RequestMalformed, "`*` is a target of OPTIONS alone")
+        };
+    }
     let canonical =
         match canonical_path(path).and_then(|canonical| query.map_or(Ok(()), check_query).map(|()| canonical)) {
             Ok(canonical) => canonical,
@@ -148,6 +170,24 @@ fn route(route: &Route, config: &model::Config, written: &model::Route, (method,
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_target_is_what_a_client_would_send() {
+        for (url, target) in [
+            ("/a?b=c", "/a?b=c"),
+            ("*", "*"),
+            ("https://x/a?b#c", "/a?b"),
+            ("HTTPS://x/a", "/a"),
+            ("https://x", "/"),
+            ("https://x?y=/a", "/?y=/a"),
+            ("http://x#/a", "/"),
+        ] {
+            assert_eq!(target_of(url).as_deref(), Some(target), "{url}");
+        }
+        for url in ["a", "ftp://x/a", "x/a", ""] {
+            assert_eq!(target_of(url), None, "{url}");
+        }
+    }
 
     #[test]
     fn an_outage_is_told_as_the_operator_wants_it() {

@@ -25,7 +25,7 @@ use gapura_config::{
 use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION, request};
 
 pub use self::{
-    api_keys::{ApiKeysMethod, api_key_hash},
+    api_keys::{ApiKeysMethod, MAX_API_KEY, api_key_hash},
     jwt::{JwtMethod, KeySet, KeySets, KeySource, Location, Taken},
     lockout::{Failed, Key as LockoutKey, Lockout, LockoutDoor, Lockouts, SharedLockouts, Terms as LockoutTerms},
     presented::{BEARER_PROTOCOL, Withheld},
