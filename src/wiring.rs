@@ -139,7 +139,7 @@ pub(crate) fn compile(
                 metrics: Arc::clone(&services.metrics),
                 access_log: config.server.access_log,
                 tls,
-                gate: GateLimits::from(&config.limits),
+                gate: GateLimits::new(&config.limits, config.server.access_log),
                 config: config.clone(),
             };
             Ok(Compiled { live, warnings })

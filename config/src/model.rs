@@ -3,6 +3,7 @@
 //! These types are the single source: `serde` fills them, the JSON Schema of `gapura schema` is derived from them, the
 //! checks of `shape` follow that schema, and each doc comment is what an editor shows beside its key.
 
+mod lockout;
 mod priority;
 mod rate_limit;
 
@@ -13,6 +14,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
 pub use self::{
+    lockout::{Lockout, LockoutMode},
     priority::Priority,
     rate_limit::{LimitAlgorithm, LimitBy, LimitCost, LimitKey, LimitMode, RateLimit, ToldCost},
 };
@@ -39,6 +41,9 @@ pub struct Config {
     /// Counters, replay nonces, lock-outs: in memory, or in Redis.
     #[serde(default)]
     pub state: State,
+    /// What happens to addresses that guess at credentials.
+    #[serde(default)]
+    pub lockout: Lockout,
     /// The servers behind the gateway, by name.
     #[serde(default)]
     pub upstreams: Named<Upstream>,
@@ -516,7 +521,7 @@ impl Default for EnvelopeFields {
 pub struct Route {
     /// Names the route in metrics and logs. Unique.
     pub name: String,
-    /// Exact, `/*` for one segment, `/**` for any depth. The longest literal prefix wins.
+    /// Exact, `/*` or `/{NAME}` for one segment, `/**` for any depth. The longest literal prefix wins.
     #[schemars(extend("format" = "path-pattern"))]
     pub path: String,
     /// Absent: all. GET includes HEAD.
@@ -525,6 +530,12 @@ pub struct Route {
     pub methods: Vec<String>,
     /// The upstream that serves it: the NAME of `[upstreams.NAME]`.
     pub upstream: String,
+    /// Only clients in these networks. Absent: all.
+    #[schemars(with = "Option<Vec<String>>", length(min = 1), extend("items" = { "type": "string", "format": "cidr" }))]
+    pub allow: Option<Vec<IpNet>>,
+    /// No client in these networks, allowed or not.
+    #[schemars(with = "Option<Vec<String>>", length(min = 1), extend("items" = { "type": "string", "format": "cidr" }))]
+    pub deny: Option<Vec<IpNet>>,
     /// Any one of these methods, `jwt.NAME` or `api_keys.NAME`. Absent: public.
     #[serde(default)]
     pub auth: Vec<String>,
@@ -534,6 +545,8 @@ pub struct Route {
     /// The caller needs any one of them.
     #[serde(default)]
     pub roles: Vec<String>,
+    /// A condition on request and caller that must be true: `path.user_id == claims.sub`.
+    pub guard: Option<String>,
     /// All of these rules.
     #[serde(default)]
     pub rate_limits: Vec<String>,

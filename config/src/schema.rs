@@ -140,13 +140,13 @@ fn visit_table<'s>(place: &Place, schema: &'s Value, visit: &mut dyn FnMut(&Plac
     }
 }
 
-/// How an operator writes a table of [`each_property`]: `[limits]`, `[jwt.NAME]`, `[[routes]]`.
+/// A table of [`each_property`] as an operator writes it: `` `[limits]` ``, `` `[jwt.NAME]` ``, `` `[[routes]]` ``.
 pub(crate) fn header(place: &Place) -> String {
     let name = place.to_string();
     match name.strip_suffix("[0]") {
-        Some("routes") => "[[routes]]".into(),
+        Some("routes") => "`[[routes]]`".into(),
         Some(list) => format!("an item of `{list}`"),
         None if name.is_empty() => "the top of the file".into(),
-        None => format!("[{name}]"),
+        None => format!("`[{name}]`"),
     }
 }

@@ -19,6 +19,9 @@ pub struct Metrics {
     pub request_duration: HistogramVec,
     pub stage_duration: HistogramVec,
     pub upstream_duration: HistogramVec,
+    pub address_refusals: IntCounterVec,
+    pub lockouts: IntCounterVec,
+    pub lockout_refusals: IntCounter,
     pub rate_limit_decisions: IntCounterVec,
     pub rate_limit_overflow: IntCounterVec,
     pub decryptions: IntCounterVec,
@@ -73,6 +76,22 @@ impl Metrics {
                 "upstream",
                 0.0001,
             )?,
+            address_refusals: counter(
+                "gapura_address_refusals_total",
+                "Requests from addresses that a route does not take.",
+                &["route", "rule"],
+            )?,
+            lockouts: counter(
+                "gapura_lockouts_total",
+                "Addresses locked out, and identities watched, because of failed authentications.",
+                &["by"],
+            )?,
+            lockout_refusals: {
+                let name = "gapura_lockout_refusals_total";
+                let counter = IntCounter::new(name, "Requests from addresses that were locked out.")?;
+                registry.register(Box::new(counter.clone()))?;
+                counter
+            },
             rate_limit_decisions: counter(
                 "gapura_rate_limit_decisions_total",
                 "Decisions of rate limits.",
@@ -120,6 +139,9 @@ impl Metrics {
         // From the start at 0: an alert on a rate must see the first one.
         for code in Code::ALL {
             metrics.refusals.with_label_values(&[code.name()]);
+        }
+        for by in ["address", "identity"] {
+            metrics.lockouts.with_label_values(&[by]);
         }
         Ok(metrics)
     }

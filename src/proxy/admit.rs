@@ -92,6 +92,7 @@ fn find_route(head: &RequestHeader, context: &mut Context) -> Result<(), Refusal
         (path, None, _) => PathAndQuery::try_from(path.as_ref()).map_err(|_| no_route())?,
         (path, Some(query), _) => PathAndQuery::try_from(format!("{path}?{query}")).map_err(|_| no_route())?,
     };
+    context.exchange.target = context.target.clone();
     match context.live.policy.find(&path, &head.method) {
         Found::Route(index) => {
             context.route = Some(index);

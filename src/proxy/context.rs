@@ -42,6 +42,8 @@ pub(crate) struct Context {
     /// The turn of a streamed exchange among the servers of its upstream, and how many of them it has tried.
     pub(super) turn: Option<usize>,
     pub(super) tried: usize,
+    /// Interim responses to a streamed request.
+    pub(super) interim: usize,
     /// Among those of its route, where their number is bounded.
     pub(super) place: Option<Place>,
     /// When a streamed request went to its upstream.
@@ -69,6 +71,7 @@ impl Context {
             received: 0,
             turn: None,
             tried: 0,
+            interim: 0,
             place: None,
             sent: None,
         }

@@ -4,6 +4,7 @@
 //! upstream, on its own pooled connections; so go requests with a small body or none, WebSockets, and all whose bodies a filter
 //! must see. *Streamed* ([`hooks`]): Pingora's own flow, for bodies that are large or of unknown length.
 
+mod access;
 mod admit;
 mod answer;
 mod coding;
@@ -20,7 +21,12 @@ mod trace;
 mod tunnel;
 mod whole;
 
-pub(crate) use self::{front::Front, hooks::Proxy, in_flight::Lanes, redirect::Redirect};
+pub(crate) use self::{
+    front::Front,
+    hooks::Proxy,
+    in_flight::Lanes,
+    redirect::{Ports, Redirect},
+};
 
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing {

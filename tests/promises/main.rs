@@ -9,6 +9,7 @@
 
 mod support;
 
+mod access;
 mod admin;
 mod answers;
 mod applications;
@@ -24,6 +25,7 @@ mod key_limits;
 mod limits;
 mod listeners;
 mod load;
+mod lockouts;
 mod pool;
 mod problems;
 mod reload;

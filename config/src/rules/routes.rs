@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::{NAME_HELP, NAME_RULE, Rules, at, callers, traffic};
+use super::{NAME_HELP, NAME_RULE, Rules, access, at, callers, traffic};
 use crate::{
     fault::{Fault, Place},
-    formats,
+    formats, guard,
     model::{ApiKeys, Jwt, LimitKey, Route, TokenSource},
     nearest::{listed, nearest},
 };
@@ -22,6 +22,8 @@ pub(super) fn check(rules: &mut Rules<'_>) {
     for (i, route) in routes.iter().enumerate() {
         let table = list.index(i);
         references(rules, &table, route);
+        access::addresses(rules, &table, route);
+        access::guard(rules, &table, route);
         needs_caller(rules, &table, route);
         limits(rules, &table, route);
         queue(rules, &table, route);
@@ -51,13 +53,13 @@ fn names(rules: &mut Rules<'_>, list: &Place, routes: &[Route]) {
 
 /// Two routes for one request: the second would never be reached, and with it perhaps its authentication.
 fn overlaps(rules: &mut Rules<'_>, list: &Place, routes: &[Route]) {
-    let mut by_path: HashMap<&str, Vec<(usize, &Route)>> = HashMap::new();
+    let mut by_path: HashMap<String, Vec<(usize, &Route)>> = HashMap::new();
     for (i, route) in routes.iter().enumerate() {
         let table = list.index(i);
         if !rules.sound(&table.key("path")) || !rules.sound(&table.key("methods")) {
             continue;
         }
-        let earlier = by_path.entry(&route.path).or_default();
+        let earlier = by_path.entry(nameless(&route.path)).or_default();
         let shared =
             earlier.iter().find_map(|(i, other)| Some((*i, other, common_method(&route.methods, &other.methods)?)));
         if let Some((first, other, method)) = shared {
@@ -69,6 +71,12 @@ fn overlaps(rules: &mut Rules<'_>, list: &Place, routes: &[Route]) {
             earlier.push((i, route));
         }
     }
+}
+
+/// A named segment matches as `*` does.
+fn nameless(path: &str) -> String {
+    let plain = path.split('/').map(|segment| if guard::segment_name(segment).is_some() { "*" } else { segment });
+    plain.collect::<Vec<_>>().join("/")
 }
 
 /// A method that both take; an empty list takes all.

@@ -84,7 +84,8 @@ impl RateLimits {
         for reservation in charges.reservations.iter_mut().filter(|reservation| reservation.spent.is_none()) {
             let rule = &self.rules[reservation.rule];
             let Some(told) = &rule.told else { continue };
-            let spent = told.read(headers);
+            // A refusal tells nothing, and is not for nothing: whoever guesses credentials uses up the limit by address.
+            let spent = if exchange.refused { told.default.max(1) } else { told.read(headers) };
             reservation.spent = Some(spent);
             let unused = rule.cost - spent;
             if let Held::Memory(counter) = reservation.held {

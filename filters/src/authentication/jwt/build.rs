@@ -17,6 +17,7 @@ use super::{
     keys::{Family, Keys, family},
     public_key::PublicKey,
     remote::{KeySets, KeySource, Location},
+    verified::Verified,
 };
 
 const ONE_KEY: &str = "write one of `secret` (HS*), `public_key`, `jwks` or `discovery` (RS*, PS*, ES*, EdDSA)";
@@ -34,6 +35,7 @@ impl JwtMethod {
                 algorithms.push(*algorithm);
             }
         }
+        let family = family(&algorithms);
         let claims = claims::compile(&config.claims).map_err(|wrong| {
             let place = place.key("claims");
             let help = "write a member's name, a dotted path or a JSON pointer";
@@ -69,6 +71,7 @@ impl JwtMethod {
                 typ: config.typ.clone(),
                 require,
                 claims,
+                verified: (family == Family::Public).then(Verified::new),
                 warnings,
             }),
             _ => Err(faults),

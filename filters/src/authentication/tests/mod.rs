@@ -4,8 +4,10 @@ mod api_keys;
 mod arbitrary;
 mod attacks;
 mod claims;
+mod lockout;
 mod presented;
 mod route;
+mod verified;
 
 use std::sync::Arc;
 
