@@ -149,16 +149,17 @@ pub(crate) fn services(config: &Config) -> Result<Services, CannotStart> {
         let store = RedisStore::connect(redis, state.max_replays, &services.metrics);
         let store = store.map_err(|why| CannotStart::Faults(vec![Fault::at(redis_url(), why)]))?;
         let local = services.counters.memory().clone();
-        services.counters = CounterStore::Shared { shared: store.clone(), local };
+        let on_outage = redis.on_outage;
+        services.counters = CounterStore::Shared { shared: store.clone(), local, on_outage };
         services.replays = ReplayStore::Shared(store);
     }
     Ok(services)
 }
 
 /// What [`services`] would refuse, without connecting to anything.
-pub(crate) fn store_faults(config: &Config, metrics: &Metrics) -> Vec<Fault> {
+pub(crate) fn store_faults(config: &Config) -> Vec<Fault> {
     let redis = config.state.redis.as_ref().filter(|_| config.state.store == model::Store::Redis);
-    let checked = redis.map_or(Ok(()), |redis| RedisStore::check(redis, metrics));
+    let checked = redis.map_or(Ok(()), RedisStore::check);
     checked.err().map(|why| Fault::at(redis_url(), why)).into_iter().collect()
 }
 

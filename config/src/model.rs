@@ -4,6 +4,7 @@
 //! checks of `shape` follow that schema, and each doc comment is what an editor shows beside its key.
 
 mod rate_limit;
+mod redis;
 
 use std::{borrow::Cow, collections::BTreeMap, path::PathBuf};
 
@@ -11,7 +12,10 @@ use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
-pub use self::rate_limit::{LimitAlgorithm, LimitBy, LimitCost, LimitKey, LimitMode, RateLimit, ToldCost};
+pub use self::{
+    rate_limit::{LimitAlgorithm, LimitBy, LimitCost, LimitKey, LimitMode, RateLimit, ToldCost},
+    redis::{OnOutage, Redis, RedisMode, Sentinel},
+};
 use crate::{
     secret::SecretRef,
     units::{Address, Period, PeriodOrOff, Size},
@@ -191,35 +195,6 @@ pub enum Store {
     Memory,
     /// Shared between instances.
     Redis,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Redis {
-    /// `redis://` or `rediss://`, with user and password where there is one.
-    pub url: SecretRef,
-    /// What a decision is while Redis cannot be reached.
-    #[serde(default)]
-    pub on_outage: OnOutage,
-    /// The longest a request waits for Redis.
-    #[serde(default = "redis_budget")]
-    pub timeout: Period,
-}
-
-fn redis_budget() -> Period {
-    Period(std::time::Duration::from_millis(20))
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OnOutage {
-    /// Each instance counts for itself.
-    #[default]
-    Local,
-    /// Everything passes.
-    Open,
-    /// Everything is refused: 503.
-    Closed,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]

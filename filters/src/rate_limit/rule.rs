@@ -2,7 +2,7 @@
 
 use std::{hash::Hasher, sync::Arc};
 
-use gapura_config::model::{self, LimitBy, LimitMode};
+use gapura_config::model::{self, LimitAlgorithm, LimitBy, LimitMode, OnOutage};
 use http::{HeaderValue, Method, request};
 use prometheus::IntCounter;
 
@@ -30,6 +30,8 @@ pub(super) struct Rule {
     pub(super) methods: Box<[Method]>,
     /// It only counts: `mode = "observe"`.
     pub(super) observes: bool,
+    /// What it does while the shared store gives no answer.
+    pub(super) on_outage: OnOutage,
     pub(super) bank: Arc<Bank>,
     /// `"general";q=100;w=60`
     policy: HeaderValue,
@@ -66,6 +68,7 @@ impl Rule {
             // Their form was checked with the file.
             methods: rule.methods.iter().filter_map(|method| method.parse().ok()).collect(),
             observes,
+            on_outage: rule.on_outage.unwrap_or(counters.on_outage()),
             policy,
             quoted,
             allowed: rate_limit_decisions.with_label_values(&[name, "allowed"]),
@@ -114,6 +117,12 @@ impl Rule {
 
     pub(super) fn demand<'a>(&'a self, key: &'a [u8]) -> Demand<'a> {
         Demand { rule: &self.name, quota: &self.quota, key, cost: self.cost, binding: !self.observes }
+    }
+
+    /// What the counter in memory holds after this charge. That of a network is not of this key alone.
+    pub(super) fn used(&self, charged: &Charged) -> u64 {
+        let most = if self.quota.algorithm == LimitAlgorithm::Gcra { self.quota.burst } else { self.quota.limit };
+        most.saturating_sub(charged.decision.verdict.remaining)
     }
 
     pub(super) fn policy_field(&self) -> HeaderValue {
