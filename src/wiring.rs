@@ -158,7 +158,8 @@ pub(crate) fn services(config: &Config) -> Result<Services, CannotStart> {
         let store = RedisStore::connect(redis, state.max_replays, &services.metrics);
         let store = store.map_err(|why| CannotStart::Faults(vec![redis_fault(why)]))?;
         let local = services.counters.memory().clone();
-        services.counters = CounterStore::Shared { shared: store.clone(), local };
+        let on_outage = redis.on_outage;
+        services.counters = CounterStore::Shared { shared: store.clone(), local, on_outage };
         services.replays = ReplayStore::Shared(store);
     }
     Ok(services)
@@ -177,9 +178,9 @@ fn resume(config: &Config, services: &mut Services) -> Result<SystemClock, Canno
 }
 
 /// What [`services`] would refuse, without connecting to anything.
-pub(crate) fn store_faults(config: &Config, metrics: &Metrics) -> Vec<Fault> {
+pub(crate) fn store_faults(config: &Config) -> Vec<Fault> {
     let redis = config.state.redis.as_ref().filter(|_| config.state.store == model::Store::Redis);
-    let checked = redis.map_or(Ok(()), |redis| RedisStore::check(redis, metrics));
+    let checked = redis.map_or(Ok(()), RedisStore::check);
     let kept = config.state.snapshot.as_ref().map_or(Ok(()), |path| snapshot::check(path));
     let kept = kept.err().map(|why| Fault::at(snapshot_path(), why));
     checked.err().map(redis_fault).into_iter().chain(kept).collect()

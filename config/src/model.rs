@@ -6,6 +6,7 @@
 mod lockout;
 mod priority;
 mod rate_limit;
+mod redis;
 
 use std::{borrow::Cow, collections::BTreeMap, path::PathBuf};
 
@@ -17,6 +18,7 @@ pub use self::{
     lockout::{Lockout, LockoutMode},
     priority::Priority,
     rate_limit::{LimitAlgorithm, LimitBy, LimitCost, LimitKey, LimitMode, RateLimit, ToldCost},
+    redis::{OnOutage, Redis, RedisMode, Sentinel},
 };
 use crate::{
     secret::SecretRef,
@@ -206,35 +208,6 @@ pub enum Store {
     Memory,
     /// Shared between instances.
     Redis,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Redis {
-    /// `redis://` or `rediss://`, with user and password where there is one.
-    pub url: SecretRef,
-    /// What a decision is while Redis cannot be reached.
-    #[serde(default)]
-    pub on_outage: OnOutage,
-    /// The longest a request waits for Redis.
-    #[serde(default = "redis_budget")]
-    pub timeout: Period,
-}
-
-fn redis_budget() -> Period {
-    Period(std::time::Duration::from_millis(20))
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OnOutage {
-    /// Each instance counts for itself.
-    #[default]
-    Local,
-    /// Everything passes.
-    Open,
-    /// Everything is refused: 503.
-    Closed,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]

@@ -103,7 +103,15 @@ fn counters(state: &model::State) -> String {
                 OnOutage::Open => "everything passes uncounted".to_owned(),
                 OnOutage::Closed => "everything is refused with 503".to_owned(),
             };
-            format!("Redis, for all instances together; where it gives no answer within {}: {outage}", redis.timeout)
+            let servers = match (&redis.sentinel, redis.cluster) {
+                (Some(sentinel), _) => format!("Redis (`{}` of its Sentinels)", sentinel.master),
+                (None, true) => "Redis Cluster".to_owned(),
+                (None, false) => "Redis".to_owned(),
+            };
+            format!(
+                "{servers}, for all instances together; where it gives no answer within {}: {outage}",
+                redis.timeout
+            )
         }
         _ => format!(
             "memory of this instance ({alone}), at most {} keys; beyond them new ones share one per network{}",
