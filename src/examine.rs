@@ -32,7 +32,7 @@ pub(crate) fn compile(config: &Config) -> Result<Vec<Fault>, Vec<Fault>> {
     let services = services().map_err(|why| vec![environment(why)])?;
     let self_signed = wiring::self_signed(config).map_err(|why| vec![environment(why)])?;
     let compiled = wiring::compile(config, &services, self_signed.as_ref(), None).map(|compiled| compiled.warnings);
-    match (compiled, wiring::store_faults(config, &services.metrics)) {
+    match (compiled, wiring::store_faults(config)) {
         (compiled, faults) if faults.is_empty() => compiled,
         (Ok(_), faults) => Err(faults),
         (Err(mut all), faults) => {

@@ -13,6 +13,7 @@
 pub mod bounded;
 pub mod fault;
 mod formats;
+pub mod guard;
 mod load;
 pub mod model;
 mod nearest;

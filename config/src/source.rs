@@ -78,6 +78,15 @@ impl Source {
         places.map(|(place, _)| place.clone()).collect()
     }
 
+    /// The bytes of a part of a text value, where the file has it as it is: without escapes.
+    pub(crate) fn within_text(&self, place: &Place, text: &str, part: Range<usize>) -> Option<Range<usize>> {
+        let span = self.0.spans.get(place)?.value.clone();
+        let raw = self.0.text.get(span.clone())?;
+        let start = span.start + raw.find(text).filter(|_| raw.len() <= text.len() + 7)?;
+        // A place behind the end is the closing quote.
+        Some(start + part.start..start + part.end.max(part.start + 1))
+    }
+
     pub(crate) fn span_of(&self, fault: &Fault) -> Option<Range<usize>> {
         fault.span.clone().or_else(|| self.span_near(&fault.place, fault.at_key))
     }

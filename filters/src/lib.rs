@@ -10,6 +10,7 @@ pub mod chain;
 pub mod contract;
 pub mod crypto;
 pub mod encryption;
+pub mod guard;
 pub mod json;
 pub mod metrics;
 pub mod networks;

@@ -7,10 +7,11 @@ use http::{request, response};
 
 use crate::{
     addresses::Addresses,
-    authentication::Authentication,
+    authentication::{Authentication, LockoutDoor},
     authorisation::Authorisation,
     contract::{Exchange, Filter, HeaderEdit, Refusal, Stage},
     encryption::Encryption,
+    guard::Guard,
     rate_limit::RateLimits,
     security_headers::SecurityHeaders,
 };
@@ -70,9 +71,11 @@ macro_rules! registry {
 
 registry! {
     Addresses(Addresses),
+    Lockouts(LockoutDoor),
     RateLimits(RateLimits),
     Authentication(Authentication),
     Authorisation(Authorisation),
+    Guard(Guard),
     // Shared by the routes that name it.
     Encryption(Arc<Encryption>),
     SecurityHeaders(SecurityHeaders),

@@ -103,11 +103,23 @@ fn counters(state: &model::State) -> String {
                 OnOutage::Open => "everything passes uncounted".to_owned(),
                 OnOutage::Closed => "everything is refused with 503".to_owned(),
             };
-            format!("Redis, for all instances together; where it gives no answer within {}: {outage}", redis.timeout)
+            let servers = match (&redis.sentinel, redis.cluster) {
+                (Some(sentinel), _) => format!("Redis (`{}` of its Sentinels)", sentinel.master),
+                (None, true) => "Redis Cluster".to_owned(),
+                (None, false) => "Redis".to_owned(),
+            };
+            format!(
+                "{servers}, for all instances together; where it gives no answer within {}: {outage}",
+                redis.timeout
+            )
         }
         _ => format!(
-            "memory of this instance ({alone}), at most {} keys; beyond them new ones share one per network",
-            state.max_keys
+            "memory of this instance ({alone}), at most {} keys; beyond them new ones share one per network{}",
+            state.max_keys,
+            match &state.snapshot {
+                Some(path) => format!("; windows of 5 min and longer outlive a restart in {}", path.display()),
+                None => String::new(),
+            }
         ),
     }
 }
@@ -133,6 +145,17 @@ fn route(route: &Route, config: &model::Config, written: &model::Route, (method,
     }
     if !written.rate_limits.is_empty() {
         let _ = writeln!(text, "  counters         {}", counters(&config.state));
+    }
+    if let Some(max) = written.max_in_flight {
+        let (queue, patience) = (written.queue, written.queue_timeout);
+        let _ = writeln!(text, "  in flight        at most {max}; {queue} more wait, for {patience} at most; else 503");
+    }
+    if let Some(max) = config.limits.max_in_flight {
+        let (name, share) = (written.priority.name(), written.priority.share(max));
+        let _ = writeln!(
+            text,
+            "  priority         {name}: refused with 503 while {share} of at most {max} of all routes are in flight"
+        );
     }
     let _ = writeln!(text, "  body limit       {} bytes", route.max_body);
     let way = if route.chain.needs_body() {
@@ -185,6 +208,8 @@ mod tests {
         };
         assert!(state("max_keys = 5000").starts_with("memory of this instance (n instances"));
         assert!(state("max_keys = 5000").contains("at most 5000 keys"));
+        let kept = "one per network; windows of 5 min and longer outlive a restart in /a/counters";
+        assert!(state("snapshot = \"/a/counters\"").ends_with(kept));
         for (on_outage, told) in [
             ("local", "each instance counts for itself: n instances let n times as much pass"),
             ("open", "everything passes uncounted"),

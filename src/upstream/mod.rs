@@ -2,6 +2,7 @@
 
 mod exchange;
 mod fetch;
+mod head;
 mod pool;
 mod server;
 
@@ -23,10 +24,11 @@ use http::HeaderValue;
 use prometheus::Histogram;
 
 #[cfg(feature = "fuzzing")]
-pub(crate) use self::exchange::fuzzing;
+pub(crate) use self::head::fuzzing;
 pub(crate) use self::{
-    exchange::{Answer, Call, Failure, check_framing},
+    exchange::{Answer, Call, Failure, MAX_INTERIM},
     fetch::get,
+    head::check_framing,
     server::{Server, read_ca},
 };
 

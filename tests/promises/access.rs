@@ -1,6 +1,8 @@
-//! From where a route may be called. A refusal comes before any limit is charged and before any upstream is contacted.
+//! From where a route may be called, and by whom for which object. A refusal comes before any limit is charged and before any upstream is contacted.
 
-use crate::support::{Gateway, Setup, Upstream, expect_problem, token};
+use serde_json::json;
+
+use crate::support::{Gateway, Setup, Token, Upstream, expect_problem, token};
 
 const TABLES: &str = r#"
 [server]
@@ -28,6 +30,13 @@ upstream = "backend"
 allow = ["192.0.2.0/24", "2001:db8::/32"]
 deny = ["192.0.2.66/32"]
 auth = ["jwt.users"]
+
+[[routes]]
+name = "orders"
+path = "/users/{user_id}/orders/**"
+upstream = "backend"
+auth = ["jwt.users"]
+guard = 'path.user_id == claims.sub || "support" in claims.realm.groups && method == "GET"'
 
 [[routes]]
 name = "public"
@@ -94,4 +103,34 @@ fn explain_shows_both_lists_first() {
     assert!(text.contains("addresses        never 192.0.2.66/32\n"), "{text}");
     assert!(text.contains("only 192.0.2.0/24, 2001:db8::/32\n"), "{text}");
     assert!(text.find("addresses ") < text.find("authentication "), "{text}");
+}
+
+#[test]
+fn a_caller_reaches_its_own_objects_only() {
+    let upstream = Upstream::ok();
+    let gateway = start(&upstream);
+    let alice = Token::new("alice@example.com").bearer();
+    let support = Token::new("s-1").with("realm", json!({"groups": ["support"]})).bearer();
+    let nobody = Token::new("s-2").with("realm", json!({"groups": "unsupported"})).bearer();
+    for (method, target, bearer, passes) in [
+        ("GET", "/users/alice@example.com/orders", &alice, true),
+        ("PUT", "/users/alice%40example.com/orders/7", &alice, true),
+        ("GET", "/users/x/../alice@example.com/orders/7?user=bob", &alice, true),
+        ("GET", "/users/bob@example.com/orders", &alice, false),
+        ("GET", "/users/alice@example.com/../bob/orders", &alice, false),
+        ("GET", "/users/alice%2540example.com/orders", &alice, false),
+        ("GET", "/users/bob/orders/7", &support, true),
+        ("PUT", "/users/bob/orders/7", &support, false),
+        ("GET", "/users/bob/orders/7", &nobody, false),
+    ] {
+        let answer = gateway.request(method, target, &[("Authorization", bearer)], b"");
+        match passes {
+            true => assert_eq!(answer.status, 200, "{target}"),
+            false => drop(expect_problem(&answer, 403, "PERMISSION_DENIED")),
+        }
+    }
+    assert_eq!(upstream.requests().len(), 4);
+    let output = Setup::new(TABLES).put("BACKEND", "127.0.0.1:1").command(&["explain", "GET", "/users/7/orders"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("authorisation    guard path.user_id == claims.sub || "), "{text}");
 }

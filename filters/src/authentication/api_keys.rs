@@ -212,6 +212,7 @@ fn read_key(place: &Place, method: &Arc<str>, key: &model::ApiKey) -> Result<Rec
         roles: key.roles.clone(),
         permissions: key.permissions.clone(),
         api_key: Some(key.id.as_str().into()),
+        claims: Default::default(),
     };
     let principal = principal.checked().map_err(|unfit| {
         let fault = Fault::at(place.clone(), format!("the key's {unfit}"));

@@ -7,18 +7,16 @@
 mod api_keys;
 mod challenge;
 mod conflicts;
+mod denial;
 mod instant;
 mod jwt;
+mod lockout;
 mod presented;
 
 #[cfg(test)]
 mod tests;
 
-use std::{
-    borrow::Cow,
-    future::{Future, ready},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use gapura_config::{
     fault::{Fault, Place},
@@ -29,38 +27,15 @@ use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION, request};
 pub use self::{
     api_keys::{ApiKeysMethod, MAX_API_KEY, api_key_hash},
     jwt::{JwtMethod, KeySet, KeySets, KeySource, Location, Taken},
+    lockout::{Failed, Key as LockoutKey, Lockout, LockoutDoor, Lockouts, SharedLockouts, Terms as LockoutTerms},
     presented::{BEARER_PROTOCOL, Withheld},
 };
-use self::{challenge::Challenges, jwt::Token};
+use self::{
+    challenge::Challenges,
+    denial::{Denial, Denied, Reason},
+    jwt::Token,
+};
 use crate::contract::{Code, Exchange, Filter, Principal, Refusal, Stage};
-
-/// Why a credential is bad, for the operator's log. It never repeats what was presented.
-type Reason = Cow<'static, str>;
-
-/// Why a credential is not taken.
-#[derive(Debug)]
-enum Denial {
-    /// It is bad.
-    Invalid(Reason),
-    /// It may be good; there is nothing yet to tell by.
-    Unready(Reason),
-}
-
-impl<R: Into<Reason>> From<R> for Denial {
-    fn from(reason: R) -> Self {
-        Self::Invalid(reason.into())
-    }
-}
-
-impl Denial {
-    /// For the log, which method said so.
-    fn by(self, method: &str) -> Self {
-        match self {
-            Self::Invalid(reason) => Self::Invalid(format!("{method}: {reason}").into()),
-            Self::Unready(reason) => Self::Unready(format!("{method}: {reason}").into()),
-        }
-    }
-}
 
 /// A `[jwt.NAME]` or `[api_keys.NAME]`, compiled. Built once per policy; a clone shares it.
 #[derive(Debug, Clone)]
@@ -71,7 +46,17 @@ pub enum Method {
 
 impl Method {
     pub fn jwt(name: &str, config: &model::Jwt, key_sets: &KeySets) -> Result<Self, Vec<Fault>> {
-        JwtMethod::build(name, config, key_sets).map(|method| Self::Jwt(Arc::new(method)))
+        Self::jwt_keeping(name, config, key_sets, &BTreeSet::new())
+    }
+
+    /// A method whose principals keep these claims, named as in `claims`.
+    pub fn jwt_keeping(
+        name: &str,
+        config: &model::Jwt,
+        key_sets: &KeySets,
+        kept: &BTreeSet<String>,
+    ) -> Result<Self, Vec<Fault>> {
+        JwtMethod::build(name, config, key_sets).map(|method| Self::Jwt(Arc::new(method.keeping(kept))))
     }
 
     pub fn api_keys(name: &str, config: &model::ApiKeys) -> Result<Self, Vec<Fault>> {
@@ -103,7 +88,6 @@ impl Method {
 }
 
 /// The authentication of one route.
-#[derive(Debug)]
 pub struct Authentication {
     /// In the order of the route's `auth`: of several good credentials the first gives the identity.
     methods: Vec<Method>,
@@ -112,10 +96,19 @@ pub struct Authentication {
     /// Every other place of a token here, each once.
     sources: Vec<TokenSource>,
     challenges: Challenges,
+    /// Told of guesses.
+    lockout: Option<Arc<Lockout>>,
 }
 
 /// A good credential: the rank of its method, and the caller.
 type Proof = (usize, Arc<Principal>);
+
+/// No key in it.
+impl fmt::Debug for Authentication {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.methods).finish()
+    }
+}
 
 impl Authentication {
     /// `place` is that of the route's `auth`. Methods between which a credential could not choose are faults.
@@ -138,7 +131,12 @@ impl Authentication {
                 _ => {}
             }
         }
-        Ok(Self { challenges: Challenges::new(&methods), methods, headers, sources })
+        Ok(Self { challenges: Challenges::new(&methods), methods, headers, sources, lockout: None })
+    }
+
+    #[must_use]
+    pub fn noting_failures(self, lockout: Option<Arc<Lockout>>) -> Self {
+        Self { lockout, ..self }
     }
 
     /// The key sets of providers that its methods verify with.
@@ -164,19 +162,23 @@ impl Authentication {
 
     /// The caller, or the refusal to send. `now_ms` is the time since 1970.
     pub fn authenticate(&self, headers: &HeaderMap, now_ms: u64) -> Result<Arc<Principal>, Refusal> {
+        self.examine(headers, now_ms).map_err(|denied| denied.refusal)
+    }
+
+    fn examine(&self, headers: &HeaderMap, now_ms: u64) -> Result<Arc<Principal>, Denied> {
         let mut first: Option<Proof> = None;
         for name in &self.headers {
             let mut values = headers.get_all(name).iter();
             let Some(value) = values.next() else { continue };
             // Which of two the upstream would read is anyone's guess.
             if values.next().is_some() {
-                return Err(self.deny(format!("{name} occurs more than once").into()));
+                return Err(self.deny(Denial::Invalid(format!("{name} occurs more than once").into())));
             }
             let proof = self.prove(name, value, now_ms).map_err(|denial| self.deny(denial))?;
             keep_first(&mut first, proof);
         }
         for source in &self.sources {
-            let token = presented::token(source, headers).map_err(|reason| self.deny(reason.into()))?;
+            let token = presented::token(source, headers).map_err(|reason| self.deny(Denial::Invalid(reason)))?;
             let Some(token) = token else { continue };
             let proof = self.prove_token(source, token, now_ms).map_err(|denial| self.deny(denial))?;
             keep_first(&mut first, proof);
@@ -203,7 +205,7 @@ impl Authentication {
         if self.api_keys_on(header).any(|method| bare(&method)) {
             return self.prove_key(self.api_keys_on(header).filter(bare), value.as_bytes(), now_ms);
         }
-        Err(format!("{header} has a scheme that this route does not accept").into())
+        Err(Denial::Invalid(format!("{header} has a scheme that this route does not accept").into()))
     }
 
     fn prove_token(&self, source: &TokenSource, text: &[u8], now_ms: u64) -> Result<Proof, Denial> {
@@ -225,7 +227,8 @@ impl Authentication {
         {
             return Ok((rank, known));
         }
-        let principal = method.verify(&token, now_ms).map_err(|denial| denial.by(method.name()))?;
+        let proven = method.verify(&token, now_ms);
+        let principal = proven.map_err(|denial| denial.by(method.name()).at(|| method.claimed(&token)))?;
         Ok((rank, principal))
     }
 
@@ -252,7 +255,7 @@ impl Authentication {
         let (rank, method, found) = found.ok_or("the API key is not known")?;
         match found.principal(now_ms) {
             Ok(principal) => Ok((rank, principal)),
-            Err(reason) => Err(format!("{}: {reason}", method.name()).into()),
+            Err(reason) => Err(Denial::Invalid(reason).by(method.name())),
         }
     }
 
@@ -270,22 +273,25 @@ impl Authentication {
         })
     }
 
-    fn missing(&self) -> Refusal {
+    fn missing(&self) -> Denied {
         let refusal = Refusal::new(Code::CredentialsMissing, "This request needs credentials.");
-        self.challenges.missing().fold(refusal.reason("no credential was presented"), with_challenge)
+        let refusal = refusal.reason("no credential was presented");
+        Denied { refusal: self.challenges.missing().fold(refusal, with_challenge), guess: None }
     }
 
     /// One text for whatever is wrong: which check failed helps only whoever forges.
-    fn deny(&self, denial: Denial) -> Refusal {
-        let reason = match denial {
-            Denial::Invalid(reason) => reason,
+    fn deny(&self, denial: Denial) -> Denied {
+        let (reason, guess) = match denial {
+            Denial::Guess(reason, claimed) => (reason, Some(claimed)),
+            Denial::Invalid(reason) => (reason, None),
             // A good token must not be called bad: its owner would throw it away.
             Denial::Unready(reason) => {
-                return Refusal::new(Code::Overloaded, "Credentials cannot be checked at the moment.").reason(reason);
+                let refusal = Refusal::new(Code::Overloaded, "Credentials cannot be checked at the moment.");
+                return Denied { refusal: refusal.reason(reason), guess: None };
             }
         };
         let refusal = Refusal::new(Code::CredentialsInvalid, "The credentials of this request are not valid.");
-        self.challenges.invalid().fold(refusal.reason(reason), with_challenge)
+        Denied { refusal: self.challenges.invalid().fold(refusal.reason(reason), with_challenge), guess }
     }
 }
 
@@ -309,13 +315,19 @@ impl Filter for Authentication {
         self.methods.iter().map(Method::explain).collect()
     }
 
-    fn on_request(
-        &self,
-        head: &request::Parts,
-        exchange: &mut Exchange,
-    ) -> impl Future<Output = Result<(), Refusal>> + Send {
-        let proof = self.authenticate(&head.headers, exchange.now.unix_ms);
-        ready(proof.map(|principal| exchange.principal = Some(principal)))
+    async fn on_request(&self, head: &request::Parts, exchange: &mut Exchange) -> Result<(), Refusal> {
+        match self.examine(&head.headers, exchange.now.unix_ms) {
+            Ok(principal) => {
+                exchange.principal = Some(principal);
+                Ok(())
+            }
+            Err(Denied { refusal, guess }) => {
+                if let (Some(lockout), Some(claimed)) = (&self.lockout, guess) {
+                    lockout.failed(exchange.client_ip, claimed.as_ref(), exchange.now).await;
+                }
+                Err(refusal)
+            }
+        }
     }
 }
 

@@ -12,6 +12,8 @@ use super::{Exchange, Refusal};
 pub enum Stage {
     /// From where a route may be called.
     Addresses,
+    /// Addresses that guessed at credentials.
+    Lockouts,
     /// Limits by address, header, route: before any credential is looked at.
     ClientLimits,
     Authentication,
@@ -25,6 +27,7 @@ pub enum Stage {
 impl Stage {
     pub const ALL: &[Self] = &[
         Self::Addresses,
+        Self::Lockouts,
         Self::ClientLimits,
         Self::Authentication,
         Self::PrincipalLimits,
@@ -37,6 +40,7 @@ impl Stage {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Addresses => "addresses",
+            Self::Lockouts => "lockouts",
             Self::ClientLimits => "client_limits",
             Self::Authentication => "authentication",
             Self::PrincipalLimits => "principal_limits",

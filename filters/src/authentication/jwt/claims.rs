@@ -6,7 +6,7 @@ use gapura_config::model;
 
 use crate::{
     authentication::Reason,
-    contract::{Principal, UserId},
+    contract::{Claim, Principal, UserId},
     json::{Json, Number, Object},
 };
 
@@ -27,6 +27,8 @@ pub(super) struct ClaimPaths {
     pub(super) email: ClaimPath,
     pub(super) roles: ClaimPath,
     pub(super) permissions: ClaimPath,
+    /// What guards ask for, under the names by which they do.
+    pub(super) kept: Vec<(String, ClaimPath)>,
 }
 
 impl ClaimPath {
@@ -201,15 +203,21 @@ fn is_text(value: &Json<'_>, wanted: &str) -> bool {
 }
 
 impl ClaimPaths {
-    pub(super) fn principal(&self, method: &Arc<str>, claims: &Object<'_>) -> Result<Principal, Reason> {
-        let user_id = match self.user_id.find(claims) {
-            None => return Err("the token has no user id".into()),
-            Some(Json::String(text)) => UserId::string(text.as_ref()),
-            Some(Json::Number(Number::Unsigned(number))) => UserId::number(number),
-            Some(Json::Number(Number::Negative(number))) => UserId::number(number),
+    pub(super) fn user_id(&self, claims: &Object<'_>) -> Option<UserId> {
+        match self.user_id.find(claims)? {
+            Json::String(text) => Some(UserId::string(text.as_ref())),
+            Json::Number(Number::Unsigned(number)) => Some(UserId::number(number)),
+            Json::Number(Number::Negative(number)) => Some(UserId::number(number)),
             // A fraction, or more digits than 64 bits hold: rounding would make two users one.
-            Some(_) => return Err("the token's user id is neither a string nor a whole number".into()),
-        };
+            _ => None,
+        }
+    }
+
+    pub(super) fn principal(&self, method: &Arc<str>, claims: &Object<'_>) -> Result<Principal, Reason> {
+        if self.user_id.find(claims).is_none() {
+            return Err("the token has no user id".into());
+        }
+        let user_id = self.user_id(claims).ok_or("the token's user id is neither a string nor a whole number")?;
         let email = match self.email.find(claims) {
             None => None,
             Some(Json::String(text)) => Some(text.to_string()),
@@ -224,8 +232,29 @@ impl ClaimPaths {
             permissions: names(self.permissions.find(claims))
                 .ok_or("the token's permissions are neither a list of strings nor a string")?,
             api_key: None,
+            claims: (self.kept.iter())
+                .filter_map(|(name, path)| Some((name.clone(), kept(path.find(claims)?)?)))
+                .collect(),
         };
         principal.checked().map_err(|unfit| format!("the token's {unfit}").into())
+    }
+}
+
+/// As guards compare it. None: an object, null, or a number that has more than one spelling.
+fn kept(value: &Json<'_>) -> Option<Claim> {
+    match value {
+        Json::Bool(truth) => Some(Claim::Bool(*truth)),
+        Json::Array(items) => items.iter().map(text).collect::<Option<_>>().map(Claim::List),
+        single => text(single).map(Claim::Text),
+    }
+}
+
+fn text(value: &Json<'_>) -> Option<String> {
+    match value {
+        Json::String(text) => Some(text.to_string()),
+        Json::Number(Number::Unsigned(number)) => Some(number.to_string()),
+        Json::Number(Number::Negative(number)) => Some(number.to_string()),
+        _ => None,
     }
 }
 
@@ -253,6 +282,7 @@ pub(super) fn compile(claims: &model::Claims) -> Result<ClaimPaths, Vec<(&'stati
         email: path("email", &claims.email),
         roles: path("roles", &claims.roles),
         permissions: path("permissions", &claims.permissions),
+        kept: Vec::new(),
     };
     if wrong.is_empty() { Ok(paths) } else { Err(wrong) }
 }

@@ -13,7 +13,7 @@ mod verified;
 #[cfg(test)]
 mod key_tests;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use gapura_config::{
     fault::Fault,
@@ -23,11 +23,11 @@ use gapura_config::{
 pub use self::remote::{KeySet, KeySets, KeySource, Location, Taken};
 pub(super) use self::{claims::issuer, token::Token};
 use self::{
-    claims::{ClaimPaths, Required},
+    claims::{ClaimPath, ClaimPaths, Required, Window},
     keys::Keys,
     verified::Verified,
 };
-use super::Denial;
+use super::{Denial, Reason, lockout::Claimed};
 use crate::contract::Principal;
 
 /// One `[jwt.NAME]`, compiled. Built once per policy, shared by its routes.
@@ -54,6 +54,14 @@ pub struct JwtMethod {
 }
 
 impl JwtMethod {
+    /// With these claims in its principals.
+    pub(super) fn keeping(mut self, claims: &BTreeSet<String>) -> Self {
+        // A name that is no path is of a claim that no token has.
+        let path = |name: &String| Some((name.clone(), ClaimPath::parse(name).ok()?));
+        self.claims.kept = claims.iter().filter_map(path).collect();
+        self
+    }
+
     /// The caller, if the token holds: what it is for, its signature, then dates, issuer, audience and required claims, then
     /// the identity.
     pub(super) fn verify(&self, token: &Token<'_>, now_ms: u64) -> Result<Arc<Principal>, Denial> {
@@ -61,6 +69,16 @@ impl JwtMethod {
         let generation = self.keys.generation();
         token.check_typ(self.typ.as_deref())?;
         self.keys.verify(token)?;
+        // What comes now was signed by whoever may sign: it can be of no use here, but it is no guess.
+        let (window, principal) = self.read(token, now_ms).map_err(Denial::Invalid)?;
+        if let Some(verified) = &self.verified {
+            verified.keep(token.text, generation, window, Arc::clone(&principal));
+        }
+        Ok(principal)
+    }
+
+    /// Dates, issuer, audience, required claims, and the caller, of a token whose signature was verified.
+    fn read(&self, token: &Token<'_>, now_ms: u64) -> Result<(Window, Arc<Principal>), Reason> {
         let claims = token.claims()?;
         let window = claims::check_dates(&claims, now_ms, self.leeway, self.max_age)?;
         let issuer = issuer(&claims)?;
@@ -69,11 +87,13 @@ impl JwtMethod {
         }
         claims::check_audience(&claims, &self.audience)?;
         self.require.iter().try_for_each(|required| required.check(&claims))?;
-        let principal = Arc::new(self.claims.principal(&self.name, &claims)?);
-        if let Some(verified) = &self.verified {
-            verified.keep(token.text, generation, window, Arc::clone(&principal));
-        }
-        Ok(principal)
+        Ok((window, Arc::new(self.claims.principal(&self.name, &claims)?)))
+    }
+
+    /// Whose token it says it is.
+    pub(super) fn claimed(&self, token: &Token<'_>) -> Option<Claimed> {
+        let claims = token.claims().ok()?;
+        self.claims.user_id(&claims).map(|user_id| Claimed::new(&self.name, user_id.as_str()))
     }
 
     /// The caller of a token that this method has verified before.

@@ -5,6 +5,7 @@ use super::*;
 /// Two keys, `ci-key` and `old-key` (ended at [`NOW`]).
 pub(super) fn config() -> model::ApiKeys {
     let key = |id: &str, secret: &[u8], expires: Option<&str>| model::ApiKey {
+        limits: Default::default(),
         id: id.into(),
         hash: api_key_hash(SALT, secret),
         user_id: "u1".into(),

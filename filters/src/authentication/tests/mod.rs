@@ -4,6 +4,7 @@ mod api_keys;
 mod arbitrary;
 mod attacks;
 mod claims;
+mod lockout;
 mod presented;
 mod route;
 mod verified;
