@@ -78,7 +78,9 @@ fn filters_and_config_touch_no_world() {
     for (path, text) in sources("filters/src").into_iter().chain(sources("config/src")) {
         for (number, line) in code(&text) {
             for banned in ["tokio::net", "std::net::Tcp", "std::net::Udp", "pingora::", "redis::"] {
-                assert!(!line.contains(banned), "{}:{number}: {banned}", path.display());
+                // A module of our own may have the name of a library: `self::redis`.
+                let own = format!("self::{banned}");
+                assert!(!line.replace(&own, "").contains(banned), "{}:{number}: {banned}", path.display());
             }
         }
     }
@@ -220,8 +222,10 @@ fn every_metric_stands_in_the_readme() {
     let declared = metrics.split("#[cfg(test)]").next().unwrap();
     let names: Vec<&str> = declared.split('"').filter(|text| text.starts_with("gapura_")).collect();
     assert!(names.len() > 10);
+    let first = |line: &str| line.strip_prefix("| ").and_then(|rest| Some(rest.split_once(" |")?.0.to_owned()));
+    let listed: Vec<String> = table.lines().filter_map(first).collect();
     for name in names {
-        assert!(table.contains(&format!("| `{name}` |")), "{name}");
+        assert!(listed.iter().any(|cell| cell.contains(&format!("`{name}`"))), "{name}");
     }
     assert!(table.contains("`would_refuse`"));
 }
