@@ -76,6 +76,7 @@ const SHAPE: &[Case] = &[
     // Syntax.
     error("state", "[state]\nstore = memory", (2, 9), "not TOML: string values must be quoted", "write the value in quotes"),
     error("state", "[state]\nstore = \"memory\"\nstore = \"memory\"", (3, 1), "not TOML: duplicate key", "put their contents together, or remove one"),
+    error("server", "[server]\nhttps = [\"a:1\"]\nhttps = []", (3, 1), "not TOML: duplicate key", "put their contents together, or remove one"),
     error("state", "[state\nstore = \"memory\"", (1, 7), "not TOML: unclosed table", "close it: `[table]`; other faults of the file may show only once it is TOML"),
     // Unknown keys.
     error("server", "[server]\nhttp = []\nhttps = [\"a:1\"]\ntrustedProxies = []", (4, 1), "unknown key `trustedProxies` in `[server]`", "did you mean `trusted_proxies`?"),
@@ -155,6 +156,8 @@ const SHAPE: &[Case] = &[
     error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"1s\"\nby = { user = true }", (4, 6), "`by` is a string, in quotes; this is a table", "write \"client_ip\""),
     error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"1s\"", (1, 14), "`[rate_limits.slow]` has no `by`", "add `by = \"client_ip\"`"),
     warning("routes", "[[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"app\"\nmethods = [\"get\"]", (5, 12), "no client sends `get`", "write \"GET\""),
+    error("routes", "[[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"app\"\nmethods = [\"GET\", \"TRACE\"]", (5, 19), "a request with `TRACE` never reaches a route", "leave it out"),
+    error("routes", "[[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"app\"\nmethods = [\"CONNECT\"]", (5, 12), "a request with `CONNECT` never reaches a route", "leave it out"),
     error("routes", "[[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"app\"\nmethods = [\"GET POST\"]", (5, 12), "`GET POST` is not an HTTP method", "[\"GET\", \"POST\"]"),
 ];
 

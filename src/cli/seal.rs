@@ -7,7 +7,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use clap::ValueEnum;
+use clap::{ValueEnum, builder::NonEmptyStringValueParser};
 use gapura_config::{
     model::KeyDerivation,
     secret::{Secret, SecretRef},
@@ -37,10 +37,10 @@ pub(super) struct Options {
     #[arg(long, value_name = "REF", required_unless_present = "passphrase", requires = "user_id", requires = "email")]
     master_key: Option<Reference>,
     /// The user that the envelope is of.
-    #[arg(long, value_name = "ID", requires = "master_key")]
+    #[arg(long, value_name = "ID", requires = "master_key", value_parser = NonEmptyStringValueParser::new())]
     user_id: Option<String>,
     /// The user's email address.
-    #[arg(long, requires = "master_key")]
+    #[arg(long, requires = "master_key", value_parser = NonEmptyStringValueParser::new())]
     email: Option<String>,
     /// Milliseconds since 1970: when sealing, the envelope's time (without it, now); when opening, the time that the envelope
     /// must carry (without it, any).

@@ -73,6 +73,18 @@ fn options_that_would_have_no_effect_are_refused() {
 }
 
 #[test]
+fn nobody_has_an_empty_name() {
+    for (user_id, email, option) in [("", "e@example.com", "--user-id"), ("u", "", "--email")] {
+        for name in ["encrypt", "decrypt"] {
+            let arguments = [name, "--master-key", "env:KEY", "--user-id", user_id, "--email", email];
+            let output = command(&arguments, &[("KEY", "key")], "text");
+            assert_eq!(output.status.code(), Some(2), "{name} {option}");
+            assert!(String::from_utf8_lossy(&output.stderr).contains(option), "{name} {option}");
+        }
+    }
+}
+
+#[test]
 fn decrypt_takes_the_envelope_of_one_time() {
     let who = ["--master-key", "env:KEY", "--user-id", "u", "--email", "e@example.com"];
     let run = |name: &str, timestamp: &str, input: &[u8]| {
