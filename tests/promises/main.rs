@@ -27,6 +27,7 @@ mod reload;
 mod resets;
 mod sealed_answers;
 mod shared_state;
+mod shared_windows;
 mod shutdown;
 mod silence;
 mod slow_readers;

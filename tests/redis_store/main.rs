@@ -2,6 +2,7 @@
 
 mod adaptive;
 mod clock;
+mod contract;
 mod counters;
 mod failover;
 mod fleets;

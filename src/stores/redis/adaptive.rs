@@ -125,7 +125,8 @@ impl Adaptive {
         let now = Instant::now();
         let mut back = Vec::new();
         for (demand, at) in charged {
-            let undone = self.serves(demand) && {
+            // What stands in Redis is given back there: it may be a part of what a request costs, of no use here.
+            let undone = *at == 0 && self.serves(demand) && {
                 let (name, _) = counters::named(servers, demand);
                 self.loans.undo(&name, demand.cost, *at, now)
             };
@@ -162,10 +163,7 @@ impl Adaptive {
         (name, terms): (&Name, &Terms),
         cost: u64,
     ) -> Option<Counted> {
-        let mut luggage = self.loans.pack(name);
-        if cost == 0 {
-            luggage.extra = 0;
-        }
+        let luggage = self.loans.pack(name, cost);
         let Luggage { owed, extra, .. } = luggage;
         let sent = Instant::now();
         let [width, ring] = terms.numbers;
@@ -185,7 +183,10 @@ impl Adaptive {
         let back = match servers.ask(&name.tag, question).await {
             Ok(said) => {
                 let back = self.loans.learn(name, luggage, cost, sent, said);
-                (back, Some(said.counted))
+                let Counted { mut verdict, at } = said.counted;
+                // What is borrowed may come at once, here.
+                verdict.remaining += said.lent;
+                (back, Some(Counted { verdict, at }))
             }
             Err(_) => {
                 self.loans.keep(name, luggage);

@@ -151,10 +151,12 @@ impl Loans {
     }
 
     /// What a question about this counter takes along. Hand it to [`Self::learn`] or [`Self::keep`].
-    pub(super) fn pack(&self, name: &Name) -> Luggage {
+    pub(super) fn pack(&self, name: &Name, cost: u64) -> Luggage {
         let mut shard = self.shard(name).lock();
         let Some(loan) = shard.get_mut(name) else { return Luggage { owed: 0, extra: 0, left: (0, 0) } };
-        let extra = loan.seen.min(share(loan.terms.limit, self.instances));
+        let share = share(loan.terms.limit, self.instances);
+        // For whole requests, as many as came in this slice. Who only tells something borrows nothing.
+        let extra = share.checked_div(cost).map_or(0, |requests| requests.min(loan.seen) * cost);
         loan.telling += loan.owed;
         Luggage { owed: std::mem::take(&mut loan.owed), extra, left: (std::mem::take(&mut loan.lent), loan.lent_at) }
     }
