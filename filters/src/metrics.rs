@@ -35,6 +35,7 @@ pub struct Metrics {
     pub store_up: IntGaugeVec,
     pub store_calls: IntCounterVec,
     pub store_duration: HistogramVec,
+    pub store_decisions: IntCounterVec,
 }
 
 impl Metrics {
@@ -127,6 +128,11 @@ impl Metrics {
                 "gapura_store_calls_total",
                 "Questions to a shared store: answered, failed, late, or skipped in an outage.",
                 &["store", "result"],
+            )?,
+            store_decisions: counter(
+                "gapura_store_decisions_total",
+                "Decisions of rate limits on shared counters: remote by the store, local by what this instance knows of it.",
+                &["store", "place"],
             )?,
             store_duration: seconds(
                 "gapura_store_duration_seconds",

@@ -34,6 +34,7 @@ mod resets;
 mod restarts;
 mod sealed_answers;
 mod shared_state;
+mod shared_windows;
 mod shutdown;
 mod silence;
 mod slow_readers;
