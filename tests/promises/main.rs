@@ -27,6 +27,7 @@ mod pool;
 mod problems;
 mod reload;
 mod resets;
+mod revocations;
 mod sealed_answers;
 mod shared_state;
 mod shutdown;
