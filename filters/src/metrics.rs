@@ -22,6 +22,7 @@ pub struct Metrics {
     pub address_refusals: IntCounterVec,
     pub lockouts: IntCounterVec,
     pub lockout_refusals: IntCounter,
+    pub revocations: IntCounterVec,
     pub rate_limit_decisions: IntCounterVec,
     pub rate_limit_overflow: IntCounterVec,
     pub decryptions: IntCounterVec,
@@ -87,6 +88,7 @@ impl Metrics {
                 "Addresses locked out, and identities watched, because of failed authentications.",
                 &["by"],
             )?,
+            revocations: counter("gapura_revocations_total", "Revocations of tokens.", &["kind"])?,
             lockout_refusals: {
                 let name = "gapura_lockout_refusals_total";
                 let counter = IntCounter::new(name, "Requests from addresses that were locked out.")?;

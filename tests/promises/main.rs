@@ -32,6 +32,7 @@ mod problems;
 mod reload;
 mod resets;
 mod restarts;
+mod revocations;
 mod sealed_answers;
 mod shared_state;
 mod shared_windows;
