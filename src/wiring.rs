@@ -155,7 +155,7 @@ pub(crate) fn services(config: &Config) -> Result<Services, CannotStart> {
     let state = &config.state;
     let mut services = Services::in_memory(state.max_keys, state.max_replays, Arc::new(metrics));
     if let (model::Store::Redis, Some(redis)) = (state.store, &state.redis) {
-        let store = RedisStore::connect(redis, state.max_replays, &services.metrics);
+        let store = RedisStore::connect(redis, (state.max_keys, state.max_replays), &services.metrics);
         let store = store.map_err(|why| CannotStart::Faults(vec![redis_fault(why)]))?;
         let local = services.counters.memory().clone();
         let on_outage = redis.on_outage;

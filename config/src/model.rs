@@ -6,7 +6,7 @@
 mod lockout;
 mod priority;
 mod rate_limit;
-mod redis;
+mod redis_store;
 
 use std::{borrow::Cow, collections::BTreeMap, path::PathBuf};
 
@@ -18,7 +18,7 @@ pub use self::{
     lockout::{Lockout, LockoutMode},
     priority::Priority,
     rate_limit::{LimitAlgorithm, LimitBy, LimitCost, LimitKey, LimitMode, RateLimit, ToldCost},
-    redis::{OnOutage, Redis, RedisMode, Sentinel},
+    redis_store::{OnOutage, Redis, RedisMode, Sentinel},
 };
 use crate::{
     secret::SecretRef,

@@ -22,6 +22,7 @@ pub struct Metrics {
     pub address_refusals: IntCounterVec,
     pub lockouts: IntCounterVec,
     pub lockout_refusals: IntCounter,
+    pub revocations: IntCounterVec,
     pub rate_limit_decisions: IntCounterVec,
     pub rate_limit_overflow: IntCounterVec,
     pub decryptions: IntCounterVec,
@@ -35,6 +36,7 @@ pub struct Metrics {
     pub store_up: IntGaugeVec,
     pub store_calls: IntCounterVec,
     pub store_duration: HistogramVec,
+    pub store_decisions: IntCounterVec,
 }
 
 impl Metrics {
@@ -86,6 +88,7 @@ impl Metrics {
                 "Addresses locked out, and identities watched, because of failed authentications.",
                 &["by"],
             )?,
+            revocations: counter("gapura_revocations_total", "Revocations of tokens.", &["kind"])?,
             lockout_refusals: {
                 let name = "gapura_lockout_refusals_total";
                 let counter = IntCounter::new(name, "Requests from addresses that were locked out.")?;
@@ -127,6 +130,11 @@ impl Metrics {
                 "gapura_store_calls_total",
                 "Questions to a shared store: answered, failed, late, or skipped in an outage.",
                 &["store", "result"],
+            )?,
+            store_decisions: counter(
+                "gapura_store_decisions_total",
+                "Decisions of rate limits on shared counters: remote by the store, local by what this instance knows of it.",
+                &["store", "place"],
             )?,
             store_duration: seconds(
                 "gapura_store_duration_seconds",

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt::Write as _, path::Path, process::ExitCode};
 
 use gapura_config::{
-    model::{self, OnOutage},
+    model::{self, LimitAlgorithm, OnOutage, RedisMode},
     units::Address,
 };
 use gapura_filters::{
@@ -15,7 +15,7 @@ use gapura_filters::{
 use http::Method;
 
 use super::{Exit, check, print};
-use crate::examine;
+use crate::{examine, stores::redis::adaptive_excess};
 
 pub(super) fn run(path: &Path, method: &str, url: &str) -> ExitCode {
     let (loaded, _) = match examine::file(path) {
@@ -124,6 +124,32 @@ fn counters(state: &model::State) -> String {
     }
 }
 
+/// What the mode makes of a rule's bound, and its own outage.
+fn shared(state: &model::State, name: &str, rule: &model::RateLimit) -> Option<String> {
+    let redis = state.redis.as_ref().filter(|_| state.store == model::Store::Redis)?;
+    let adaptive =
+        (redis.mode, rule.algorithm, rule.penalty) == (RedisMode::Adaptive, LimitAlgorithm::SlidingWindow, None);
+    let instances = redis.instances.unwrap_or(1);
+    let excess = adaptive_excess(rule.limit, instances).filter(|_| adaptive);
+    let mut line = match excess {
+        Some(excess) => format!(
+            "{name}: adaptive, in a sudden burst at most {} in any {} with {instances} instances, else as said above",
+            rule.limit + excess,
+            rule.window
+        ),
+        None => format!("{name}: sync, the bound holds for all instances together"),
+    };
+    if let Some(outage) = rule.on_outage {
+        let outage = match outage {
+            OnOutage::Local => "each instance counts for itself",
+            OnOutage::Open => "everything passes uncounted",
+            OnOutage::Closed => "everything is refused with 503",
+        };
+        line += &format!("; without Redis {outage}");
+    }
+    Some(line)
+}
+
 fn answer(method: &Method, path: &str, code: Code, why: &str) -> String {
     format!("{method} {path}\n  answered by the gateway: {} {} ({why})\n", code.status().as_u16(), code.name())
 }
@@ -145,6 +171,11 @@ fn route(route: &Route, config: &model::Config, written: &model::Route, (method,
     }
     if !written.rate_limits.is_empty() {
         let _ = writeln!(text, "  counters         {}", counters(&config.state));
+        for line in
+            written.rate_limits.iter().filter_map(|name| shared(&config.state, name, config.rate_limits.get(name)?))
+        {
+            let _ = writeln!(text, "                   {line}");
+        }
     }
     if let Some(max) = written.max_in_flight {
         let (queue, patience) = (written.queue, written.queue_timeout);
@@ -177,6 +208,8 @@ fn route(route: &Route, config: &model::Config, written: &model::Route, (method,
 
 #[cfg(test)]
 mod tests {
+    use gapura_config::units::Period;
+
     use super::*;
 
     #[test]
@@ -219,5 +252,27 @@ mod tests {
             let redis = format!("store = \"redis\"\nredis = {{ url = \"env:R\", on_outage = \"{on_outage}\" }}");
             assert!(state(&redis).starts_with(&told), "{}", state(&redis));
         }
+    }
+
+    #[test]
+    fn the_bound_of_each_mode_is_told_for_each_rule() {
+        let redis = |mode, instances| {
+            let url = "env:R".parse().unwrap();
+            let redis = model::Redis { mode, instances, ..model::Redis::new(url) };
+            model::State { store: model::Store::Redis, redis: Some(redis), ..model::State::default() }
+        };
+        let rule = |limit| model::RateLimit::new(limit, Period::secs(60), model::LimitKey::ClientIp);
+        let told = |state: &model::State, rule: &model::RateLimit| shared(state, "general", rule).unwrap();
+        let adaptive = redis(RedisMode::Adaptive, Some(3));
+        let burst = "general: adaptive, in a sudden burst at most 106 in any 1m with 3 instances, else as said above";
+        assert_eq!(told(&adaptive, &rule(100)), burst);
+        let sync = "general: sync, the bound holds for all instances together";
+        // Too few for a share, another algorithm, another mode.
+        assert_eq!(told(&adaptive, &rule(59)), sync);
+        assert_eq!(told(&adaptive, &model::RateLimit { algorithm: LimitAlgorithm::Gcra, ..rule(100) }), sync);
+        assert_eq!(told(&redis(RedisMode::Sync, None), &rule(100)), sync);
+        let closed = model::RateLimit { on_outage: Some(OnOutage::Closed), ..rule(100) };
+        assert!(told(&adaptive, &closed).ends_with("; without Redis everything is refused with 503"));
+        assert_eq!(shared(&model::State::default(), "general", &rule(100)), None);
     }
 }

@@ -3,6 +3,7 @@
 mod check;
 mod explain;
 mod log;
+mod revoke;
 mod seal;
 
 use std::{
@@ -46,6 +47,8 @@ enum Command {
     /// Work with API keys.
     #[command(subcommand)]
     Keys(Keys),
+    /// Take tokens back on a running gateway: one by its `jti`, those of a user, or all that were issued before an instant.
+    Revoke(revoke::Options),
     /// Seal standard input as a client would, to standard output.
     Encrypt(seal::Options),
     /// Open an envelope from standard input, to standard output.
@@ -113,6 +116,7 @@ pub fn main() -> ExitCode {
         Command::Check(file) => check::run(&file.config),
         Command::Explain { config, method, url } => explain::run(&config.config, &method, &url),
         Command::Keys(Keys::Hash { salt }) => seal::hash(&salt),
+        Command::Revoke(options) => revoke::run(&options),
         Command::Encrypt(options) => seal::encrypt(&options),
         Command::Decrypt(options) => seal::decrypt(&options),
         Command::Schema => {

@@ -1,10 +1,13 @@
 //! The promises of `src/stores/redis`, against a real Redis.
 
+mod adaptive;
 mod clock;
+mod contract;
 mod counters;
 mod failover;
 mod fleets;
 mod journal;
+mod merging;
 mod outage;
 mod replays;
 mod server;
@@ -56,7 +59,7 @@ impl Instance {
         let metrics = Metrics::new().unwrap();
         let (_kept, url) = secret(url);
         let redis = change(model::Redis { timeout: Period(AMPLE), ..model::Redis::new(url) });
-        Self { store: RedisStore::connect(&redis, 1000, &metrics).unwrap(), metrics }
+        Self { store: RedisStore::connect(&redis, (1000, 1000), &metrics).unwrap(), metrics }
     }
 
     /// Connected.

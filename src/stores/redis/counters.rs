@@ -7,7 +7,13 @@ use gapura_filters::rate_limit::{Counted, Demand, Quota, Verdict};
 use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, aio::MultiplexedConnection};
 use sha2::{Digest, Sha256};
 
-use super::{hex, link::Down, servers::Servers, together::together};
+use super::{
+    hex,
+    link::{Down, Link},
+    meters::Meters,
+    servers::Servers,
+    together::together,
+};
 
 /// Where one server has all keys, one script decides all rules of a request.
 const ONE_TAG: &str = "limits";
@@ -48,6 +54,14 @@ pub(super) struct Charge<'a> {
     pub(super) penalty: Duration,
 }
 
+/// A charge that is given back: `cost` of it, made under the instant `at`.
+pub(super) struct Given {
+    pub(super) name: Name,
+    pub(super) terms: Terms,
+    pub(super) cost: u64,
+    pub(super) at: u64,
+}
+
 impl Counters {
     pub(super) fn new() -> Self {
         Self { charge: Script::new(include_str!("charge.lua")), refund: Script::new(include_str!("refund.lua")) }
@@ -55,7 +69,11 @@ impl Counters {
 
     /// One answer for each, in order; None where there is none. All that agree are charged, or none where one that binds refuses:
     /// those with one tag by one script, those with several in calls side by side, and what was charged is given back.
-    pub(super) async fn charge(&self, servers: &Servers, demands: &[Demand<'_>]) -> Vec<Option<Counted>> {
+    pub(super) async fn charge(
+        &self,
+        (servers, meters): (&Servers, &Meters),
+        demands: &[Demand<'_>],
+    ) -> Vec<Option<Counted>> {
         let named: Vec<(Name, Terms)> = demands.iter().map(|demand| named(servers, demand)).collect();
         let mut groups: Vec<(&str, Vec<usize>)> = Vec::new();
         for (place, (name, _)) in named.iter().enumerate() {
@@ -76,6 +94,7 @@ impl Counters {
             for (&place, answer) in group.iter().zip(answer.unwrap_or_default()) {
                 refused[index] |= demands[place].binding && !answer.verdict.allowed;
                 counted[place] = Some(answer);
+                meters.there.inc();
             }
         }
         if refused.contains(&true) {
@@ -103,10 +122,28 @@ impl Counters {
         servers.ask(tag, question).await
     }
 
+    /// The same of one server.
+    pub(super) async fn ask_at(&self, link: &Link, charges: &[Charge<'_>]) -> Result<Vec<Counted>, Down> {
+        let (keys, arguments) = arguments(charges);
+        let question = async |connection: MultiplexedConnection| {
+            let reply: Vec<i64> = self.charge.run(connection, &keys, &arguments).await?;
+            counted(&reply, charges.len())
+        };
+        link.ask(question).await
+    }
+
     pub(super) async fn refund(&self, servers: &Servers, charged: &[(Demand<'_>, u64)]) {
-        let mut groups: Vec<(Arc<str>, Vec<String>, Vec<String>)> = Vec::new();
-        for (demand, at) in charged {
+        let given = charged.iter().map(|(demand, at)| {
             let (name, terms) = named(servers, demand);
+            Given { name, terms, cost: demand.cost, at: *at }
+        });
+        self.give(servers, &given.collect::<Vec<_>>()).await;
+    }
+
+    /// What cannot be given back is over with its window.
+    pub(super) async fn give(&self, servers: &Servers, given: &[Given]) {
+        let mut groups: Vec<(Arc<str>, Vec<String>, Vec<String>)> = Vec::new();
+        for Given { name, terms, cost, at } in given {
             let group = match groups.iter().position(|(tag, ..)| *tag == name.tag) {
                 Some(group) => group,
                 None => {
@@ -119,7 +156,7 @@ impl Counters {
             // See `refund.lua`.
             arguments.push(terms.algorithm.to_owned());
             let [first, second] = terms.numbers;
-            arguments.extend([demand.cost, *at, first, second].map(|number| number.to_string()));
+            arguments.extend([*cost, *at, first, second].map(|number| number.to_string()));
         }
         let refunds = groups.iter().map(async |(tag, keys, arguments)| {
             let question = async |connection: MultiplexedConnection| {
@@ -127,7 +164,6 @@ impl Counters {
             };
             servers.ask(tag, question).await
         });
-        // What cannot be given back is over with its window.
         together(refunds.collect()).await;
     }
 }
@@ -162,6 +198,11 @@ fn tag(key: &[u8]) -> Arc<str> {
 impl Name {
     pub(super) fn spelled(&self) -> String {
         hex(&format!("gapura:{{{}}}:", self.tag), &self.hash)
+    }
+
+    /// Evenly spread.
+    pub(super) fn first(&self) -> u8 {
+        self.hash[0]
     }
 }
 
@@ -201,7 +242,7 @@ fn hash(demand: &Demand<'_>, terms: &Terms) -> [u8; 16] {
 }
 
 /// Four numbers for each verdict. Anything else comes from a server that is not Redis.
-fn counted(reply: &[i64], rules: usize) -> RedisResult<Vec<Counted>> {
+pub(super) fn counted(reply: &[i64], rules: usize) -> RedisResult<Vec<Counted>> {
     let (verdicts, rest) = reply.as_chunks::<4>();
     if verdicts.len() != rules || !rest.is_empty() || reply.iter().any(|&number| number < 0) {
         return Err(RedisError::from((ErrorKind::UnexpectedReturnType, "the script answered with something else")));
@@ -243,6 +284,12 @@ impl Script {
 }
 
 impl Terms {
+    /// All slices of a `sliding_window`, the current one too.
+    pub(super) fn window(&self) -> Duration {
+        let [width, ring] = self.numbers;
+        Duration::from_micros(width.saturating_mul(ring))
+    }
+
     /// Durations in whole µs, the unit of Redis' clock.
     fn of(quota: &Quota) -> Self {
         let window = micros(quota.window);

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use redis::aio::MultiplexedConnection;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::{Duties, counters, link::Link};
 
@@ -12,6 +12,8 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 /// A connection that lasted so long was a good one. After one that did not, the pause goes on growing: a Redis which answers
 /// now and then is not to be tried ten times a second.
 const STEADY: Duration = Duration::from_secs(10);
+/// What this instance counted for itself is added so often, and first of all.
+const SETTLE: Duration = Duration::from_secs(1);
 /// A quiet gateway asks at least this often, so that the first request of the morning does not find the connection dead.
 const QUIET: Duration = Duration::from_secs(5);
 
@@ -53,18 +55,25 @@ async fn connect(link: &Link, duties: &Duties, mine: &impl Fn(u16) -> bool) -> R
 /// As long as the connection lasts.
 async fn attend(link: &Link, duties: &Duties, connection: MultiplexedConnection, mine: &impl Fn(u16) -> bool) {
     link.publish(connection.clone());
+    let (mut settle, mut probe) = (interval(SETTLE), interval(QUIET));
+    for timer in [&mut settle, &mut probe] {
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    }
+    probe.reset();
     loop {
         tokio::select! {
+            biased;
             () = link.lost() => return,
             // A single question that was late leaves something owed, too.
             () = duties.replays.owing(mine) => if duties.replays.settle(connection.clone(), mine).await.is_err() {
                 sleep(PAUSES.0).await;
             },
             // Its failure counts with those of requests.
-            () = sleep(QUIET) => {
+            _ = probe.tick() => {
                 let tag = link.tag();
                 let _ = link.ask(|connection| counters::probe(connection, tag)).await;
             }
+            _ = settle.tick() => duties.ledger.settle(link, &duties.counters, mine).await,
         }
     }
 }

@@ -13,11 +13,15 @@ pub(super) struct Meters {
     pub(super) failed: IntCounter,
     pub(super) late: IntCounter,
     pub(super) skipped: IntCounter,
+    /// Decisions that were made in this instance, and in Redis.
+    pub(super) here: IntCounter,
+    pub(super) there: IntCounter,
 }
 
 impl Meters {
     pub(super) fn new(metrics: &Metrics) -> Self {
         let calls = |result| metrics.store_calls.with_label_values(&["redis", result]);
+        let decisions = |place| metrics.store_decisions.with_label_values(&["redis", place]);
         Self {
             up: metrics.store_up.with_label_values(&["redis"]),
             away: Mutex::new(0),
@@ -26,6 +30,8 @@ impl Meters {
             failed: calls("failed"),
             late: calls("late"),
             skipped: calls("skipped"),
+            here: decisions("local"),
+            there: decisions("remote"),
         }
     }
 

@@ -72,6 +72,7 @@ impl JwtMethod {
                 require,
                 claims,
                 verified: (family == Family::Public).then(Verified::new),
+                revocations: Default::default(),
                 warnings,
             }),
             _ => Err(faults),
