@@ -55,6 +55,9 @@ async fn serve(path: PathBuf, loaded: Loaded) -> ExitCode {
         }
         Err(CannotStart::Environment(why)) => return Exit::Environment.with(&why),
     };
+    if let Err(why) = gateway.await_store().await {
+        return Exit::Environment.with(&why);
+    }
     if let Some(made) = gateway.self_signed() {
         log::warn!("self-signed certificate for development, SHA-256 fingerprint {}", made.fingerprint());
     }

@@ -267,6 +267,26 @@ impl Gateway {
         }
     }
 
+    /// Where everything that counts would be refused without Redis, there must be one to begin with. With any other
+    /// `on_outage` its absence is an outage, as it is later; so it is in a Cluster, of which a part may be there.
+    pub(crate) async fn await_store(&self) -> Result<(), String> {
+        let live = self.live();
+        let state = &live.config.state;
+        let Some(redis) = state.redis.as_ref().filter(|_| state.store == model::Store::Redis) else { return Ok(()) };
+        if redis.on_outage != model::OnOutage::Closed || redis.cluster {
+            return Ok(());
+        }
+        let up = self.services.metrics.store_up.with_label_values(&["redis"]);
+        let reached = async {
+            while up.get() == 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(STORE_PATIENCE, reached).await.map_err(|_| {
+            "Redis cannot be reached, and `on_outage` is \"closed\": all that is limited would be refused".to_owned()
+        })
+    }
+
     pub(crate) fn self_signed(&self) -> Option<&SelfSigned> {
         self.self_signed.as_ref()
     }
@@ -343,6 +363,9 @@ impl Options {
 
 /// An empty bundle.
 const NO_AUTHORITIES: &str = "/dev/null";
+
+/// How long the start waits for a store that it cannot do without.
+const STORE_PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) fn threads(server: &model::Server) -> usize {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
