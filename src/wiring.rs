@@ -155,10 +155,11 @@ pub(crate) fn services(config: &Config) -> Result<Services, CannotStart> {
     let state = &config.state;
     let mut services = Services::in_memory(state.max_keys, state.max_replays, Arc::new(metrics));
     if let (model::Store::Redis, Some(redis)) = (state.store, &state.redis) {
-        let store = RedisStore::connect(redis, state.max_replays, &services.metrics);
-        let store = store.map_err(|why| CannotStart::Faults(vec![Fault::at(redis_url(), why)]))?;
+        let store = RedisStore::connect(redis, (state.max_keys, state.max_replays), &services.metrics);
+        let store = store.map_err(|why| CannotStart::Faults(vec![redis_fault(why)]))?;
         let local = services.counters.memory().clone();
-        services.counters = CounterStore::Shared { shared: store.clone(), local };
+        let on_outage = redis.on_outage;
+        services.counters = CounterStore::Shared { shared: store.clone(), local, on_outage };
         services.replays = ReplayStore::Shared(store);
     }
     Ok(services)
@@ -177,18 +178,18 @@ fn resume(config: &Config, services: &mut Services) -> Result<SystemClock, Canno
 }
 
 /// What [`services`] would refuse, without connecting to anything.
-pub(crate) fn store_faults(config: &Config, metrics: &Metrics) -> Vec<Fault> {
+pub(crate) fn store_faults(config: &Config) -> Vec<Fault> {
     let redis = config.state.redis.as_ref().filter(|_| config.state.store == model::Store::Redis);
-    let checked = redis.map_or(Ok(()), |redis| RedisStore::check(redis, metrics));
+    let checked = redis.map_or(Ok(()), RedisStore::check);
     let kept = config.state.snapshot.as_ref().map_or(Ok(()), |path| snapshot::check(path));
-    [(checked, redis_url()), (kept, snapshot_path())]
-        .into_iter()
-        .filter_map(|(checked, place)| checked.err().map(|why| Fault::at(place, why)))
-        .collect()
+    let kept = kept.err().map(|why| Fault::at(snapshot_path(), why));
+    checked.err().map(redis_fault).into_iter().chain(kept).collect()
 }
 
-fn redis_url() -> Place {
-    Place::root().key("state").key("redis").key("url")
+fn redis_fault(why: String) -> Fault {
+    let place = Place::root().key("state").key("redis").key("url");
+    Fault::at(place, why)
+        .help("set the variable or name a readable file that holds `redis://HOST:PORT` or `rediss://HOST:PORT`")
 }
 
 fn snapshot_path() -> Place {

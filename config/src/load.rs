@@ -93,7 +93,7 @@ pub fn parse(name: &str, text: &str) -> Result<Loaded, Faults> {
         return Err(refuse(source, fault.on_span(span).help(syntax::DEEP_HELP)));
     }
     source.index(table.get_ref());
-    let found = shape::check(table.get_ref());
+    let mut found = shape::check(table.get_ref());
     source.hide(&found.hidden);
 
     let mut config = None;
@@ -107,6 +107,8 @@ pub fn parse(name: &str, text: &str) -> Result<Loaded, Faults> {
         let others = syntax::of_their_own(&source, &faults, found.faults);
         faults.extend(others);
     } else {
+        // Which of the two values was meant, nobody knows: no rule judges either.
+        found.doubtful.extend(source.behind(errors.iter().filter_map(toml::de::Error::span)));
         faults.extend(found.faults);
         faults.extend(found.of_whole_files);
         match deserialize(table, found.repaired, &faults) {

@@ -6,6 +6,7 @@
 mod lockout;
 mod priority;
 mod rate_limit;
+mod redis_store;
 
 use std::{borrow::Cow, collections::BTreeMap, path::PathBuf};
 
@@ -17,6 +18,7 @@ pub use self::{
     lockout::{Lockout, LockoutMode},
     priority::Priority,
     rate_limit::{LimitAlgorithm, LimitBy, LimitCost, LimitKey, LimitMode, RateLimit, ToldCost},
+    redis_store::{OnOutage, Redis, RedisMode, Sentinel},
 };
 use crate::{
     secret::SecretRef,
@@ -63,7 +65,7 @@ pub struct Config {
     pub routes: Vec<Route>,
 }
 
-/// Where the gateway listens. What stands here needs a restart to change.
+/// Where the gateway listens. Listeners and `threads` need a restart to change.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Server {
@@ -206,35 +208,6 @@ pub enum Store {
     Memory,
     /// Shared between instances.
     Redis,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Redis {
-    /// `redis://` or `rediss://`, with user and password where there is one.
-    pub url: SecretRef,
-    /// What a decision is while Redis cannot be reached.
-    #[serde(default)]
-    pub on_outage: OnOutage,
-    /// The longest a request waits for Redis.
-    #[serde(default = "redis_budget")]
-    pub timeout: Period,
-}
-
-fn redis_budget() -> Period {
-    Period(std::time::Duration::from_millis(20))
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OnOutage {
-    /// Each instance counts for itself.
-    #[default]
-    Local,
-    /// Everything passes.
-    Open,
-    /// Everything is refused: 503.
-    Closed,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -631,8 +604,8 @@ impl std::fmt::Display for TokenSource {
     }
 }
 
-/// RFC 9110, section 5.6.2: what a field name or a method is made of.
-pub(crate) fn is_token(text: &str) -> bool {
+/// RFC 9110, section 5.6.2: what a field name, a method or a scheme is made of.
+pub fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 

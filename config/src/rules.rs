@@ -8,6 +8,7 @@ mod callers;
 mod key_limits;
 mod listeners;
 mod routes;
+mod state;
 mod traffic;
 mod upstreams;
 
@@ -27,6 +28,7 @@ use crate::{
 pub(crate) fn check(config: &Config, source: &Source, doubtful: &[Place]) -> Vec<Fault> {
     let mut rules = Rules::new(config, source, doubtful);
     listeners::check(&mut rules);
+    state::check(&mut rules, &config.state);
     upstreams::check(&mut rules);
     callers::check(&mut rules);
     traffic::check(&mut rules);

@@ -29,6 +29,7 @@ pub(crate) fn root() -> &'static Value {
 
 /// Fits a schema made for JSON to TOML, which has no null, and gives each format the pattern it stands for.
 fn for_toml(schema: &mut Value) {
+    absent(schema);
     if let Some(Value::Array(types)) = schema.get_mut("type") {
         types.retain(|name| name != "null");
         if let [only] = types.as_slice() {
@@ -62,6 +63,21 @@ fn for_toml(schema: &mut Value) {
     }
     if let Some(Value::Array(alternatives)) = schema.get_mut("anyOf") {
         alternatives.iter_mut().for_each(for_toml);
+    }
+}
+
+/// A key that may be absent is one alternative beside null, where its values have descriptions: what remains is that one.
+fn absent(schema: &mut Value) {
+    let Some(Value::Array(alternatives)) = schema.get_mut("anyOf") else { return };
+    alternatives.retain(|one| one.get("type") != Some(&json!("null")));
+    if alternatives.len() == 1
+        && let Some(Value::Object(only)) = alternatives.pop()
+        && let Some(whole) = schema.as_object_mut()
+    {
+        whole.remove("anyOf");
+        for (key, value) in only {
+            whole.entry(key).or_insert(value);
+        }
     }
 }
 

@@ -76,6 +76,7 @@ const SHAPE: &[Case] = &[
     // Syntax.
     error("state", "[state]\nstore = memory", (2, 9), "not TOML: string values must be quoted", "write the value in quotes"),
     error("state", "[state]\nstore = \"memory\"\nstore = \"memory\"", (3, 1), "not TOML: duplicate key", "put their contents together, or remove one"),
+    error("server", "[server]\nhttps = [\"a:1\"]\nhttps = []", (3, 1), "not TOML: duplicate key", "put their contents together, or remove one"),
     error("state", "[state\nstore = \"memory\"", (1, 7), "not TOML: unclosed table", "close it: `[table]`; other faults of the file may show only once it is TOML"),
     // Unknown keys.
     error("server", "[server]\nhttp = []\nhttps = [\"a:1\"]\ntrustedProxies = []", (4, 1), "unknown key `trustedProxies` in `[server]`", "did you mean `trusted_proxies`?"),
@@ -105,6 +106,10 @@ const SHAPE: &[Case] = &[
     error("server", "[server]\nhttps = [\"a:1\"]\naccess_log = \"yes\"", (3, 14), "`access_log` is true or false, without quotes", "write true"),
     error("server", "[server]\nhttps = [[\"a:1\"]]", (2, 10), "`https` is a string, in quotes; this is a list", "write \"a:1\""),
     error("tls", "[tls]\nself_signed = true\nmin_version = 1.2", (3, 15), "`min_version` is a string", "write it in quotes: \"1.2\""),
+    error("state", "[state.redis]\nurl = \"env:R\"\nsentinel = { tls = true }", (3, 1), "`state.redis.sentinel` has no `master`", ""),
+    error("state", "[state.redis]\nurl = \"env:R\"\nsentinel = { master = \"m\", password = \"hunter2\" }", (3, 39), "a secret is never written here", "\"env:NAME\""),
+    error("state", "[state.redis]\nurl = \"env:R\"\nmode = \"async\"", (3, 8), "`async` is not a value of `mode`", "\"sync\""),
+    error("state", "[state.redis]\nurl = \"env:R\"\ninstances = 0", (3, 13), "`instances` is 0, which is out of range", "from 1 to 10000"),
     error("state", "[state]\nredis = 5", (2, 9), "`redis` is a table, this is a number", "write { url = \"env:NAME\" }"),
     error("encryption", "[encryption.body]\nprofile = \"cryptojs\"\nmaster_key = \"env:C\"\nmax_age = false", (4, 11), "`max_age` is a duration", "write \"off\""),
     error("routes", "[routes]\nname = \"a\"\npath = \"/\"\nupstream = \"app\"", (1, 1), "`[routes]` is one table; there may be several", "write each of them as `[[routes]]`"),
@@ -151,6 +156,8 @@ const SHAPE: &[Case] = &[
     error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"1s\"\nby = { user = true }", (4, 6), "`by` is a string, in quotes; this is a table", "write \"client_ip\""),
     error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"1s\"", (1, 14), "`[rate_limits.slow]` has no `by`", "add `by = \"client_ip\"`"),
     warning("routes", "[[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"app\"\nmethods = [\"get\"]", (5, 12), "no client sends `get`", "write \"GET\""),
+    error("routes", "[[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"app\"\nmethods = [\"GET\", \"TRACE\"]", (5, 19), "a request with `TRACE` never reaches a route", "leave it out"),
+    error("routes", "[[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"app\"\nmethods = [\"CONNECT\"]", (5, 12), "a request with `CONNECT` never reaches a route", "leave it out"),
     error("routes", "[[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"app\"\nmethods = [\"GET POST\"]", (5, 12), "`GET POST` is not an HTTP method", "[\"GET\", \"POST\"]"),
 ];
 

@@ -22,6 +22,7 @@ pub struct Metrics {
     pub address_refusals: IntCounterVec,
     pub lockouts: IntCounterVec,
     pub lockout_refusals: IntCounter,
+    pub revocations: IntCounterVec,
     pub rate_limit_decisions: IntCounterVec,
     pub rate_limit_overflow: IntCounterVec,
     pub decryptions: IntCounterVec,
@@ -35,6 +36,7 @@ pub struct Metrics {
     pub store_up: IntGaugeVec,
     pub store_calls: IntCounterVec,
     pub store_duration: HistogramVec,
+    pub store_decisions: IntCounterVec,
 }
 
 impl Metrics {
@@ -86,6 +88,7 @@ impl Metrics {
                 "Addresses locked out, and identities watched, because of failed authentications.",
                 &["by"],
             )?,
+            revocations: counter("gapura_revocations_total", "Revocations of tokens.", &["kind"])?,
             lockout_refusals: {
                 let name = "gapura_lockout_refusals_total";
                 let counter = IntCounter::new(name, "Requests from addresses that were locked out.")?;
@@ -128,6 +131,11 @@ impl Metrics {
                 "Questions to a shared store: answered, failed, late, or skipped in an outage.",
                 &["store", "result"],
             )?,
+            store_decisions: counter(
+                "gapura_store_decisions_total",
+                "Decisions of rate limits on shared counters: remote by the store, local by what this instance knows of it.",
+                &["store", "place"],
+            )?,
             store_duration: seconds(
                 "gapura_store_duration_seconds",
                 "From a question to a shared store until its answer.",
@@ -142,6 +150,9 @@ impl Metrics {
         }
         for by in ["address", "identity"] {
             metrics.lockouts.with_label_values(&[by]);
+        }
+        for result in ["success", "failure"] {
+            metrics.reloads.with_label_values(&[result]);
         }
         Ok(metrics)
     }
@@ -224,5 +235,7 @@ mod tests {
         assert!(text.contains(r#"gapura_requests_total{method="GET",route="r",status="5xx"} 1"#), "{text}");
         assert!(text.contains(r#"gapura_requests_total{method="other",route="r",status="5xx"} 3"#), "{text}");
         assert!(text.contains(r#"gapura_refusals_total{code="RATE_LIMITED"} 0"#), "{text}");
+        assert!(text.contains(r#"gapura_reloads_total{result="failure"} 0"#), "{text}");
+        assert!(text.contains(r#"gapura_reloads_total{result="success"} 0"#), "{text}");
     }
 }

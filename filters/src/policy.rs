@@ -1,10 +1,6 @@
 //! What runs: a configuration compiled into routes with their chains. Replaced as a whole by a reload.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use gapura_config::{
     fault::{Fault, Place},
@@ -16,7 +12,7 @@ use ipnet::IpNet;
 
 use crate::{
     addresses::Addresses,
-    authentication::{Authentication, KeySet, Lockout, LockoutDoor, Method as AuthMethod, Withheld},
+    authentication::{Authentication, KeySet, Lockout, LockoutDoor, Method as AuthMethod, Shared, Withheld},
     authorisation::Authorisation,
     chain::Chain,
     contract::{Services, Stage},
@@ -122,13 +118,14 @@ struct Compiler<'a> {
 impl Compiler<'_> {
     /// All methods, used or not: what stands in the file must be right. None where one failed, its faults noted.
     fn methods(&mut self) -> Methods {
-        let key_sets = &self.services.key_sets;
         let guards = self.config.routes.iter().filter_map(|route| guard::parse(route.guard.as_deref()?).ok());
-        let kept: BTreeSet<String> =
-            guards.flat_map(|guard| guard.claims().into_iter().map(str::to_owned).collect::<Vec<_>>()).collect();
+        let shared = Shared {
+            key_sets: Arc::clone(&self.services.key_sets),
+            revocations: Arc::clone(&self.services.revocations),
+            kept: guards.flat_map(|guard| guard.claims().into_iter().map(str::to_owned).collect::<Vec<_>>()).collect(),
+        };
         let jwt = self.config.jwt.iter();
-        let jwt =
-            jwt.map(|(name, method)| (format!("jwt.{name}"), AuthMethod::jwt_keeping(name, method, key_sets, &kept)));
+        let jwt = jwt.map(|(name, method)| (format!("jwt.{name}"), AuthMethod::jwt_with(name, method, &shared)));
         let keys = self.config.api_keys.iter();
         let keys = keys.map(|(name, method)| (format!("api_keys.{name}"), AuthMethod::api_keys(name, method)));
         let mut methods = Methods::new();

@@ -55,7 +55,14 @@ impl Upstreams {
             for address in &upstream.servers {
                 match Server::build(address, upstream) {
                     Ok(server) => servers.push(before.and_then(|all| all.same(&server)).unwrap_or(Arc::new(server))),
-                    Err(why) => faults.push(Fault::at(Place::root().key("upstreams").key(name).key("ca"), why)),
+                    Err(why) => {
+                        let fault = Fault::at(Place::root().key("upstreams").key(name).key("ca"), why);
+                        faults.push(
+                            fault.help(
+                                "name a readable PEM file with the authority that signs the servers' certificates",
+                            ),
+                        );
+                    }
                 }
             }
             let seconds = metrics.upstream_duration.with_label_values(&[name]);

@@ -56,6 +56,17 @@ path = "/bucket"
 upstream = "backend"
 rate_limits = ["bucket"]
 
+[rate_limits.fresh]
+limit = 6
+window = "1h"
+by = "client_ip"
+
+[[routes]]
+name = "fresh"
+path = "/fresh"
+upstream = "backend"
+rate_limits = ["fresh"]
+
 [[routes]]
 name = "free"
 path = "/free"
@@ -163,13 +174,16 @@ fn limits_without_redis() {
     for gateway in [&closed, &open, &local, &other] {
         until_true("the gateway is back at Redis", || is_up(gateway));
     }
-    // It came back empty, and is one for all again.
+    // It came back empty, and is one for all again; what instances counted for themselves is added.
     for round in 0..LIMIT {
         let gateway = [&closed, &open, &local, &other][round % 4];
-        assert_eq!(gateway.get("/window").status, 200, "request {round}");
+        assert_eq!(gateway.get("/fresh").status, 200, "request {round}");
     }
     for gateway in [&closed, &open, &local, &other] {
-        expect_problem(&gateway.get("/window"), 429, "RATE_LIMITED");
+        expect_problem(&gateway.get("/fresh"), 429, "RATE_LIMITED");
+        for target in ["/window", "/log", "/bucket"] {
+            until_true("the outage is counted", || gateway.get(target).status == 429);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! A Redis of the test's own: on a free port of the loopback, in a directory of its own, gone when dropped.
 
 use std::{
+    fs,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     process::{Child, Command, Stdio},
@@ -28,9 +29,22 @@ impl Server {
         Self::with(&[])
     }
 
-    pub(crate) fn with(options: &[&str]) -> Self {
+    /// `redis-server --sentinel`: it writes into its configuration, so it has a file of its own.
+    pub(crate) fn sentinel(configuration: &str) -> Self {
         let dir = TempDir::new().unwrap();
-        let options: Vec<_> = options.iter().map(ToString::to_string).collect();
+        let file = dir.path().join("sentinel.conf");
+        fs::write(&file, configuration).unwrap();
+        let options = vec![file.to_str().unwrap().to_owned(), "--sentinel".to_owned()];
+        Self::on_a_free_port(dir, options)
+    }
+
+    pub(crate) fn with(options: &[&str]) -> Self {
+        let plain = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
+        let options = plain.iter().chain(options).map(ToString::to_string).collect();
+        Self::on_a_free_port(TempDir::new().unwrap(), options)
+    }
+
+    fn on_a_free_port(dir: TempDir, options: Vec<String>) -> Self {
         for _ in 0..20 {
             let port = free_port();
             // Another process may have taken the port meanwhile: then Redis ends, and the next is tried.
@@ -69,6 +83,17 @@ impl Server {
 
     pub(crate) fn thaw(&self) {
         self.signal("-CONT");
+    }
+
+    /// Several, as `--cluster-enabled` or `--replicaof` need them: started at once.
+    pub(crate) fn several(options: &[Vec<String>]) -> Vec<Self> {
+        thread::scope(|scope| {
+            let starting: Vec<_> = options
+                .iter()
+                .map(|options| scope.spawn(|| Self::with(&options.iter().map(String::as_str).collect::<Vec<_>>())))
+                .collect();
+            starting.into_iter().map(|server| server.join().unwrap()).collect()
+        })
     }
 
     fn signal(&self, signal: &str) {
@@ -114,8 +139,8 @@ pub(crate) fn free_port() -> u16 {
 /// Until it answers; None if it ends.
 fn launch(dir: &TempDir, port: u16, options: &[String]) -> Option<Child> {
     let mut child = Command::new("redis-server")
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
         .args(options)
+        .args(["--port", &port.to_string()])
         .current_dir(dir.path())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

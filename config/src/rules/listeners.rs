@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use super::{Rules, at};
 use crate::{
     fault::{Fault, Place},
-    model::{Limits, Server, State, Store, Tls},
+    model::{Limits, Server, Tls},
     units::{Address, Size},
 };
 
@@ -20,7 +20,6 @@ pub(super) fn check(rules: &mut Rules<'_>) {
         certificates(rules, tls, server);
     }
     limits(rules, &config.limits);
-    state(rules, &config.state);
     if server.threads > 1024 {
         let fault = Fault::at(at(&["server", "threads"]), "more than 1024 threads only wait for each other");
         rules.add(fault.help("write 0 for one per core"));
@@ -187,35 +186,5 @@ fn limits(rules: &mut Rules<'_>, limits: &Limits) {
                 Fault::warning(table.key(key), format!("`{period}` lets a slow client hold a connection that long"));
             rules.add(fault.help("some seconds are enough: \"10s\""));
         }
-    }
-}
-
-fn state(rules: &mut Rules<'_>, state: &State) {
-    let table = at(&["state"]);
-    if !rules.sound_keys(&table, &["store", "redis"]) {
-        return;
-    }
-    if state.store == Store::Redis && state.snapshot.is_some() {
-        let fault =
-            Fault::at(table.key("snapshot"), "`snapshot` is of the memory store: what Redis counts outlives a restart");
-        rules.add(fault.on_key().help("remove it, or write `store = \"memory\"`"));
-    }
-    match (&state.redis, state.store) {
-        (None, Store::Redis) => {
-            let fault = Fault::at(table.key("store"), "the store is Redis, and no `redis` says where");
-            rules.add(fault.help("add `redis = { url = \"env:REDIS_URL\" }`"));
-        }
-        (Some(_), Store::Memory) => {
-            let fault =
-                Fault::warning(table.key("redis"), "Redis is set up but not used: the store is memory").on_key();
-            rules.add(fault.help("add `store = \"redis\"`"));
-        }
-        (Some(redis), Store::Redis) if redis.timeout.get() > Duration::from_secs(1) => {
-            let place = table.key("redis").key("timeout");
-            let fault =
-                Fault::warning(place, format!("during an outage of Redis a request may wait `{}`", redis.timeout));
-            rules.add(fault.help("write some milliseconds: \"20ms\""));
-        }
-        _ => {}
     }
 }

@@ -12,6 +12,7 @@ mod instant;
 mod jwt;
 mod lockout;
 mod presented;
+mod revocations;
 
 #[cfg(test)]
 mod tests;
@@ -25,10 +26,11 @@ use gapura_config::{
 use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION, request};
 
 pub use self::{
-    api_keys::{ApiKeysMethod, api_key_hash},
+    api_keys::{ApiKeysMethod, MAX_API_KEY, api_key_hash},
     jwt::{JwtMethod, KeySet, KeySets, KeySource, Location, Taken},
     lockout::{Failed, Key as LockoutKey, Lockout, LockoutDoor, Lockouts, SharedLockouts, Terms as LockoutTerms},
     presented::{BEARER_PROTOCOL, Withheld},
+    revocations::{Full, MAX_NAME, MAX_REVOCATIONS, Revocation, Revocations},
 };
 use self::{
     challenge::Challenges,
@@ -46,17 +48,13 @@ pub enum Method {
 
 impl Method {
     pub fn jwt(name: &str, config: &model::Jwt, key_sets: &KeySets) -> Result<Self, Vec<Fault>> {
-        Self::jwt_keeping(name, config, key_sets, &BTreeSet::new())
+        JwtMethod::build(name, config, key_sets).map(|method| Self::Jwt(Arc::new(method)))
     }
 
-    /// A method whose principals keep these claims, named as in `claims`.
-    pub fn jwt_keeping(
-        name: &str,
-        config: &model::Jwt,
-        key_sets: &KeySets,
-        kept: &BTreeSet<String>,
-    ) -> Result<Self, Vec<Fault>> {
-        JwtMethod::build(name, config, key_sets).map(|method| Self::Jwt(Arc::new(method.keeping(kept))))
+    /// With what all methods share.
+    pub fn jwt_with(name: &str, config: &model::Jwt, shared: &Shared) -> Result<Self, Vec<Fault>> {
+        let method = JwtMethod::build(name, config, &shared.key_sets)?;
+        Ok(Self::Jwt(Arc::new(method.keeping(&shared.kept).heeding(&shared.revocations))))
     }
 
     pub fn api_keys(name: &str, config: &model::ApiKeys) -> Result<Self, Vec<Fault>> {
@@ -85,6 +83,15 @@ impl Method {
             Self::ApiKeys(method) => method.explain(),
         }
     }
+}
+
+/// What the methods of a policy share.
+#[derive(Clone, Default)]
+pub struct Shared {
+    pub key_sets: Arc<KeySets>,
+    pub revocations: Arc<Revocations>,
+    /// Claims that guards ask for, named as in `claims`: principals keep them.
+    pub kept: BTreeSet<String>,
 }
 
 /// The authentication of one route.

@@ -26,12 +26,13 @@ mod store;
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
-use gapura_config::model;
+use gapura_config::model::{self, OnOutage};
 use http::{HeaderName, HeaderValue, header::RETRY_AFTER, request};
 
 use self::{
     algorithm::nanos,
     charges::{Place, Receipt, Receipts, Report},
+    memory::Charged,
     overrides::Overrides,
     rule::Rule,
 };
@@ -39,7 +40,7 @@ pub use self::{
     algorithm::{Quota, Verdict},
     charges::Charges,
     memory::{Amount, MemoryCounters, Restored, Unusable},
-    store::{Counted, CounterStore, Demand, Outage, Pending, SharedCounters},
+    store::{Counted, CounterStore, Demand, Pending, SharedCounters},
 };
 use crate::{
     contract::{Code, Exchange, Filter, HeaderEdit, Refusal, Services, Stage},
@@ -134,10 +135,17 @@ impl RateLimits {
         self.mine.clone().filter(|&index| self.rules[index].concerns(&head.method))
     }
 
-    /// Every rule is asked in memory. Charges as long as none refuses.
-    fn charge_memory(&self, counters: &MemoryCounters, head: &request::Parts, exchange: &Exchange, tally: &mut Tally) {
+    /// These rules are asked in memory. Charges as long as none refuses.
+    fn charge_memory(
+        &self,
+        counters: &MemoryCounters,
+        rules: impl Iterator<Item = usize>,
+        (head, exchange): (&request::Parts, &Exchange),
+        tally: &mut Tally,
+        mut told: impl FnMut(usize, &Charged),
+    ) {
         let now = nanos(exchange.now.monotonic);
-        for index in self.concerned(head) {
+        for index in rules {
             let rule = &self.rules[index];
             let commit = tally.refused.is_none();
             let charged = rule.decide(counters, (&self.route, head, exchange), (now, commit));
@@ -145,21 +153,19 @@ impl RateLimits {
             tally.add(index, rule, &charged.decision.verdict);
             if commit && charged.decision.verdict.allowed {
                 tally.receipts.push(Receipt { rule: index, at, place: Place::Memory(charged.counter) });
+                told(index, &charged);
             }
-        }
-        if tally.refused.is_some() {
-            self.refund_memory(&tally.receipts, exchange);
         }
     }
 
-    /// Every rule is asked in one call to the store.
+    /// Every rule is asked in one call to the store, and those that it does not answer as the operator wants it in an outage.
     async fn charge_shared(
         &self,
-        shared: &dyn SharedCounters,
+        (shared, local): (&dyn SharedCounters, &MemoryCounters),
         head: &request::Parts,
         exchange: &Exchange,
         tally: &mut Tally,
-    ) -> Result<(), Outage> {
+    ) -> Result<(), Refusal> {
         let asked: Vec<_> = self.concerned(head).collect();
         if asked.is_empty() {
             return Ok(());
@@ -168,14 +174,55 @@ impl RateLimits {
         let principal = exchange.principal.as_deref();
         let demands: Vec<_> =
             asked.iter().zip(&keys).map(|(&index, key)| self.rules[index].demand(key, principal)).collect();
-        let counted = shared.charge(exchange.now, &demands).await?;
-        for (index, Counted { verdict, at }) in asked.into_iter().zip(counted) {
+        let mut missed = Vec::new();
+        for (place, counted) in shared.charge(exchange.now, &demands).await.into_iter().enumerate() {
+            let index = asked[place];
+            let Some(Counted { verdict, at }) = counted else {
+                missed.push(place);
+                continue;
+            };
             tally.add(index, &self.rules[index], &verdict);
             if verdict.allowed {
                 tally.receipts.push(Receipt { rule: index, at, place: Place::Shared });
             }
         }
+        if tally.refused.is_some() {
+            // Then the store has charged nothing.
+            tally.receipts = Receipts::default();
+        }
+        let outage = |place: &usize| self.rules[asked[*place]].on_outage;
+        let closed = |place: &usize| outage(place) == OnOutage::Closed && !self.rules[asked[*place]].observes;
+        if tally.refused.is_none() && missed.iter().any(closed) {
+            self.refund(shared, &tally.receipts, head, exchange).await;
+            return Err(Refusal::new(Code::Overloaded, "Requests cannot be counted at the moment.")
+                .reason("the shared counters cannot be reached, and on_outage is \"closed\""));
+        }
+        missed.retain(|place| outage(place) == OnOutage::Local);
+        if !missed.is_empty() {
+            let rules = missed.iter().map(|&place| asked[place]);
+            let mut charged = Vec::new();
+            self.charge_memory(local, rules, (head, exchange), tally, |index, counted| charged.push((index, *counted)));
+            if tally.refused.is_none() {
+                for (index, counted) in charged {
+                    if let Some(place) = asked.iter().position(|&other| other == index) {
+                        shared.missed(&demands[place], self.rules[index].used(&counted, principal));
+                    }
+                }
+            }
+        }
         Ok(())
+    }
+
+    /// Gives charges back, wherever they were made.
+    async fn refund(
+        &self,
+        shared: &dyn SharedCounters,
+        receipts: &Receipts,
+        head: &request::Parts,
+        exchange: &Exchange,
+    ) {
+        self.refund_memory(receipts, exchange);
+        self.refund_shared(shared, receipts, head, exchange).await;
     }
 
     /// Gives back charges in memory.
@@ -234,20 +281,11 @@ impl Filter for RateLimits {
     async fn on_request(&self, head: &request::Parts, exchange: &mut Exchange) -> Result<(), Refusal> {
         let mut tally = Tally { tightest: exchange.charges.tightest, ..Tally::default() };
         match &self.counters {
-            CounterStore::Memory(memory) => self.charge_memory(memory, head, exchange, &mut tally),
-            CounterStore::Shared { shared, local } => {
-                match self.charge_shared(&**shared, head, exchange, &mut tally).await {
-                    Ok(()) => {}
-                    Err(Outage::Local) => self.charge_memory(local, head, exchange, &mut tally),
-                    Err(Outage::Open) => return Ok(()),
-                    Err(Outage::Closed) if self.concerned(head).all(|index| self.rules[index].observes) => {
-                        return Ok(());
-                    }
-                    Err(Outage::Closed) => {
-                        return Err(Refusal::new(Code::Overloaded, "Requests cannot be counted at the moment.")
-                            .reason("the shared counters cannot be reached, and on_outage is \"closed\""));
-                    }
-                }
+            CounterStore::Memory(memory) => {
+                self.charge_memory(memory, self.concerned(head), (head, exchange), &mut tally, |_, _| {});
+            }
+            CounterStore::Shared { shared, local, .. } => {
+                self.charge_shared((&**shared, local), head, exchange, &mut tally).await?;
             }
         }
         let Some(report) = tally.refused else {
@@ -263,9 +301,11 @@ impl Filter for RateLimits {
         };
         let earlier = std::mem::take(&mut exchange.charges.receipts);
         exchange.charges.reservations.clear();
-        self.refund_memory(&earlier, exchange);
-        if let CounterStore::Shared { shared, .. } = &self.counters {
-            self.refund_shared(&**shared, &earlier, head, exchange).await;
+        for receipts in [&tally.receipts, &earlier] {
+            match &self.counters {
+                CounterStore::Memory(_) => self.refund_memory(receipts, exchange),
+                CounterStore::Shared { shared, .. } => self.refund(&**shared, receipts, head, exchange).await,
+            }
         }
         exchange.charges.refused = true;
         Err(self.refusal(&report, exchange))

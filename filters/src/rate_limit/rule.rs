@@ -2,7 +2,7 @@
 
 use std::{hash::Hasher, sync::Arc};
 
-use gapura_config::model::{self, LimitBy, LimitMode};
+use gapura_config::model::{self, LimitAlgorithm, LimitBy, LimitMode, OnOutage};
 use http::{HeaderValue, Method, request};
 use prometheus::IntCounter;
 
@@ -33,6 +33,8 @@ pub(super) struct Rule {
     pub(super) methods: Box<[Method]>,
     /// It only counts: `mode = "observe"`.
     pub(super) observes: bool,
+    /// What it does while the shared store gives no answer.
+    pub(super) on_outage: OnOutage,
     pub(super) bank: Arc<Bank>,
     /// `"general"`
     quoted: String,
@@ -65,6 +67,7 @@ impl Rule {
             methods: rule.methods.iter().filter_map(|method| method.parse().ok()).collect(),
             observes,
             quoted: quoted(name),
+            on_outage: rule.on_outage.unwrap_or(counters.on_outage()),
             allowed: rate_limit_decisions.with_label_values(&[name, "allowed"]),
             refused: rate_limit_decisions.with_label_values(&[name, refused]),
             overflow: rate_limit_overflow.with_label_values(&[name]),
@@ -128,6 +131,13 @@ impl Rule {
     pub(super) fn demand<'a>(&'a self, key: &'a [u8], principal: Option<&Principal>) -> Demand<'a> {
         let quota = &self.terms(principal).quota;
         Demand { rule: &self.name, quota, key, cost: self.cost, binding: !self.observes }
+    }
+
+    /// What the counter in memory holds after this charge. That of a network is not of this key alone.
+    pub(super) fn used(&self, charged: &Charged, principal: Option<&Principal>) -> u64 {
+        let quota = &self.terms(principal).quota;
+        let most = if quota.algorithm == LimitAlgorithm::Gcra { quota.burst } else { quota.limit };
+        most.saturating_sub(charged.decision.verdict.remaining)
     }
 
     /// `"general";r=42;t=13`

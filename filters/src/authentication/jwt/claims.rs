@@ -143,6 +143,20 @@ pub(in crate::authentication) fn issuer<'c>(claims: &'c Object<'_>) -> Result<Op
     }
 }
 
+/// When it was issued, in milliseconds since 1970.
+pub(super) fn issued(claims: &Object<'_>) -> Result<Option<i64>, Reason> {
+    date(claims, "iat")
+}
+
+/// RFC 7519, section 4.1.7. Another type could not be told from a revoked one.
+pub(super) fn jti<'c>(claims: &'c Object<'_>) -> Result<Option<&'c str>, Reason> {
+    match claims.get("jti") {
+        None => Ok(None),
+        Some(Json::String(jti)) => Ok(Some(jti)),
+        Some(_) => Err("the token's `jti` is no string".into()),
+    }
+}
+
 /// RFC 7519, section 4.1.3: one string or a list. Where no audience is configured, any token passes.
 pub(super) fn check_audience(claims: &Object<'_>, accepted: &[String]) -> Result<(), Reason> {
     if accepted.is_empty() {

@@ -27,7 +27,11 @@ use self::{
     keys::Keys,
     verified::Verified,
 };
-use super::{Denial, Reason, lockout::Claimed};
+use super::{
+    Denial, Reason,
+    lockout::Claimed,
+    revocations::{Asked, Revocations},
+};
 use crate::contract::Principal;
 
 /// One `[jwt.NAME]`, compiled. Built once per policy, shared by its routes.
@@ -50,6 +54,7 @@ pub struct JwtMethod {
     claims: ClaimPaths,
     /// Of tokens with a public key, whose signatures cost ten times all the rest.
     verified: Option<Verified>,
+    revocations: Arc<Revocations>,
     warnings: Vec<Fault>,
 }
 
@@ -62,11 +67,22 @@ impl JwtMethod {
         self
     }
 
+    /// Refusing tokens that are revoked.
+    pub(super) fn heeding(mut self, revocations: &Arc<Revocations>) -> Self {
+        self.revocations = Arc::clone(revocations);
+        self
+    }
+
+    /// Another one after each change of keys and each revocation: both only ever grow.
+    fn generation(&self) -> u64 {
+        self.keys.generation().wrapping_add(self.revocations.generation())
+    }
+
     /// The caller, if the token holds: what it is for, its signature, then dates, issuer, audience and required claims, then
     /// the identity.
     pub(super) fn verify(&self, token: &Token<'_>, now_ms: u64) -> Result<Arc<Principal>, Denial> {
-        // Read first: keys that change meanwhile make what is kept here worthless, not wrong.
-        let generation = self.keys.generation();
+        // Read first: keys that change and tokens that are revoked meanwhile make what is kept here worthless, not wrong.
+        let generation = self.generation();
         token.check_typ(self.typ.as_deref())?;
         self.keys.verify(token)?;
         // What comes now was signed by whoever may sign: it can be of no use here, but it is no guess.
@@ -87,7 +103,12 @@ impl JwtMethod {
         }
         claims::check_audience(&claims, &self.audience)?;
         self.require.iter().try_for_each(|required| required.check(&claims))?;
-        Ok((window, Arc::new(self.claims.principal(&self.name, &claims)?)))
+        let principal = self.claims.principal(&self.name, &claims)?;
+        if self.revocations.generation() > 0 {
+            let (jti, issued) = (claims::jti(&claims)?, claims::issued(&claims)?);
+            self.revocations.check(&self.name, Asked { jti, user_id: principal.user_id.as_str(), issued })?;
+        }
+        Ok((window, Arc::new(principal)))
     }
 
     /// Whose token it says it is.
@@ -99,7 +120,7 @@ impl JwtMethod {
     /// The caller of a token that this method has verified before.
     pub(super) fn recall(&self, text: &[u8], now_ms: u64) -> Option<Arc<Principal>> {
         let verified = self.verified.as_ref().filter(|_| text.len() <= token::MAX_TOKEN)?;
-        verified.recall(text, self.keys.generation(), now_ms)
+        verified.recall(text, self.generation(), now_ms)
     }
 
     pub(super) fn name(&self) -> &Arc<str> {

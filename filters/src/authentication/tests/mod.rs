@@ -6,6 +6,7 @@ mod attacks;
 mod claims;
 mod lockout;
 mod presented;
+mod revocations;
 mod route;
 mod verified;
 
