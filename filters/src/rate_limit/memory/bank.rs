@@ -6,21 +6,17 @@
 //! When room comes back, the key's own counter begins with what its network's counter holds. It may have been used up by
 //! others; but to begin at zero would give a client 2N in one window, N with its network and N alone.
 
-use std::{
-    io,
-    sync::atomic::{AtomicUsize, Ordering},
-};
-
-use parking_lot::Mutex;
+use std::io;
 
 use super::{
     Fingerprint, MemoryCounters, Room,
     slab::{Class, Slab},
+    sync::{AtomicUsize, Mutex, Ordering},
 };
 use crate::rate_limit::algorithm::{Decision, Layout, Quota, Verdict};
 
 /// Enough that 2 to 32 threads rarely meet, and that growing one index stays under a millisecond at ten million keys.
-const SHARDS: usize = 128;
+pub(super) const SHARDS: usize = if cfg!(model) { 2 } else { 128 };
 /// Slots looked at for each new key: expired counters go twice as fast as new ones come.
 const SWEPT: usize = 2;
 

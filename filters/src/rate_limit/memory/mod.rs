@@ -8,23 +8,20 @@ mod bank;
 mod index;
 mod slab;
 mod snapshot;
+mod sync;
 
-use std::{
-    hash::Hasher,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::{hash::Hasher, sync::Arc};
 
-use parking_lot::RwLock;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-use self::slab::Class;
 pub use self::snapshot::{Amount, Restored, Unusable};
 pub(super) use self::{
     bank::{Bank, Charged},
     slab::Fingerprint,
+};
+use self::{
+    slab::Class,
+    sync::{AtomicUsize, Ordering, RwLock},
 };
 use super::algorithm::{Layout, Quota};
 
@@ -153,5 +150,7 @@ fn fingerprint(hasher: &SipHasher13, class: Class) -> Fingerprint {
     Fingerprint::new(hash.h1, hash.h2, class)
 }
 
-#[cfg(test)]
+#[cfg(all(test, model))]
+mod model;
+#[cfg(all(test, not(model)))]
 mod tests;
