@@ -8,10 +8,11 @@ use redis::{ErrorKind, RedisError, aio::MultiplexedConnection};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    counters::{self, Counters, Given, Name, Script, Terms},
+    counters::{self, Counters, Given, Script},
     loans::{self, Known, Loans, Luggage, Said},
     meters::Meters,
     servers::Servers,
+    terms::{self, Name, Terms},
     together::together,
 };
 
@@ -61,7 +62,7 @@ impl Adaptive {
                 exact.push(place);
                 continue;
             }
-            let (name, terms) = counters::named(servers, demand);
+            let (name, terms) = terms::named(servers, demand);
             // In an outage each rule does what it says, at once.
             if !servers.link(&name.tag).is_some_and(|link| link.is_up()) {
                 meters.skipped.inc();
@@ -127,7 +128,7 @@ impl Adaptive {
         for (demand, at) in charged {
             // What stands in Redis is given back there: it may be a part of what a request costs, of no use here.
             let undone = *at == 0 && self.serves(demand) && {
-                let (name, _) = counters::named(servers, demand);
+                let (name, _) = terms::named(servers, demand);
                 self.loans.undo(&name, demand.cost, *at, now)
             };
             if !undone {

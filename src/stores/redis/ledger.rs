@@ -14,8 +14,9 @@ use parking_lot::Mutex;
 
 use super::{
     cluster,
-    counters::{Charge, Counters, Name, Terms},
+    counters::{Charge, Counters},
     link::{Down, Link},
+    terms::{Name, Terms},
     together::together,
 };
 

@@ -16,7 +16,7 @@ use gapura_filters::rate_limit::{Counted, Verdict};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::counters::{Name, Terms};
+use super::terms::{Name, Terms};
 
 /// What is decided here is at most one of so many of a limit, over all instances.
 const PART: u64 = 10;
