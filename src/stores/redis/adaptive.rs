@@ -164,8 +164,8 @@ impl Adaptive {
         (name, terms): (&Name, &Terms),
         cost: u64,
     ) -> Option<Counted> {
-        let luggage = self.loans.pack(name, cost);
-        let Luggage { owed, extra, .. } = luggage;
+        let packed = self.loans.pack(name, cost);
+        let Luggage { owed, extra, .. } = packed.luggage();
         let sent = Instant::now();
         let [width, ring] = terms.numbers;
         let keys = [name.spelled()];
@@ -181,25 +181,16 @@ impl Adaptive {
                 }
             }
         };
-        let back = match servers.ask(&name.tag, question).await {
-            Ok(said) => {
-                let back = self.loans.learn(name, luggage, cost, sent, said);
-                let Counted { mut verdict, at } = said.counted;
-                // What is borrowed may come at once, here.
-                verdict.remaining += said.lent;
-                (back, Some(Counted { verdict, at }))
-            }
-            Err(_) => {
-                self.loans.keep(name, luggage);
-                return None;
-            }
-        };
-        let ((amount, at), counted) = back;
+        let said = servers.ask(&name.tag, question).await.ok()?;
+        let (amount, at) = packed.learn(cost, sent, said);
         if amount > 0 {
             let given = Given { name: name.clone(), terms: terms.clone(), cost: amount, at };
             counters.give(servers, &[given]).await;
         }
-        counted
+        let Counted { mut verdict, at } = said.counted;
+        // What is borrowed may come at once, here.
+        verdict.remaining += said.lent;
+        Some(Counted { verdict, at })
     }
 
     /// Tells Redis what was decided here, and gives back what was borrowed in vain. Ends with the store: it is aborted.
