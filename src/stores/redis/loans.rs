@@ -300,3 +300,6 @@ impl Loan {
         self.owed + self.telling + self.lent == 0 && now.saturating_duration_since(self.touched) > self.terms.window()
     }
 }
+
+#[cfg(test)]
+mod tests;

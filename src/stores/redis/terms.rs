@@ -116,6 +116,12 @@ fn interval(quota: &Quota, unit: u64) -> u64 {
     u64::try_from(ticks).unwrap_or(u64::MAX).max(1)
 }
 
+/// A counter of `sliding_window`: width and number of its slices.
+#[cfg(test)]
+pub(super) fn example(limit: u64, numbers: [u64; 2]) -> (Name, Terms) {
+    (Name { tag: ONE_TAG.into(), hash: [7; 16] }, Terms { algorithm: "sliding_window", limit, numbers })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
