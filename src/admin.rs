@@ -1,4 +1,6 @@
-//! The admin listener: health, metrics, reload. It trusts whoever reaches it, so it never stands on a public address.
+//! The admin listener: health, metrics, reload, revocations. It trusts whoever reaches it, so it never stands on a public address.
+
+mod revoke;
 
 use std::sync::Arc;
 
@@ -22,7 +24,10 @@ const GET: &str = "GET, HEAD";
 #[async_trait]
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        // No call here has a body.
+        if let ("/revocations", &Method::POST) = (session.req_header().uri.path(), &session.req_header().method) {
+            return self.revoke(session).await;
+        }
+        // No other call here has a body.
         if !session.is_body_done() || session.is_upgrade_req() {
             session.set_keepalive(None);
         }
@@ -46,10 +51,10 @@ impl ServeHttp for Admin {
             }
             ("/reload", _, true) => self.reload().await,
             ("/healthz" | "/readyz" | "/metrics", ..) => not_allowed(GET),
-            ("/reload", ..) => not_allowed("POST"),
+            ("/reload" | "/revocations", ..) => not_allowed("POST"),
             _ => refuse(&Refusal::new(
                 Code::RouteNotFound,
-                "The admin listener has /healthz, /readyz, /metrics and POST /reload.",
+                "The admin listener has /healthz, /readyz, /metrics, POST /reload and POST /revocations.",
             )),
         };
         if session.req_header().method == Method::HEAD {
@@ -60,6 +65,21 @@ impl ServeHttp for Admin {
 }
 
 impl Admin {
+    async fn revoke(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        session.set_keepalive(None);
+        if session.req_header().headers.contains_key(header::ORIGIN) {
+            return refuse(&Refusal::new(Code::PermissionDenied, "A revocation is not for pages in a browser."));
+        }
+        let body = match revoke::read(session).await {
+            Ok(body) => body,
+            Err(refusal) => return refuse(&refusal),
+        };
+        match revoke::revoke(&self.gateway, &body) {
+            Ok(()) => text(StatusCode::OK, "revoked\n"),
+            Err(refusal) => refuse(&refusal),
+        }
+    }
+
     async fn reload(&self) -> Response<Vec<u8>> {
         match reload::reload(&self.gateway).await {
             Ok(()) => text(StatusCode::OK, "reloaded\n"),

@@ -20,7 +20,7 @@ use gapura_filters::{
     encryption::ReplayStore,
     metrics::{Metrics, RouteMetrics},
     policy::Policy,
-    rate_limit::CounterStore,
+    rate_limit::{Amount, CounterStore},
 };
 use pingora::{
     apps::HttpServerOptions,
@@ -34,21 +34,28 @@ use crate::{
     keys,
     providers::{self, Providers},
     proxy::{
-        Front, Proxy,
+        Front, Lanes, Proxy,
         listen::{self, GateLimits, Open, SelfSigned, Settings, Tally},
     },
-    stores::RedisStore,
+    stores::{RedisStore, snapshot},
     upstream::Upstreams,
 };
 
 /// The clocks of the machine.
-pub(crate) struct SystemClock(Instant);
+pub(crate) struct SystemClock {
+    since: Instant,
+    /// What the monotonic clock had run up before this process, where counters go on from then.
+    before: Duration,
+}
 
 impl Clock for SystemClock {
     fn now(&self) -> Now {
         // A wall clock before 1970 is as wrong as one at 1970.
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { monotonic: self.0.elapsed(), unix_ms: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX) }
+        Now {
+            monotonic: self.before + self.since.elapsed(),
+            unix_ms: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
+        }
     }
 }
 
@@ -89,6 +96,7 @@ struct Options {
 pub(crate) struct Live {
     pub(crate) policy: Policy,
     pub(crate) upstreams: Upstreams,
+    pub(crate) lanes: Lanes,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: bool,
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
@@ -127,10 +135,11 @@ pub(crate) fn compile(
             let live = Live {
                 policy,
                 upstreams,
+                lanes: Lanes::build(config, before.map(|live| &live.lanes), &services.metrics),
                 metrics: Arc::clone(&services.metrics),
                 access_log: config.server.access_log,
                 tls,
-                gate: GateLimits::from(&config.limits),
+                gate: GateLimits::new(&config.limits, config.server.access_log),
                 config: config.clone(),
             };
             Ok(Compiled { live, warnings })
@@ -147,7 +156,7 @@ pub(crate) fn services(config: &Config) -> Result<Services, CannotStart> {
     let mut services = Services::in_memory(state.max_keys, state.max_replays, Arc::new(metrics));
     if let (model::Store::Redis, Some(redis)) = (state.store, &state.redis) {
         let store = RedisStore::connect(redis, (state.max_keys, state.max_replays), &services.metrics);
-        let store = store.map_err(|why| CannotStart::Faults(vec![Fault::at(redis_url(), why)]))?;
+        let store = store.map_err(|why| CannotStart::Faults(vec![redis_fault(why)]))?;
         let local = services.counters.memory().clone();
         let on_outage = redis.on_outage;
         services.counters = CounterStore::Shared { shared: store.clone(), local, on_outage };
@@ -156,15 +165,35 @@ pub(crate) fn services(config: &Config) -> Result<Services, CannotStart> {
     Ok(services)
 }
 
+/// Counters of the process before this one, where they are kept; and the clock by which they count.
+fn resume(config: &Config, services: &mut Services) -> Result<SystemClock, CannotStart> {
+    let mut clock = SystemClock { since: Instant::now(), before: Duration::ZERO };
+    let Some(path) = &config.state.snapshot else { return Ok(clock) };
+    snapshot::check(path).map_err(|why| CannotStart::Faults(vec![Fault::at(snapshot_path(), why)]))?;
+    if let Some(restored) = snapshot::restore(path, config, clock.now().unix_ms) {
+        clock.before = restored.monotonic;
+        services.counters = CounterStore::Memory(Arc::new(restored.counters));
+    }
+    Ok(clock)
+}
+
 /// What [`services`] would refuse, without connecting to anything.
 pub(crate) fn store_faults(config: &Config) -> Vec<Fault> {
     let redis = config.state.redis.as_ref().filter(|_| config.state.store == model::Store::Redis);
     let checked = redis.map_or(Ok(()), RedisStore::check);
-    checked.err().map(|why| Fault::at(redis_url(), why)).into_iter().collect()
+    let kept = config.state.snapshot.as_ref().map_or(Ok(()), |path| snapshot::check(path));
+    let kept = kept.err().map(|why| Fault::at(snapshot_path(), why));
+    checked.err().map(redis_fault).into_iter().chain(kept).collect()
 }
 
-fn redis_url() -> Place {
-    Place::root().key("state").key("redis").key("url")
+fn redis_fault(why: String) -> Fault {
+    let place = Place::root().key("state").key("redis").key("url");
+    Fault::at(place, why)
+        .help("set the variable or name a readable file that holds `redis://HOST:PORT` or `rediss://HOST:PORT`")
+}
+
+fn snapshot_path() -> Place {
+    Place::root().key("state").key("snapshot")
 }
 
 /// A certificate for the listeners, where the file asks for one.
@@ -175,7 +204,8 @@ pub(crate) fn self_signed(config: &Config) -> Result<Option<SelfSigned>, String>
 impl Gateway {
     pub(crate) fn start(path: PathBuf, loaded: Loaded) -> Result<Arc<Self>, CannotStart> {
         let Loaded { config, source, .. } = loaded;
-        let services = services(&config)?;
+        let mut services = services(&config)?;
+        let clock = resume(&config, &mut services)?;
         let self_signed = self_signed(&config).map_err(CannotStart::Environment)?;
         let compiled = compile(&config, &services, self_signed.as_ref(), None);
         let Compiled { live, warnings } = compiled.map_err(CannotStart::Faults)?;
@@ -186,7 +216,7 @@ impl Gateway {
             Tally { unrouted: RouteMetrics::new("(none)", &services.metrics), metrics: Arc::clone(&services.metrics) };
         let gateway = Arc::new(Self {
             path,
-            clock: SystemClock(Instant::now()),
+            clock,
             open: Arc::default(),
             draining: AtomicBool::new(false),
             reloading: tokio::sync::Mutex::new(()),
@@ -243,6 +273,18 @@ impl Gateway {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
+    }
+
+    /// Writes the counters for the next process, where they are to be kept. What fails is only the file: this process has ended well.
+    pub(crate) fn save(&self) {
+        let live = self.live();
+        let Some(path) = &live.config.state.snapshot else { return };
+        match snapshot::save(path, self.services.counters.memory(), self.clock.now()) {
+            Ok(Amount { rules, counters }) => {
+                log::info!("{counters} counters of {rules} rules written to {}", path.display());
+            }
+            Err(why) => log::error!("the counters cannot be written to {}: {why}", path.display()),
+        }
     }
 
     /// Why no traffic should come: one line each. Empty: it should.

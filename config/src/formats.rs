@@ -1,6 +1,7 @@
 //! The formats of strings: what each accepts, what it says of anything else, and its pattern for editors.
 
 use crate::{
+    guard::{is_segment_name, segment_name},
     model::{LimitKey, TokenSource, is_token},
     secret::SecretRef,
     units::{Address, Period, PeriodOrOff, Size},
@@ -107,6 +108,12 @@ fn header_name(text: &str) -> Result<(), Complaint> {
 }
 
 fn method(text: &str) -> Result<(), Complaint> {
+    if ["CONNECT", "TRACE"].contains(&text) {
+        return complain(
+            format!("a request with `{text}` never reaches a route: it is always refused"),
+            "leave it out",
+        );
+    }
     match is_token(text) {
         true => Ok(()),
         false => complain(format!("`{text}` is not an HTTP method"), "write one method per item: [\"GET\", \"POST\"]"),
@@ -168,7 +175,8 @@ fn path_pattern(text: &str) -> Result<(), Complaint> {
     if let Some(c) = text.chars().find(|c| matches!(c, ';' | '\\')) {
         return complain(format!("a target with `{c}` is always refused as ambiguous"), "leave it out");
     }
-    if let Some(c) = text.chars().find(|c| !(c.is_ascii_alphanumeric() || "-._~!$&'()*+,=:@/%".contains(*c))) {
+    let plain: String = text.split('/').filter(|segment| !segment.starts_with('{')).collect();
+    if let Some(c) = plain.chars().find(|c| !(c.is_ascii_alphanumeric() || "-._~!$&'()*+,=:@/%".contains(*c))) {
         let encoded: String = c.to_string().bytes().map(|b| format!("%{b:02X}")).collect();
         return complain(
             format!("`{c}` never stands in a target as it is"),
@@ -188,6 +196,22 @@ fn path_pattern(text: &str) -> Result<(), Complaint> {
                 return complain("`**` stands only at the end", "write `*` for one segment, `/**` at the end");
             }
             "*" | "**" => {}
+            _ if segment.starts_with('{') => match segment_name(segment) {
+                Some(name) if !is_segment_name(name) => {
+                    return complain(
+                        format!("`{segment}` has no name"),
+                        "write letters, digits and `_`: \"/users/{user_id}\"",
+                    );
+                }
+                Some(name) if segments[..i].contains(segment) => {
+                    return complain(format!("`{{{name}}}` occurs twice"), "give each segment a name of its own");
+                }
+                Some(_) => {}
+                None => {
+                    let message = format!("`{segment}` mixes a name with other characters");
+                    return complain(message, "a named segment is a whole one: \"/users/{user_id}\"");
+                }
+            },
             _ if segment.contains('*') => {
                 return complain(
                     format!("`{segment}` mixes `*` with other characters"),

@@ -3,8 +3,10 @@
 //! These types are the single source: `serde` fills them, the JSON Schema of `gapura schema` is derived from them, the
 //! checks of `shape` follow that schema, and each doc comment is what an editor shows beside its key.
 
+mod lockout;
+mod priority;
 mod rate_limit;
-mod redis;
+mod redis_store;
 
 use std::{borrow::Cow, collections::BTreeMap, path::PathBuf};
 
@@ -13,8 +15,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
 pub use self::{
+    lockout::{Lockout, LockoutMode},
+    priority::Priority,
     rate_limit::{LimitAlgorithm, LimitBy, LimitCost, LimitKey, LimitMode, RateLimit, ToldCost},
-    redis::{OnOutage, Redis, RedisMode, Sentinel},
+    redis_store::{OnOutage, Redis, RedisMode, Sentinel},
 };
 use crate::{
     secret::SecretRef,
@@ -39,6 +43,9 @@ pub struct Config {
     /// Counters, replay nonces, lock-outs: in memory, or in Redis.
     #[serde(default)]
     pub state: State,
+    /// What happens to addresses that guess at credentials.
+    #[serde(default)]
+    pub lockout: Lockout,
     /// The servers behind the gateway, by name.
     #[serde(default)]
     pub upstreams: Named<Upstream>,
@@ -58,7 +65,7 @@ pub struct Config {
     pub routes: Vec<Route>,
 }
 
-/// Where the gateway listens. What stands here needs a restart to change.
+/// Where the gateway listens. Listeners and `threads` need a restart to change.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Server {
@@ -86,6 +93,9 @@ pub struct Limits {
     /// Connections open at once over all public listeners; one more is closed at once.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub max_connections: usize,
+    /// Requests that may be with upstreams at once, over all routes; see `priority` of routes. Absent: any number.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_in_flight: Option<u32>,
     /// From accept to the end of the TLS handshake.
     pub handshake_timeout: Period,
     /// From the first byte of a request head to its last: an absolute deadline, whatever trickles in.
@@ -110,6 +120,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: 10_000,
+            max_in_flight: None,
             handshake_timeout: Period::secs(10),
             head_timeout: Period::secs(10),
             idle_timeout: Period::secs(60),
@@ -178,6 +189,8 @@ pub struct State {
     /// Keys that the memory limiter holds at once. New keys beyond it share one bucket per network: a flood never evicts a live counter.
     #[schemars(range(min = 1000, max = 100_000_000))]
     pub max_keys: usize,
+    /// The file in which the memory store keeps the counters of windows of five minutes and longer over a restart. Absent: it does not.
+    pub snapshot: Option<PathBuf>,
     /// Envelopes remembered against replay. A full memory refuses; it never forgets early.
     #[schemars(range(min = 1000, max = 100_000_000))]
     pub max_replays: usize,
@@ -185,7 +198,7 @@ pub struct State {
 
 impl Default for State {
     fn default() -> Self {
-        Self { store: Store::Memory, redis: None, max_keys: 200_000, max_replays: 1_000_000 }
+        Self { store: Store::Memory, redis: None, max_keys: 200_000, snapshot: None, max_replays: 1_000_000 }
     }
 }
 
@@ -362,6 +375,10 @@ pub struct ApiKey {
     /// What a route may ask for in `permissions`.
     #[serde(default)]
     pub permissions: Vec<String>,
+    /// Limits of this key in place of those of rate limits, by their names: `{ api = 5000 }`.
+    #[serde(default)]
+    #[schemars(extend("additionalProperties" = { "type": "integer", "minimum": 1, "maximum": 1_000_000_000 }))]
+    pub limits: Named<u64>,
     /// A date and time with an offset: 2027-01-01T00:00:00Z. Absent: never.
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub expires: Option<toml_datetime::Datetime>,
@@ -477,7 +494,7 @@ impl Default for EnvelopeFields {
 pub struct Route {
     /// Names the route in metrics and logs. Unique.
     pub name: String,
-    /// Exact, `/*` for one segment, `/**` for any depth. The longest literal prefix wins.
+    /// Exact, `/*` or `/{NAME}` for one segment, `/**` for any depth. The longest literal prefix wins.
     #[schemars(extend("format" = "path-pattern"))]
     pub path: String,
     /// Absent: all. GET includes HEAD.
@@ -486,6 +503,12 @@ pub struct Route {
     pub methods: Vec<String>,
     /// The upstream that serves it: the NAME of `[upstreams.NAME]`.
     pub upstream: String,
+    /// Only clients in these networks. Absent: all.
+    #[schemars(with = "Option<Vec<String>>", length(min = 1), extend("items" = { "type": "string", "format": "cidr" }))]
+    pub allow: Option<Vec<IpNet>>,
+    /// No client in these networks, allowed or not.
+    #[schemars(with = "Option<Vec<String>>", length(min = 1), extend("items" = { "type": "string", "format": "cidr" }))]
+    pub deny: Option<Vec<IpNet>>,
     /// Any one of these methods, `jwt.NAME` or `api_keys.NAME`. Absent: public.
     #[serde(default)]
     pub auth: Vec<String>,
@@ -495,6 +518,8 @@ pub struct Route {
     /// The caller needs any one of them.
     #[serde(default)]
     pub roles: Vec<String>,
+    /// A condition on request and caller that must be true: `path.user_id == claims.sub`.
+    pub guard: Option<String>,
     /// All of these rules.
     #[serde(default)]
     pub rate_limits: Vec<String>,
@@ -506,6 +531,19 @@ pub struct Route {
     /// To the response head, and between two reads of a streamed response; on encrypted routes the whole exchange with the upstream.
     #[serde(default = "timeout")]
     pub timeout: Period,
+    /// How many requests of this route may be with its upstream at once. Absent: any number.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_in_flight: Option<u32>,
+    /// How many more may wait for one of them to end. Beyond it: 503.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 100_000))]
+    pub queue: u32,
+    /// How long they wait; then 503.
+    #[serde(default = "queue_timeout")]
+    pub queue_timeout: Period,
+    /// Who is refused first when `limits.max_in_flight` is near.
+    #[serde(default)]
+    pub priority: Priority,
     /// Pass `Authorization`, the API key header and the cookie of a token to the upstream.
     #[serde(default = "yes")]
     pub forward_credentials: bool,
@@ -519,6 +557,9 @@ fn max_body() -> Size {
 }
 fn timeout() -> Period {
     Period::secs(30)
+}
+fn queue_timeout() -> Period {
+    Period::secs(1)
 }
 
 /// A preset of response headers.
@@ -563,8 +604,8 @@ impl std::fmt::Display for TokenSource {
     }
 }
 
-/// RFC 9110, section 5.6.2: what a field name or a method is made of.
-pub(crate) fn is_token(text: &str) -> bool {
+/// RFC 9110, section 5.6.2: what a field name, a method or a scheme is made of.
+pub fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 

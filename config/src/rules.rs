@@ -3,7 +3,9 @@
 //! One file per subject. Each rule names the place of its fault; a rule that judges a combination first asks whether the
 //! keys it reads are sound, since the shape check may have put stand-ins into them.
 
+mod access;
 mod callers;
+mod key_limits;
 mod listeners;
 mod routes;
 mod state;
@@ -30,6 +32,8 @@ pub(crate) fn check(config: &Config, source: &Source, doubtful: &[Place]) -> Vec
     upstreams::check(&mut rules);
     callers::check(&mut rules);
     traffic::check(&mut rules);
+    access::lockout(&mut rules);
+    key_limits::check(&mut rules);
     routes::check(&mut rules);
     // Beside a reference to a wrong name, that the right one is unused is no news.
     if doubtful.is_empty() && rules.faults.iter().all(|fault| fault.severity == Severity::Warning) {

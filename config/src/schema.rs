@@ -39,6 +39,9 @@ fn for_toml(schema: &mut Value) {
     if let Some(Value::Array(options)) = schema.get_mut("enum") {
         options.retain(|option| !option.is_null());
     }
+    if schema.get("default").is_some_and(Value::is_null) {
+        schema.as_object_mut().map(|object| object.remove("default"));
+    }
     // `uint32` and its like come from Rust and mean nothing to an editor; the ranges say it all.
     if format(schema).is_some_and(|format| format.starts_with("uint")) {
         schema.as_object_mut().map(|object| object.remove("format"));
@@ -153,13 +156,13 @@ fn visit_table<'s>(place: &Place, schema: &'s Value, visit: &mut dyn FnMut(&Plac
     }
 }
 
-/// How an operator writes a table of [`each_property`]: `[limits]`, `[jwt.NAME]`, `[[routes]]`.
+/// A table of [`each_property`] as an operator writes it: `` `[limits]` ``, `` `[jwt.NAME]` ``, `` `[[routes]]` ``.
 pub(crate) fn header(place: &Place) -> String {
     let name = place.to_string();
     match name.strip_suffix("[0]") {
-        Some("routes") => "[[routes]]".into(),
+        Some("routes") => "`[[routes]]`".into(),
         Some(list) => format!("an item of `{list}`"),
         None if name.is_empty() => "the top of the file".into(),
-        None => format!("[{name}]"),
+        None => format!("`[{name}]`"),
     }
 }

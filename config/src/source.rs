@@ -1,6 +1,11 @@
 //! The text of a configuration file, and where in it each key and value stands.
 
-use std::{collections::HashMap, fmt, ops::Range, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    ops::Range,
+    sync::Arc,
+};
 
 use toml::{
     Spanned,
@@ -59,6 +64,27 @@ impl Source {
     /// Whether the file has a value there.
     pub(crate) fn has(&self, place: &Place) -> bool {
         self.0.spans.contains_key(place)
+    }
+
+    /// The places of the values behind these keys. Of two equal keys it is the second whose value counts.
+    pub(crate) fn behind(&self, keys: impl Iterator<Item = Range<usize>>) -> Vec<Place> {
+        let value = |key: Range<usize>| {
+            let key = self.within(key);
+            let value = self.0.text[key.end..].trim_start_matches([' ', '\t']).strip_prefix('=')?;
+            Some(self.0.text.len() - value.trim_start_matches([' ', '\t']).len())
+        };
+        let values: HashSet<usize> = keys.filter_map(value).collect();
+        let places = self.0.spans.iter().filter(|(_, spans)| values.contains(&spans.value.start));
+        places.map(|(place, _)| place.clone()).collect()
+    }
+
+    /// The bytes of a part of a text value, where the file has it as it is: without escapes.
+    pub(crate) fn within_text(&self, place: &Place, text: &str, part: Range<usize>) -> Option<Range<usize>> {
+        let span = self.0.spans.get(place)?.value.clone();
+        let raw = self.0.text.get(span.clone())?;
+        let start = span.start + raw.find(text).filter(|_| raw.len() <= text.len() + 7)?;
+        // A place behind the end is the closing quote.
+        Some(start + part.start..start + part.end.max(part.start + 1))
     }
 
     pub(crate) fn span_of(&self, fault: &Fault) -> Option<Range<usize>> {

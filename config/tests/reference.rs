@@ -69,7 +69,8 @@ fn schema_keys() -> BTreeMap<String, bool> {
             let required = schema["required"].as_array().is_some_and(|list| list.contains(&Value::from(name.as_str())));
             // A table is there when one of its keys is.
             let entry = &property["additionalProperties"];
-            let is_table = property["type"] == "object" && entry["type"] != "string";
+            let is_table =
+                property["type"] == "object" && !["string", "integer"].iter().any(|plain| entry["type"] == *plain);
             let optional_table = is_table && ["state.redis", "state.redis.sentinel"].contains(&key.as_str());
             if !is_table || optional_table {
                 keys.insert(key.clone(), required);

@@ -3,14 +3,17 @@
 //! Start reading at [`contract`]: what a filter is. [`chain`] puts filters into the gateway's order, [`policy`] compiles a
 //! configuration into routes with their chains.
 
+pub mod addresses;
 pub mod authentication;
 pub mod authorisation;
 pub mod chain;
 pub mod contract;
 pub mod crypto;
 pub mod encryption;
+pub mod guard;
 pub mod json;
 pub mod metrics;
+pub mod networks;
 pub mod policy;
 pub mod rate_limit;
 pub mod registry;

@@ -4,8 +4,8 @@ use std::sync::OnceLock;
 
 use http::{Method, StatusCode};
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
-    exponential_buckets,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder, exponential_buckets,
 };
 
 use crate::contract::Code;
@@ -19,10 +19,18 @@ pub struct Metrics {
     pub request_duration: HistogramVec,
     pub stage_duration: HistogramVec,
     pub upstream_duration: HistogramVec,
+    pub address_refusals: IntCounterVec,
+    pub lockouts: IntCounterVec,
+    pub lockout_refusals: IntCounter,
+    pub revocations: IntCounterVec,
     pub rate_limit_decisions: IntCounterVec,
     pub rate_limit_overflow: IntCounterVec,
     pub decryptions: IntCounterVec,
     pub connections: IntGaugeVec,
+    pub in_flight: IntGaugeVec,
+    pub queued: IntGaugeVec,
+    pub load: IntGauge,
+    pub shed: IntCounterVec,
     pub key_fetches: IntCounterVec,
     pub keys: IntGaugeVec,
     pub store_up: IntGaugeVec,
@@ -51,6 +59,8 @@ impl Metrics {
             registry.register(Box::new(gauge.clone()))?;
             Ok::<_, prometheus::Error>(gauge)
         };
+        let load = IntGauge::new("gapura_load", "Requests with an upstream, where limits.max_in_flight bounds them.")?;
+        registry.register(Box::new(load.clone()))?;
         let metrics = Self {
             requests: counter("gapura_requests_total", "Requests answered.", &["route", "method", "status"])?,
             refusals: counter("gapura_refusals_total", "Requests the gateway itself refused.", &["code"])?,
@@ -68,6 +78,23 @@ impl Metrics {
                 "upstream",
                 0.0001,
             )?,
+            address_refusals: counter(
+                "gapura_address_refusals_total",
+                "Requests from addresses that a route does not take.",
+                &["route", "rule"],
+            )?,
+            lockouts: counter(
+                "gapura_lockouts_total",
+                "Addresses locked out, and identities watched, because of failed authentications.",
+                &["by"],
+            )?,
+            revocations: counter("gapura_revocations_total", "Revocations of tokens.", &["kind"])?,
+            lockout_refusals: {
+                let name = "gapura_lockout_refusals_total";
+                let counter = IntCounter::new(name, "Requests from addresses that were locked out.")?;
+                registry.register(Box::new(counter.clone()))?;
+                counter
+            },
             rate_limit_decisions: counter(
                 "gapura_rate_limit_decisions_total",
                 "Decisions of rate limits.",
@@ -84,6 +111,14 @@ impl Metrics {
                 &["encryption", "result"],
             )?,
             connections: gauge("gapura_connections", "Open client connections.", "listener")?,
+            in_flight: gauge("gapura_in_flight", "Requests with an upstream, on routes with max_in_flight.", "route")?,
+            queued: gauge("gapura_queued", "Requests that wait for one of those to end.", "route")?,
+            load,
+            shed: counter(
+                "gapura_shed_total",
+                "Requests refused because limits.max_in_flight is near.",
+                &["priority"],
+            )?,
             key_fetches: counter(
                 "gapura_key_set_fetches_total",
                 "Fetches of the key sets of token issuers.",
@@ -112,6 +147,12 @@ impl Metrics {
         // From the start at 0: an alert on a rate must see the first one.
         for code in Code::ALL {
             metrics.refusals.with_label_values(&[code.name()]);
+        }
+        for by in ["address", "identity"] {
+            metrics.lockouts.with_label_values(&[by]);
+        }
+        for result in ["success", "failure"] {
+            metrics.reloads.with_label_values(&[result]);
         }
         Ok(metrics)
     }
@@ -194,5 +235,7 @@ mod tests {
         assert!(text.contains(r#"gapura_requests_total{method="GET",route="r",status="5xx"} 1"#), "{text}");
         assert!(text.contains(r#"gapura_requests_total{method="other",route="r",status="5xx"} 3"#), "{text}");
         assert!(text.contains(r#"gapura_refusals_total{code="RATE_LIMITED"} 0"#), "{text}");
+        assert!(text.contains(r#"gapura_reloads_total{result="failure"} 0"#), "{text}");
+        assert!(text.contains(r#"gapura_reloads_total{result="success"} 0"#), "{text}");
     }
 }

@@ -4,17 +4,20 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use gapura_config::{
     fault::{Fault, Place},
+    guard,
     model::{self, Config},
 };
 use http::Method;
 use ipnet::IpNet;
 
 use crate::{
-    authentication::{Authentication, KeySet, Method as AuthMethod, Withheld},
+    addresses::Addresses,
+    authentication::{Authentication, KeySet, Lockout, LockoutDoor, Method as AuthMethod, Shared, Withheld},
     authorisation::Authorisation,
     chain::Chain,
     contract::{Services, Stage},
     encryption::Encryption,
+    guard::Guard,
     metrics::RouteMetrics,
     rate_limit::RateLimits,
     registry::AnyFilter,
@@ -56,8 +59,14 @@ const UNROUTED: &str = "(none)";
 impl Policy {
     /// Every fault at once. What the text alone tells was checked before; here secrets and keys are read.
     pub fn compile(config: &Config, services: &Services) -> Result<(Self, Vec<Fault>), Vec<Fault>> {
-        let mut compiler =
-            Compiler { config, services, faults: Vec::new(), warnings: Vec::new(), key_sets: Vec::new() };
+        let mut compiler = Compiler {
+            config,
+            services,
+            lockout: Lockout::new(&config.lockout, services),
+            faults: Vec::new(),
+            warnings: Vec::new(),
+            key_sets: Vec::new(),
+        };
         let methods = compiler.methods();
         let encryptions = compiler.encryptions();
         let routes: Vec<Option<Route>> = config
@@ -100,6 +109,7 @@ type Encryptions = BTreeMap<String, Option<Arc<Encryption>>>;
 struct Compiler<'a> {
     config: &'a Config,
     services: &'a Services,
+    lockout: Option<Arc<Lockout>>,
     faults: Vec<Fault>,
     warnings: Vec<Fault>,
     key_sets: Vec<Arc<KeySet>>,
@@ -108,9 +118,14 @@ struct Compiler<'a> {
 impl Compiler<'_> {
     /// All methods, used or not: what stands in the file must be right. None where one failed, its faults noted.
     fn methods(&mut self) -> Methods {
-        let key_sets = &self.services.key_sets;
+        let guards = self.config.routes.iter().filter_map(|route| guard::parse(route.guard.as_deref()?).ok());
+        let shared = Shared {
+            key_sets: Arc::clone(&self.services.key_sets),
+            revocations: Arc::clone(&self.services.revocations),
+            kept: guards.flat_map(|guard| guard.claims().into_iter().map(str::to_owned).collect::<Vec<_>>()).collect(),
+        };
         let jwt = self.config.jwt.iter();
-        let jwt = jwt.map(|(name, method)| (format!("jwt.{name}"), AuthMethod::jwt(name, method, key_sets)));
+        let jwt = jwt.map(|(name, method)| (format!("jwt.{name}"), AuthMethod::jwt_with(name, method, &shared)));
         let keys = self.config.api_keys.iter();
         let keys = keys.map(|(name, method)| (format!("api_keys.{name}"), AuthMethod::api_keys(name, method)));
         let mut methods = Methods::new();
@@ -142,6 +157,7 @@ impl Compiler<'_> {
     ) -> Option<Route> {
         let place = Place::root().key("routes").index(index);
         let mut filters: Vec<AnyFilter> = self.rate_limits(&place, route);
+        filters.extend(Addresses::new(route, &self.services.metrics).map(AnyFilter::from));
         let mut withheld = Withheld::default();
         if !route.auth.is_empty() {
             let place = place.key("auth");
@@ -161,12 +177,16 @@ impl Compiler<'_> {
                         }
                     }
                     withheld = authentication.withheld(route.forward_credentials);
-                    filters.push(authentication.into());
+                    if let Some(lockout) = &self.lockout {
+                        filters.push(LockoutDoor(Arc::clone(lockout)).into());
+                    }
+                    filters.push(authentication.noting_failures(self.lockout.clone()).into());
                 }
                 Err(faults) => self.faults.extend(faults),
             }
         }
         filters.extend(Authorisation::new(route).map(AnyFilter::from));
+        filters.extend(Guard::new(route).map(AnyFilter::from));
         if let Some(name) = &route.encryption {
             match encryptions.get(name) {
                 Some(Some(encryption)) => filters.push(Arc::clone(encryption).into()),
@@ -202,7 +222,9 @@ impl Compiler<'_> {
         }
         let mut filters = Vec::new();
         for stage in [Stage::ClientLimits, Stage::PrincipalLimits] {
-            match RateLimits::build(&route.name, &rules, stage, self.services) {
+            let built = RateLimits::build(&route.name, &rules, stage, self.services);
+            let with_keys = |limits: RateLimits| limits.with_keys(&rules, &self.config.api_keys);
+            match built.and_then(|limits| limits.map(with_keys).transpose()) {
                 Ok(limits) => filters.extend(limits.map(AnyFilter::from)),
                 Err(faults) => {
                     for (path, message) in faults {

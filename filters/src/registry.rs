@@ -6,10 +6,12 @@ use bytes::Bytes;
 use http::{request, response};
 
 use crate::{
-    authentication::Authentication,
+    addresses::Addresses,
+    authentication::{Authentication, LockoutDoor},
     authorisation::Authorisation,
     contract::{Exchange, Filter, HeaderEdit, Refusal, Stage},
     encryption::Encryption,
+    guard::Guard,
     rate_limit::RateLimits,
     security_headers::SecurityHeaders,
 };
@@ -68,9 +70,12 @@ macro_rules! registry {
 }
 
 registry! {
+    Addresses(Addresses),
+    Lockouts(LockoutDoor),
     RateLimits(RateLimits),
     Authentication(Authentication),
     Authorisation(Authorisation),
+    Guard(Guard),
     // Shared by the routes that name it.
     Encryption(Arc<Encryption>),
     SecurityHeaders(SecurityHeaders),

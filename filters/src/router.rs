@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use gapura_config::guard;
 use http::Method;
 
 /// Routes by pattern. A pattern may occur on several routes with different methods.
@@ -49,7 +50,7 @@ impl Router {
         let mut router = Self::default();
         for (route, (path, methods)) in patterns.into_iter().enumerate() {
             let entry = Entry { methods, route };
-            if !path.contains('*') {
+            if !path.contains(['*', '{']) {
                 router.exact.entry(path.to_owned()).or_default().push(entry);
                 continue;
             }
@@ -104,11 +105,13 @@ fn allowed(entries: &[Entry]) -> Vec<Method> {
 
 impl Pattern {
     fn parse(path: &str) -> Self {
-        let literal = path.find('*').unwrap_or(path.len());
+        let literal = path.find(['*', '{']).unwrap_or(path.len());
         let mut segments: Vec<Segment> = path[1..]
             .split('/')
             .map(|segment| match segment {
                 "*" => Segment::One,
+                // A name is for guards; it matches as `*` does.
+                _ if guard::segment_name(segment).is_some() => Segment::One,
                 _ => Segment::Literal(segment.to_owned()),
             })
             .collect();
@@ -164,6 +167,15 @@ mod tests {
         for path in ["/users", "/users/", "/users/7/", "/users/7/x", "/users//orders"] {
             assert_eq!(router.find(path, &Method::GET), Found::Nothing, "{path}");
         }
+    }
+
+    #[test]
+    fn a_named_segment_is_a_star() {
+        let router = router(&[("/users/{user_id}", &[Method::GET]), ("/users/{id}", &[Method::PUT]), ("/{x}/**", &[])]);
+        assert_eq!(router.find("/users/7", &Method::GET), Found::Route(0));
+        assert_eq!(router.find("/users/7", &Method::PUT), Found::Route(1));
+        assert_eq!(router.find("/users/7/orders", &Method::PUT), Found::Route(2));
+        assert_eq!(router.find("/users/", &Method::GET), Found::Route(2));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `gapura explain`: what a request would meet.
 
-use std::{fmt::Write as _, path::Path, process::ExitCode};
+use std::{borrow::Cow, fmt::Write as _, path::Path, process::ExitCode};
 
 use gapura_config::{
     model::{self, LimitAlgorithm, OnOutage, RedisMode},
@@ -15,13 +15,13 @@ use gapura_filters::{
 use http::Method;
 
 use super::{Exit, check, print};
-use crate::stores::redis::adaptive_excess;
+use crate::{examine, stores::redis::adaptive_excess};
 
 pub(super) fn run(path: &Path, method: &str, url: &str) -> ExitCode {
-    let (loaded, _) = match check::examine(path) {
+    let (loaded, _) = match examine::file(path) {
         Ok(loaded) => loaded,
         Err((source, faults)) => {
-            eprint!("{}", source.render(&faults, false));
+            check::report(&source, &faults);
             return Exit::Input.code();
         }
     };
@@ -32,30 +32,51 @@ pub(super) fn run(path: &Path, method: &str, url: &str) -> ExitCode {
         return Exit::Input
             .with(&format!("`{}` is neither a path nor a URL; write /path or https://host/path", url.escape_debug()));
     };
-    let services = match check::services() {
+    let services = match examine::services() {
         Ok(services) => services,
         Err(why) => return Exit::Environment.with(&why),
     };
     match Policy::compile(&loaded.config, &services) {
-        Ok((policy, _)) => print(describe(&policy, &loaded.config, &method, target).as_bytes()),
+        Ok((policy, _)) => print(describe(&policy, &loaded.config, &method, &target).as_bytes()),
         Err(faults) => {
-            eprint!("{}", loaded.source.render(&faults, false));
+            check::report(&loaded.source, &faults);
             Exit::Input.code()
         }
     }
 }
 
-/// Path and query of a URL, or of what is one without scheme and host.
-fn target_of(url: &str) -> Option<&str> {
-    if url.starts_with('/') {
-        return Some(url);
+/// What a client would put into the request line for a URL: path and query, without the fragment. A path is one already, and
+/// so is the `*` of OPTIONS.
+fn target_of(url: &str) -> Option<Cow<'_, str>> {
+    if url.starts_with('/') || url == "*" {
+        return Some(url.into());
     }
-    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"))?;
-    Some(rest.find('/').map_or("/", |at| &rest[at..]))
+    let (scheme, rest) = url.split_once("://")?;
+    if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+        return None;
+    }
+    let rest = rest.split('#').next().unwrap_or_default();
+    let target = rest.find(['/', '?']).map_or("", |at| &rest[at..]);
+    Some(if target.starts_with('/') { target.into() } else { format!("/{target}").into() })
 }
 
 fn describe(policy: &Policy, config: &model::Config, method: &Method, target: &str) -> String {
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    // The answers that no route has a say in, as the gate and `admit` give them.
+    if method.as_str().bytes().any(|byte| byte.is_ascii_lowercase()) {
+        let why = "methods are case-sensitive, and none has a lower-case letter";
+        return answer(method, path, Code::RequestMalformed, why);
+    }
+    if matches!(*method, Method::CONNECT | Method::TRACE) {
+        return answer(method, path, Code::MethodNotAllowed, "the gateway passes neither CONNECT nor TRACE on");
+    }
+    if path == "*" {
+        return if *method == Method::OPTIONS {
+            answer(method, path, Code::RouteNotFound, "no route matches `*`")
+        } else {
+            answer(method, path, Code::RequestMalformed, "`*` is a target of OPTIONS alone")
+        };
+    }
     let canonical =
         match canonical_path(path).and_then(|canonical| query.map_or(Ok(()), check_query).map(|()| canonical)) {
             Ok(canonical) => canonical,
@@ -93,8 +114,12 @@ fn counters(state: &model::State) -> String {
             )
         }
         _ => format!(
-            "memory of this instance ({alone}), at most {} keys; beyond them new ones share one per network",
-            state.max_keys
+            "memory of this instance ({alone}), at most {} keys; beyond them new ones share one per network{}",
+            state.max_keys,
+            match &state.snapshot {
+                Some(path) => format!("; windows of 5 min and longer outlive a restart in {}", path.display()),
+                None => String::new(),
+            }
         ),
     }
 }
@@ -152,6 +177,17 @@ fn route(route: &Route, config: &model::Config, written: &model::Route, (method,
             let _ = writeln!(text, "                   {line}");
         }
     }
+    if let Some(max) = written.max_in_flight {
+        let (queue, patience) = (written.queue, written.queue_timeout);
+        let _ = writeln!(text, "  in flight        at most {max}; {queue} more wait, for {patience} at most; else 503");
+    }
+    if let Some(max) = config.limits.max_in_flight {
+        let (name, share) = (written.priority.name(), written.priority.share(max));
+        let _ = writeln!(
+            text,
+            "  priority         {name}: refused with 503 while {share} of at most {max} of all routes are in flight"
+        );
+    }
     let _ = writeln!(text, "  body limit       {} bytes", route.max_body);
     let way = if route.chain.needs_body() {
         "buffered: read whole before any upstream is contacted, answered whole"
@@ -177,6 +213,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_target_is_what_a_client_would_send() {
+        for (url, target) in [
+            ("/a?b=c", "/a?b=c"),
+            ("*", "*"),
+            ("https://x/a?b#c", "/a?b"),
+            ("HTTPS://x/a", "/a"),
+            ("https://x", "/"),
+            ("https://x?y=/a", "/?y=/a"),
+            ("http://x#/a", "/"),
+        ] {
+            assert_eq!(target_of(url).as_deref(), Some(target), "{url}");
+        }
+        for url in ["a", "ftp://x/a", "x/a", ""] {
+            assert_eq!(target_of(url), None, "{url}");
+        }
+    }
+
+    #[test]
     fn an_outage_is_told_as_the_operator_wants_it() {
         let state = |text: &str| {
             let text = format!(
@@ -187,6 +241,8 @@ mod tests {
         };
         assert!(state("max_keys = 5000").starts_with("memory of this instance (n instances"));
         assert!(state("max_keys = 5000").contains("at most 5000 keys"));
+        let kept = "one per network; windows of 5 min and longer outlive a restart in /a/counters";
+        assert!(state("snapshot = \"/a/counters\"").ends_with(kept));
         for (on_outage, told) in [
             ("local", "each instance counts for itself: n instances let n times as much pass"),
             ("open", "everything passes uncounted"),

@@ -3,6 +3,7 @@
 mod check;
 mod explain;
 mod log;
+mod revoke;
 mod seal;
 
 use std::{
@@ -11,7 +12,10 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{
+    CommandFactory as _, Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 use clap_complete::Shell;
 
 use crate::serve;
@@ -43,6 +47,8 @@ enum Command {
     /// Work with API keys.
     #[command(subcommand)]
     Keys(Keys),
+    /// Take tokens back on a running gateway: one by its `jti`, those of a user, or all that were issued before an instant.
+    Revoke(revoke::Options),
     /// Seal standard input as a client would, to standard output.
     Encrypt(seal::Options),
     /// Open an envelope from standard input, to standard output.
@@ -97,7 +103,7 @@ impl Exit {
 
 /// Parses the command line and does what it says.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::try_parse().unwrap_or_else(|wrong| discreet(wrong).exit());
     match arguments.command {
         Command::Run(file) => {
             log::start();
@@ -110,6 +116,7 @@ pub fn main() -> ExitCode {
         Command::Check(file) => check::run(&file.config),
         Command::Explain { config, method, url } => explain::run(&config.config, &method, &url),
         Command::Keys(Keys::Hash { salt }) => seal::hash(&salt),
+        Command::Revoke(options) => revoke::run(&options),
         Command::Encrypt(options) => seal::encrypt(&options),
         Command::Decrypt(options) => seal::decrypt(&options),
         Command::Schema => {
@@ -123,6 +130,34 @@ pub fn main() -> ExitCode {
             print(&script)
         }
     }
+}
+
+/// Whoever types a secret where its reference belongs finds it in the shell's history, but not in a log of what was printed:
+/// the commands that take secrets repeat nothing of the command line but the names of options.
+fn discreet(mut wrong: clap::Error) -> clap::Error {
+    if !std::env::args_os().any(|argument| ["keys", "encrypt", "decrypt"].iter().any(|command| argument == *command)) {
+        return wrong;
+    }
+    for kind in [ContextKind::InvalidValue, ContextKind::InvalidSubcommand, ContextKind::InvalidArg] {
+        let Some(ContextValue::String(text)) = wrong.get(kind) else { continue };
+        // Of an argument that is known, this is its name.
+        let name = kind == ContextKind::InvalidArg && (wrong.kind() != ErrorKind::UnknownArgument || is_option(text));
+        if text.is_empty() || name {
+            continue;
+        }
+        wrong.insert(kind, ContextValue::String("…".into()));
+        // The advice to write the same behind `--`.
+        if wrong.get(ContextKind::Suggested).is_some() {
+            wrong.insert(ContextKind::Suggested, ContextValue::StyledStrs(Vec::new()));
+        }
+    }
+    wrong
+}
+
+/// As the misspelt name of an option looks: `--slat`.
+fn is_option(text: &str) -> bool {
+    let name = text.strip_prefix("--").unwrap_or_default();
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
 }
 
 /// To standard output. A reader that closed early, as `head` does, is no failure.

@@ -44,6 +44,7 @@ pub(super) async fn admit(
     find_route(session.req_header(), context)?;
     let live = std::sync::Arc::clone(&context.live);
     let route = live.policy.route(context.route.ok_or_else(lost)?);
+    live.lanes.check(&route.name)?;
     // A cheap clock read: the time since `started` belongs to no stage.
     context.exchange.now = context.started;
     route.chain.on_request(&gateway.clock, session.req_header(), &mut context.exchange).await?;
@@ -91,6 +92,7 @@ fn find_route(head: &RequestHeader, context: &mut Context) -> Result<(), Refusal
         (path, None, _) => PathAndQuery::try_from(path.as_ref()).map_err(|_| no_route())?,
         (path, Some(query), _) => PathAndQuery::try_from(format!("{path}?{query}")).map_err(|_| no_route())?,
     };
+    context.exchange.target = context.target.clone();
     match context.live.policy.find(&path, &head.method) {
         Found::Route(index) => {
             context.route = Some(index);

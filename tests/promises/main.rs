@@ -9,6 +9,7 @@
 
 mod support;
 
+mod access;
 mod admin;
 mod answers;
 mod applications;
@@ -20,11 +21,18 @@ mod harness;
 mod hostile;
 mod hostile_h2;
 mod identity;
+mod key_limits;
+mod limits;
 mod listeners;
+mod load;
+mod lockouts;
+mod named_files;
 mod pool;
 mod problems;
 mod reload;
 mod resets;
+mod restarts;
+mod revocations;
 mod sealed_answers;
 mod shared_state;
 mod shared_windows;
@@ -36,3 +44,4 @@ mod tampering;
 mod tunnels;
 mod upgrades;
 mod upstreams;
+mod usage;

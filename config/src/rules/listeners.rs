@@ -50,7 +50,7 @@ fn listening(rules: &mut Rules<'_>, server: &Server, tls: Option<&Tls>) {
             table.key("plaintext"),
             "requests are served without TLS: bodies and credentials travel in the clear",
         );
-        rules.add(fault.help("only behind something that ends TLS on the same host or network"));
+        rules.add(fault.help("only for development, or behind something that ends TLS on the same host"));
     } else if !server.http.is_empty() && server.https.is_empty() {
         let fault = Fault::at(http, "these listeners redirect to https, and there is no `https` listener");
         rules.add(fault.help("add `https = [\"0.0.0.0:8443\"]`, or `plaintext = true` to serve without TLS"));

@@ -17,6 +17,11 @@ pub(super) fn check(rules: &mut Rules<'_>, state: &State) {
     if !rules.sound_keys(&table, &["store", "redis"]) {
         return;
     }
+    if state.store == Store::Redis && state.snapshot.is_some() {
+        let fault =
+            Fault::at(table.key("snapshot"), "`snapshot` is of the memory store: what Redis counts outlives a restart");
+        rules.add(fault.on_key().help("remove it, or write `store = \"memory\"`"));
+    }
     match (&state.redis, state.store) {
         (None, Store::Redis) => {
             let fault = Fault::at(table.key("store"), "the store is Redis, and no `redis` says where");

@@ -24,6 +24,7 @@ const LISTENERS: &[Case] = &[
     warning("server", "[server]\nhttps = [\"a:1\"]\ntrusted_proxies = [\"0.0.0.0/0\"]", (3, 20), "is everyone", ""),
     error("server", "[server]\nhttps = [\"a:1\"]\nthreads = 5000", (3, 11), "more than 1024 threads", "0 for one per core"),
     error("limits", "[limits]\nmax_head = \"512B\"", (2, 12), "`512B` is out of range", "1KiB"),
+    error("limits", "[limits]\nmax_in_flight = 0", (2, 17), "`max_in_flight` is 0, which is out of range", "from 1 to 1000000"),
     warning("limits", "[limits]\nhead_timeout = \"1h\"", (2, 16), "lets a slow client hold a connection", ""),
     error("state", "[state]\nstore = \"redis\"\n[state.redis]\nurl = \"env:R\"\ncluster = true\nsentinel = { master = \"m\" }", (5, 11), "no Sentinel watches it", "remove `sentinel`, or `cluster`"),
     error("state", "[state]\nstore = \"redis\"\n[state.redis]\nurl = \"env:R\"\nsentinel = { master = \"\" }", (5, 23), "", ""),
@@ -33,14 +34,26 @@ const LISTENERS: &[Case] = &[
     warning("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"1s\"\nby = \"user\"\non_outage = \"closed\"", (5, 1), "the store is memory", "remove it, or write `store = \"redis\"`"),
     error("state", "[state]\nstore = \"redis\"", (2, 9), "no `redis` says where", "redis = { url"),
     warning("state", "[state]\nredis = { url = \"env:R\" }", (2, 1), "Redis is set up but not used", "store = \"redis\""),
+    error("state", "[state]\nsnapshot = \"a\"\nstore = \"redis\"\nredis = { url = \"env:R\" }", (2, 1), "`snapshot` is of the memory store", "remove it"),
     warning("state", "[state]\nstore = \"redis\"\nredis = { url = \"env:R\", timeout = \"5s\" }", (3, 36), "a request may wait `5s`", ""),
+];
+
+#[rustfmt::skip]
+const LOCKOUT: &[Case] = &[
+    error("lockout", "[lockout]\nmode = \"on\"", (2, 8), "`on`", "enforce"),
+    error("lockout", "[lockout]\nfailures = 1", (2, 12), "out of range", "2"),
+    error("lockout", "[lockout]\nwindow = \"2h\"", (2, 10), "`2h` is out of range", "\"1s\" to \"1h\""),
+    error("lockout", "[lockout]\nduration = \"10ms\"", (2, 12), "`10ms` is out of range", "\"1s\" to \"1d\""),
+    error("lockout", "[lockout]\nduration = \"2h\"", (2, 12), "longer than the longest, `1h`", "raise `max_duration`"),
+    error("lockout", "[lockout]\nexempt = [\"10.0.0.0/8\", \"10.0.0.0/8\"]", (2, 25), "stands in the list already", ""),
+    warning("lockout", "[lockout]\nexempt = [\"0.0.0.0/0\"]", (2, 11), "nobody is ever locked out", "mode = \"off\""),
 ];
 
 #[rustfmt::skip]
 const UPSTREAMS: &[Case] = &[
     error("upstreams", "[upstreams.app]\nservers = [\"10.0.0.1:443\"]\ntls = true", (3, 7), "`10.0.0.1:443` has no name to verify its certificate by", "server_name"),
     error("upstreams", "[upstreams.app]\nservers = [\"a:443\", \"unix:/a\"]\ntls = true", (3, 7), "`unix:/a` has no name", "server_name"),
-    error("upstreams", "[upstreams.app]\nservers = [\"1.2.3:443\"]\ntls = true", (3, 7), "has no name", "server_name"),
+    error("upstreams", "[upstreams.app]\nservers = [\"10.2.3.4:443\"]\ntls = true", (3, 7), "has no name", "server_name"),
     error("upstreams", "[upstreams.app]\nservers = [\"a:443\"]\ntls = true\nserver_name = \"\"", (4, 15), "is not a host name", ""),
     error("upstreams", "[upstreams.app]\nservers = [\"a:443\"]\ntls = true\nserver_name = \"https://a\"", (4, 15), "is not a host name", ""),
     error("upstreams", "[upstreams.app]\nservers = [\"a:80\"]\nserver_name = \"a\"", (3, 15), "`server_name` belongs to TLS", "add `tls = true`"),
@@ -121,6 +134,36 @@ macro_rules! route {
     };
 }
 
+macro_rules! guarded {
+    ($guard:literal) => {
+        concat!("[[routes]]\nname = \"all\"\npath = \"/u/{user_id}\"\nupstream = \"app\"\nauth = [\"jwt.users\"]\nguard =  \"", $guard, "\"")
+    };
+}
+
+/// A key with these limits, and a rule with these settings.
+macro_rules! limited {
+    ($limits:literal, $rule:literal) => {
+        concat!(
+            "[api_keys.devs]\nscheme = \"ApiKey\"\nsalt = \"env:B\"\n[[api_keys.devs.keys]]\nid = \"ci\"\n\
+             hash = \"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\"\nuser_id = \"u\"\nlimits = ",
+            $limits,
+            "\n[rate_limits.api]\nlimit = 10\nwindow = \"1h\"\n",
+            $rule
+        )
+    };
+}
+
+#[rustfmt::skip]
+const KEY_LIMITS: &[Case] = &[
+    error("api_keys", limited!("{ nobody = 5 }", "by = \"api_key\""), (8, 21), "there is no `[rate_limits.nobody]`", "there are `api` and `slow`"),
+    error("api_keys", limited!("{ apis = 5 }", "by = \"api_key\""), (8, 19), "there is no `[rate_limits.apis]`", "did you mean \"api\"?"),
+    error("api_keys", limited!("{ slow = 5 }", "by = \"api_key\""), (8, 12), "`slow` does not count by API key", "by = \"api_key\""),
+    error("api_keys", limited!("{ api = 0 }", "by = \"api_key\""), (8, 18), "`api` is 0, which is out of range", "from 1 to 1000000000"),
+    error("api_keys", limited!("{ api = \"many\" }", "by = \"api_key\""), (8, 18), "`api`", ""),
+    error("api_keys", limited!("{ api = 5000 }", "by = \"api_key\"\nalgorithm = \"sliding_log\""), (8, 18), "takes 19 KiB for each key", "at most 4096"),
+    error("api_keys", limited!("{ api = 3 }", "by = [\"route\", \"api_key\"]\ncost = 4"), (8, 18), "a request may cost 4 and would never pass", "lower the `cost`"),
+];
+
 #[rustfmt::skip]
 const ROUTES: &[Case] = &[
     error("routes", "[[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"apps\"", (4, 12), "there is no `[upstreams.apps]`", "did you mean \"app\"?"),
@@ -140,6 +183,46 @@ const ROUTES: &[Case] = &[
     error("routes", route!("roles = [\"A\"]"), (5, 9), "roles are the caller's", "add `auth"),
     error("routes", route!("auth = [\"jwt.users\"]\nroles = [\"A,B\"]"), (6, 10), "has a comma", "one entry for each"),
     error("routes", route!("auth = [\"jwt.users\"]\nroles = [\"A\", \"A\"]"), (6, 15), "stands in the list already", ""),
+    error("routes", route!("allow = [\"10.0.0.0/8\", \"10.1.2.3/8\"]"), (5, 24), "stands in the list already", "remove one"),
+    error("routes", route!("allow = [\"10.0.0.1\"]"), (5, 10), "`10.0.0.1` is not a network", "\"10.0.0.1/32\""),
+    error("routes", route!("allow = []"), (5, 9), "this list is empty", ""),
+    error("routes", route!("deny = [\"localhost\"]"), (5, 9), "`localhost` is not a network", "10.0.0.0/8"),
+    warning("routes", route!("allow = [\"10.1.0.0/16\"]\ndeny = [\"10.0.0.0/8\"]"), (5, 10), "`10.1.0.0/16` never passes: it is within `10.0.0.0/8` of `deny`", "deny less"),
+    error("routes", "[[routes]]\nname = \"a\"\npath = \"/u/{a}\"\nupstream = \"app\"\n[[routes]]\nname = \"b\"\npath = \"/u/*\"\nupstream = \"app\"", (7, 8), "`/u/*` goes to the route `a` already", "different"),
+    error("routes", "[[routes]]\nname = \"a\"\npath = \"/u/{}\"\nupstream = \"app\"", (3, 8), "`{}` has no name", "{user_id}"),
+    error("routes", "[[routes]]\nname = \"a\"\npath = \"/u/{a-b}\"\nupstream = \"app\"", (3, 8), "`{a-b}` has no name", "{user_id}"),
+    error("routes", "[[routes]]\nname = \"a\"\npath = \"/u/{a}x\"\nupstream = \"app\"", (3, 8), "`{a}x` mixes a name with other characters", "whole"),
+    error("routes", "[[routes]]\nname = \"a\"\npath = \"/u/x{a}\"\nupstream = \"app\"", (3, 8), "`{` never stands in a target", "%7B"),
+    error("routes", "[[routes]]\nname = \"a\"\npath = \"/{a}/{a}\"\nupstream = \"app\"", (3, 8), "`{a}` occurs twice", "of its own"),
+    error("routes", guarded!("path.b == claims.sub"), (6, 10), "`path.b` is no segment of `/u/{user_id}`", "name it in `path`"),
+    error("routes", guarded!("path.userid == claims.sub"), (6, 10), "`path.userid` is no segment", "did you mean `path.user_id`?"),
+    error("routes", guarded!(""), (6, 10), "this is empty", "path.user_id == claims.sub"),
+    error("routes", guarded!("path.user_id = claims.sub"), (6, 24), "`=` means nothing here", "equality is `==`"),
+    error("routes", guarded!("path.user_id == clams.sub"), (6, 27), "there is no value `clams`", "did you mean `claims`?"),
+    error("routes", guarded!("path.user_id == claims"), (6, 27), "`claims` needs a name", "claims.NAME"),
+    error("routes", guarded!("path.user_id == claims.a == claims.b"), (6, 36), "comparisons do not chain", "`&&`"),
+    error("routes", guarded!("path.user_id"), (6, 11), "this is a value, not a condition", "compare it"),
+    error("routes", guarded!("path.user_id == \\\"x"), (6, 10), "this text has no end (at character 17)", "close it"),
+    error("routes", guarded!("path.user_id == claims.sub &&"), (6, 40), "the guard ends where a value should stand", "claims.NAME"),
+    error("routes", guarded!("(path.user_id == claims.sub"), (6, 38), "a `)` is missing here", "close"),
+    error("routes", guarded!("path.user_id == claims.sub)"), (6, 37), "was complete before this", "`&&` or `||`"),
+    error("routes", guarded!("7 == 8"), (6, 11), "this is always the same", ""),
+    error("routes", guarded!("path.user_id == 07"), (6, 27), "`07` is not a whole number of 64 bits", "leading zeros"),
+    error("routes", guarded!("path.user_id == true"), (6, 27), "only a claim can be true or false", ""),
+    error("routes", guarded!("method == 'get'"), (6, 21), "methods are written in upper case", "\"GET\""),
+    error("routes", guarded!("client_ip == 'localhost'"), (6, 24), "this is no address and no network", "10.0.0.0/8"),
+    error("routes", guarded!("client_ip == claims.ip"), (6, 24), "`client_ip` is compared with addresses that stand here", ""),
+    error("routes", guarded!("user.id in 'a'"), (6, 22), "`in` asks a list", "user.roles"),
+    error("routes", guarded!("user.roles == 'a'"), (6, 11), "`user.roles` is a list", "in user.roles"),
+    error("routes", guarded!("'a' in [claims.b]"), (6, 19), "only texts and numbers stand in a list", ""),
+    error("routes", "[[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"app\"\nguard = \"claims.a\"", (5, 9), "the guard asks who calls, and this route is public", "add `auth"),
+    warning("routes", "[[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"app\"\nauth = [\"api_keys.devs\"]\nguard = \"claims.a\"", (6, 9), "no caller of this route has a token", "user.id"),
+    error("routes", route!("queue = 5"), (5, 1), "`queue` says nothing without `max_in_flight`", "add `max_in_flight"),
+    error("routes", route!("queue_timeout = \"1s\""), (5, 1), "`queue_timeout` says nothing without `max_in_flight`", "add `max_in_flight"),
+    error("routes", route!("max_in_flight = 0"), (5, 17), "`max_in_flight` is 0, which is out of range", "from 1 to 1000000"),
+    warning("routes", route!("priority = \"low\""), (5, 1), "`priority` says nothing without `limits.max_in_flight`", "add `max_in_flight"),
+    warning("routes", concat!(route!("max_in_flight = 10"), "\n[limits]\nmax_in_flight = 10"), (5, 17), "never reached: with priority `normal` at most 9", "raise `limits"),
+    error("routes", route!("priority = \"urgent\""), (5, 12), "`urgent`", "\"low\""),
     error("routes", route!("methods = [\"GET\", \"GET\"]"), (5, 19), "stands in the list already", ""),
     warning("routes", route!("rate_limits = [\"slow\"]"), (5, 16), "no caller of this route has a user: all of them share one count", "client_ip"),
     warning("routes", route!("methods = [\"GET\"]\nrate_limits = [\"w\"]\n[rate_limits.w]\nlimit = 1\nwindow = \"1s\"\nby = \"route\"\nmethods = [\"POST\", \"PUT\"]"), (6, 16), "`w` counts POST, PUT only, which this route does not take", "change the `methods`"),
@@ -150,6 +233,11 @@ const ROUTES: &[Case] = &[
 fn listeners() {
     // Routes and sections that a case does not need may be unused; warnings beside it are no matter.
     check_all(LISTENERS);
+}
+
+#[test]
+fn lockout() {
+    check_all(LOCKOUT);
 }
 
 #[test]
@@ -165,6 +253,11 @@ fn callers() {
 #[test]
 fn traffic() {
     check_all(TRAFFIC);
+}
+
+#[test]
+fn limits_of_keys() {
+    check_all(KEY_LIMITS);
 }
 
 #[test]

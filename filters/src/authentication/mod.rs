@@ -7,18 +7,17 @@
 mod api_keys;
 mod challenge;
 mod conflicts;
+mod denial;
 mod instant;
 mod jwt;
+mod lockout;
 mod presented;
+mod revocations;
 
 #[cfg(test)]
 mod tests;
 
-use std::{
-    borrow::Cow,
-    future::{Future, ready},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use gapura_config::{
     fault::{Fault, Place},
@@ -27,40 +26,18 @@ use gapura_config::{
 use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION, request};
 
 pub use self::{
-    api_keys::{ApiKeysMethod, api_key_hash},
+    api_keys::{ApiKeysMethod, MAX_API_KEY, api_key_hash},
     jwt::{JwtMethod, KeySet, KeySets, KeySource, Location, Taken},
+    lockout::{Failed, Key as LockoutKey, Lockout, LockoutDoor, Lockouts, SharedLockouts, Terms as LockoutTerms},
     presented::{BEARER_PROTOCOL, Withheld},
+    revocations::{Full, MAX_NAME, MAX_REVOCATIONS, Revocation, Revocations},
 };
-use self::{challenge::Challenges, jwt::Token};
+use self::{
+    challenge::Challenges,
+    denial::{Denial, Denied, Reason},
+    jwt::Token,
+};
 use crate::contract::{Code, Exchange, Filter, Principal, Refusal, Stage};
-
-/// Why a credential is bad, for the operator's log. It never repeats what was presented.
-type Reason = Cow<'static, str>;
-
-/// Why a credential is not taken.
-#[derive(Debug)]
-enum Denial {
-    /// It is bad.
-    Invalid(Reason),
-    /// It may be good; there is nothing yet to tell by.
-    Unready(Reason),
-}
-
-impl<R: Into<Reason>> From<R> for Denial {
-    fn from(reason: R) -> Self {
-        Self::Invalid(reason.into())
-    }
-}
-
-impl Denial {
-    /// For the log, which method said so.
-    fn by(self, method: &str) -> Self {
-        match self {
-            Self::Invalid(reason) => Self::Invalid(format!("{method}: {reason}").into()),
-            Self::Unready(reason) => Self::Unready(format!("{method}: {reason}").into()),
-        }
-    }
-}
 
 /// A `[jwt.NAME]` or `[api_keys.NAME]`, compiled. Built once per policy; a clone shares it.
 #[derive(Debug, Clone)]
@@ -72,6 +49,12 @@ pub enum Method {
 impl Method {
     pub fn jwt(name: &str, config: &model::Jwt, key_sets: &KeySets) -> Result<Self, Vec<Fault>> {
         JwtMethod::build(name, config, key_sets).map(|method| Self::Jwt(Arc::new(method)))
+    }
+
+    /// With what all methods share.
+    pub fn jwt_with(name: &str, config: &model::Jwt, shared: &Shared) -> Result<Self, Vec<Fault>> {
+        let method = JwtMethod::build(name, config, &shared.key_sets)?;
+        Ok(Self::Jwt(Arc::new(method.keeping(&shared.kept).heeding(&shared.revocations))))
     }
 
     pub fn api_keys(name: &str, config: &model::ApiKeys) -> Result<Self, Vec<Fault>> {
@@ -102,8 +85,16 @@ impl Method {
     }
 }
 
+/// What the methods of a policy share.
+#[derive(Clone, Default)]
+pub struct Shared {
+    pub key_sets: Arc<KeySets>,
+    pub revocations: Arc<Revocations>,
+    /// Claims that guards ask for, named as in `claims`: principals keep them.
+    pub kept: BTreeSet<String>,
+}
+
 /// The authentication of one route.
-#[derive(Debug)]
 pub struct Authentication {
     /// In the order of the route's `auth`: of several good credentials the first gives the identity.
     methods: Vec<Method>,
@@ -112,10 +103,19 @@ pub struct Authentication {
     /// Every other place of a token here, each once.
     sources: Vec<TokenSource>,
     challenges: Challenges,
+    /// Told of guesses.
+    lockout: Option<Arc<Lockout>>,
 }
 
 /// A good credential: the rank of its method, and the caller.
 type Proof = (usize, Arc<Principal>);
+
+/// No key in it.
+impl fmt::Debug for Authentication {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.methods).finish()
+    }
+}
 
 impl Authentication {
     /// `place` is that of the route's `auth`. Methods between which a credential could not choose are faults.
@@ -138,7 +138,12 @@ impl Authentication {
                 _ => {}
             }
         }
-        Ok(Self { challenges: Challenges::new(&methods), methods, headers, sources })
+        Ok(Self { challenges: Challenges::new(&methods), methods, headers, sources, lockout: None })
+    }
+
+    #[must_use]
+    pub fn noting_failures(self, lockout: Option<Arc<Lockout>>) -> Self {
+        Self { lockout, ..self }
     }
 
     /// The key sets of providers that its methods verify with.
@@ -164,19 +169,23 @@ impl Authentication {
 
     /// The caller, or the refusal to send. `now_ms` is the time since 1970.
     pub fn authenticate(&self, headers: &HeaderMap, now_ms: u64) -> Result<Arc<Principal>, Refusal> {
+        self.examine(headers, now_ms).map_err(|denied| denied.refusal)
+    }
+
+    fn examine(&self, headers: &HeaderMap, now_ms: u64) -> Result<Arc<Principal>, Denied> {
         let mut first: Option<Proof> = None;
         for name in &self.headers {
             let mut values = headers.get_all(name).iter();
             let Some(value) = values.next() else { continue };
             // Which of two the upstream would read is anyone's guess.
             if values.next().is_some() {
-                return Err(self.deny(format!("{name} occurs more than once").into()));
+                return Err(self.deny(Denial::Invalid(format!("{name} occurs more than once").into())));
             }
             let proof = self.prove(name, value, now_ms).map_err(|denial| self.deny(denial))?;
             keep_first(&mut first, proof);
         }
         for source in &self.sources {
-            let token = presented::token(source, headers).map_err(|reason| self.deny(reason.into()))?;
+            let token = presented::token(source, headers).map_err(|reason| self.deny(Denial::Invalid(reason)))?;
             let Some(token) = token else { continue };
             let proof = self.prove_token(source, token, now_ms).map_err(|denial| self.deny(denial))?;
             keep_first(&mut first, proof);
@@ -203,23 +212,36 @@ impl Authentication {
         if self.api_keys_on(header).any(|method| bare(&method)) {
             return self.prove_key(self.api_keys_on(header).filter(bare), value.as_bytes(), now_ms);
         }
-        Err(format!("{header} has a scheme that this route does not accept").into())
+        Err(Denial::Invalid(format!("{header} has a scheme that this route does not accept").into()))
     }
 
     fn prove_token(&self, source: &TokenSource, text: &[u8], now_ms: u64) -> Result<Proof, Denial> {
+        let mut all = self.jwt_methods(source);
+        let only = all.next().filter(|_| all.next().is_none());
+        if let Some((rank, method)) = only
+            && let Some(known) = method.recall(text, now_ms)
+        {
+            return Ok((rank, known));
+        }
         let token = Token::parse(text)?;
-        let (rank, method) = self.choose(source, &token)?;
-        let principal = method.verify(&token, now_ms).map_err(|denial| denial.by(method.name()))?;
-        Ok((rank, Arc::new(principal)))
+        let (rank, method) = match only {
+            Some(only) => only,
+            None => self.choose(source, &token)?,
+        };
+        // Of several methods only the chosen one's memory counts: the choice is this route's own.
+        if only.is_none()
+            && let Some(known) = method.recall(text, now_ms)
+        {
+            return Ok((rank, known));
+        }
+        let proven = method.verify(&token, now_ms);
+        let principal = proven.map_err(|denial| denial.by(method.name()).at(|| method.claimed(&token)))?;
+        Ok((rank, principal))
     }
 
     /// Among the methods that read tokens from there the exact `iss` chooses, before anything is verified; a method without
     /// issuer takes what no other claims. Where two agree in that, `alg` chooses. The choice is final: a token that fails its method is bad.
     fn choose(&self, source: &TokenSource, token: &Token<'_>) -> Result<(usize, &JwtMethod), Reason> {
-        let mut all = self.jwt_methods(source);
-        if let (Some(only), None) = (all.next(), all.next()) {
-            return Ok(only);
-        }
         let claims = token.claims()?;
         let issuer = jwt::issuer(&claims)?;
         let claimed = issuer.is_some() && self.jwt_methods(source).any(|(_, method)| method.issuer() == issuer);
@@ -240,7 +262,7 @@ impl Authentication {
         let (rank, method, found) = found.ok_or("the API key is not known")?;
         match found.principal(now_ms) {
             Ok(principal) => Ok((rank, principal)),
-            Err(reason) => Err(format!("{}: {reason}", method.name()).into()),
+            Err(reason) => Err(Denial::Invalid(reason).by(method.name())),
         }
     }
 
@@ -258,22 +280,25 @@ impl Authentication {
         })
     }
 
-    fn missing(&self) -> Refusal {
+    fn missing(&self) -> Denied {
         let refusal = Refusal::new(Code::CredentialsMissing, "This request needs credentials.");
-        self.challenges.missing().fold(refusal.reason("no credential was presented"), with_challenge)
+        let refusal = refusal.reason("no credential was presented");
+        Denied { refusal: self.challenges.missing().fold(refusal, with_challenge), guess: None }
     }
 
     /// One text for whatever is wrong: which check failed helps only whoever forges.
-    fn deny(&self, denial: Denial) -> Refusal {
-        let reason = match denial {
-            Denial::Invalid(reason) => reason,
+    fn deny(&self, denial: Denial) -> Denied {
+        let (reason, guess) = match denial {
+            Denial::Guess(reason, claimed) => (reason, Some(claimed)),
+            Denial::Invalid(reason) => (reason, None),
             // A good token must not be called bad: its owner would throw it away.
             Denial::Unready(reason) => {
-                return Refusal::new(Code::Overloaded, "Credentials cannot be checked at the moment.").reason(reason);
+                let refusal = Refusal::new(Code::Overloaded, "Credentials cannot be checked at the moment.");
+                return Denied { refusal: refusal.reason(reason), guess: None };
             }
         };
         let refusal = Refusal::new(Code::CredentialsInvalid, "The credentials of this request are not valid.");
-        self.challenges.invalid().fold(refusal.reason(reason), with_challenge)
+        Denied { refusal: self.challenges.invalid().fold(refusal.reason(reason), with_challenge), guess }
     }
 }
 
@@ -297,13 +322,19 @@ impl Filter for Authentication {
         self.methods.iter().map(Method::explain).collect()
     }
 
-    fn on_request(
-        &self,
-        head: &request::Parts,
-        exchange: &mut Exchange,
-    ) -> impl Future<Output = Result<(), Refusal>> + Send {
-        let proof = self.authenticate(&head.headers, exchange.now.unix_ms);
-        ready(proof.map(|principal| exchange.principal = Some(principal)))
+    async fn on_request(&self, head: &request::Parts, exchange: &mut Exchange) -> Result<(), Refusal> {
+        match self.examine(&head.headers, exchange.now.unix_ms) {
+            Ok(principal) => {
+                exchange.principal = Some(principal);
+                Ok(())
+            }
+            Err(Denied { refusal, guess }) => {
+                if let (Some(lockout), Some(claimed)) = (&self.lockout, guess) {
+                    lockout.failed(exchange.client_ip, claimed.as_ref(), exchange.now).await;
+                }
+                Err(refusal)
+            }
+        }
     }
 }
 

@@ -2,12 +2,14 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use http::uri::PathAndQuery;
+
 use crate::{contract::Principal, encryption::Sealing, rate_limit::Charges};
 
 /// The present, handed in by the adapter: filters never ask a clock themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
-    /// Time since the process started. Never goes back.
+    /// Time since the process started, or since the one whose counters it goes on with. Never goes back.
     pub monotonic: Duration,
     /// Milliseconds since 1970-01-01T00:00:00Z, as the wall clock has it.
     pub unix_ms: u64,
@@ -24,12 +26,16 @@ pub struct Exchange {
     pub now: Now,
     /// The caller's address, past the trusted proxies. IPv4-mapped addresses are folded to IPv4.
     pub client_ip: IpAddr,
+    /// The canonical target: what was matched, and what is forwarded.
+    pub target: PathAndQuery,
     /// The client spoke TLS to the gateway.
     pub secure: bool,
     /// Recorded by `authentication`; nothing else sets it.
     pub principal: Option<Arc<Principal>>,
     /// Recorded by `rate_limit`: what was charged, and the tightest rule for the `RateLimit` fields.
     pub charges: Charges,
+    /// The response is the gateway's own: no upstream has said anything.
+    pub refused: bool,
     /// Recorded by `encryption`: how the response is to be sealed, if it is.
     pub sealing: Option<Sealing>,
 }
@@ -39,9 +45,11 @@ impl Exchange {
         Self {
             now,
             client_ip: client_ip.to_canonical(),
+            target: PathAndQuery::from_static("/"),
             secure: false,
             principal: None,
             charges: Charges::default(),
+            refused: false,
             sealing: None,
         }
     }

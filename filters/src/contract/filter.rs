@@ -10,6 +10,10 @@ use super::{Exchange, Refusal};
 /// Where a filter stands. The order is the gateway's, never the file's: cheap checks and those that protect later ones first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stage {
+    /// From where a route may be called.
+    Addresses,
+    /// Addresses that guessed at credentials.
+    Lockouts,
     /// Limits by address, header, route: before any credential is looked at.
     ClientLimits,
     Authentication,
@@ -22,6 +26,8 @@ pub enum Stage {
 
 impl Stage {
     pub const ALL: &[Self] = &[
+        Self::Addresses,
+        Self::Lockouts,
         Self::ClientLimits,
         Self::Authentication,
         Self::PrincipalLimits,
@@ -33,6 +39,8 @@ impl Stage {
     /// The metric label and the word in `gapura explain`.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Addresses => "addresses",
+            Self::Lockouts => "lockouts",
             Self::ClientLimits => "client_limits",
             Self::Authentication => "authentication",
             Self::PrincipalLimits => "principal_limits",

@@ -1,11 +1,13 @@
 //! What a filter is, and what it may be given.
 
+mod claims;
 mod exchange;
 mod filter;
 mod principal;
 mod problem;
 mod services;
 
+pub use claims::{Claim, Claims};
 pub use exchange::{Clock, Exchange, Now};
 pub use filter::{Filter, HeaderEdit, Stage};
 pub use principal::{Principal, UnfitIdentity, UserId};

@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+use super::Claims;
+
 /// Who calls. Built only from verified credentials; every text in it is fit for a header value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
@@ -13,6 +15,8 @@ pub struct Principal {
     pub permissions: Vec<String>,
     /// The id of the API key, where one was used.
     pub api_key: Option<Arc<str>>,
+    /// Of a token, what guards ask for.
+    pub claims: Claims,
 }
 
 /// A user id. `7` and `"7"` are one user; the JSON form only decides how an envelope writes it back.
@@ -101,6 +105,7 @@ mod tests {
             roles: roles.iter().map(|r| (*r).to_owned()).collect(),
             permissions: Vec::new(),
             api_key: None,
+            claims: Default::default(),
         }
     }
 

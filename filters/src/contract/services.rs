@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    authentication::KeySets,
+    authentication::{KeySets, Lockouts, Revocations},
     encryption::{MemoryReplays, ReplayStore},
     metrics::Metrics,
     rate_limit::{CounterStore, MemoryCounters},
@@ -14,6 +14,10 @@ use crate::{
 pub struct Services {
     pub counters: CounterStore,
     pub replays: ReplayStore,
+    /// Failed authentications.
+    pub lockouts: Arc<Lockouts>,
+    /// Tokens that were taken back.
+    pub revocations: Arc<Revocations>,
     /// Keys of token issuers, fetched in the background.
     pub key_sets: Arc<KeySets>,
     pub metrics: Arc<Metrics>,
@@ -25,6 +29,8 @@ impl Services {
         Self {
             counters: CounterStore::Memory(Arc::new(MemoryCounters::new(max_keys))),
             replays: ReplayStore::Memory(Arc::new(MemoryReplays::new(max_replays))),
+            lockouts: Arc::default(),
+            revocations: Arc::default(),
             key_sets: Arc::default(),
             metrics,
         }

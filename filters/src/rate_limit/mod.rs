@@ -19,6 +19,7 @@ mod charges;
 mod explain;
 mod key;
 mod memory;
+mod overrides;
 mod rule;
 mod settle;
 mod store;
@@ -32,12 +33,13 @@ use self::{
     algorithm::nanos,
     charges::{Place, Receipt, Receipts, Report},
     memory::Charged,
+    overrides::Overrides,
     rule::Rule,
 };
 pub use self::{
     algorithm::{Quota, Verdict},
     charges::Charges,
-    memory::MemoryCounters,
+    memory::{Amount, MemoryCounters, Restored, Unusable},
     store::{Counted, CounterStore, Demand, Pending, SharedCounters},
 };
 use crate::{
@@ -110,6 +112,24 @@ impl RateLimits {
         Ok(Some(Self { stage, route: route.into(), rules: built.into(), mine, told, counters: counters.clone() }))
     }
 
+    /// With the limits that the records of API keys have in place of the rules' own. Faults as in [`Self::build`].
+    pub fn with_keys(
+        mut self,
+        rules: &[(&str, &model::RateLimit)],
+        api_keys: &model::Named<model::ApiKeys>,
+    ) -> Result<Self, Vec<(String, String)>> {
+        let (mut built, mut faults) = (Vec::new(), Vec::new());
+        for rule in std::mem::take(&mut self.rules) {
+            let Some((name, written)) = rules.iter().find(|(name, _)| **name == *rule.name) else { continue };
+            match Overrides::build(name, written, api_keys) {
+                Ok(overrides) => built.push(rule.with(overrides, &self.counters)),
+                Err(found) => faults.extend(found),
+            }
+        }
+        self.rules = built.into();
+        if faults.is_empty() { Ok(self) } else { Err(faults) }
+    }
+
     /// The rules of this stage that count such requests.
     fn concerned(&self, head: &request::Parts) -> impl Iterator<Item = usize> {
         self.mine.clone().filter(|&index| self.rules[index].concerns(&head.method))
@@ -151,7 +171,9 @@ impl RateLimits {
             return Ok(());
         }
         let keys: Vec<_> = asked.iter().map(|&index| self.rules[index].key(&self.route, head, exchange)).collect();
-        let demands: Vec<_> = asked.iter().zip(&keys).map(|(&index, key)| self.rules[index].demand(key)).collect();
+        let principal = exchange.principal.as_deref();
+        let demands: Vec<_> =
+            asked.iter().zip(&keys).map(|(&index, key)| self.rules[index].demand(key, principal)).collect();
         let mut missed = Vec::new();
         for (place, counted) in shared.charge(exchange.now, &demands).await.into_iter().enumerate() {
             let index = asked[place];
@@ -183,7 +205,7 @@ impl RateLimits {
             if tally.refused.is_none() {
                 for (index, counted) in charged {
                     if let Some(place) = asked.iter().position(|&other| other == index) {
-                        shared.missed(&demands[place], self.rules[index].used(&counted));
+                        shared.missed(&demands[place], self.rules[index].used(&counted, principal));
                     }
                 }
             }
@@ -199,15 +221,16 @@ impl RateLimits {
         head: &request::Parts,
         exchange: &Exchange,
     ) {
-        self.refund_memory(receipts);
+        self.refund_memory(receipts, exchange);
         self.refund_shared(shared, receipts, head, exchange).await;
     }
 
     /// Gives back charges in memory.
-    fn refund_memory(&self, receipts: &Receipts) {
+    fn refund_memory(&self, receipts: &Receipts, exchange: &Exchange) {
         for receipt in receipts.iter() {
             if let (Some(rule), Place::Memory(counter)) = (self.rules.get(receipt.rule), receipt.place) {
-                rule.bank.refund(counter, &rule.quota, (receipt.at, rule.cost));
+                let quota = &rule.terms(exchange.principal.as_deref()).quota;
+                rule.bank.refund(counter, quota, (receipt.at, rule.cost));
             }
         }
     }
@@ -228,16 +251,17 @@ impl RateLimits {
         if charged.is_empty() {
             return;
         }
-        let demands: Vec<_> = charged.iter().map(|(rule, key, at)| (rule.demand(key), *at)).collect();
+        let principal = exchange.principal.as_deref();
+        let demands: Vec<_> = charged.iter().map(|(rule, key, at)| (rule.demand(key, principal), *at)).collect();
         shared.refund(exchange.now, &demands).await;
     }
 
-    fn refusal(&self, report: &Report) -> Refusal {
+    fn refusal(&self, report: &Report, exchange: &Exchange) -> Refusal {
         let rule = &self.rules[report.rule];
         let refusal = Refusal::new(Code::RateLimited, "The limit of requests is reached; try again later.")
             .reason(format!("rate limit {}", rule.name))
             .header(RETRY_AFTER, HeaderValue::from(report.seconds))
-            .header(RATE_LIMIT_POLICY, rule.policy_field());
+            .header(RATE_LIMIT_POLICY, rule.terms(exchange.principal.as_deref()).policy.clone());
         match rule.state_field(report) {
             Some(state) => refusal.header(RATE_LIMIT, state),
             None => refusal,
@@ -283,12 +307,12 @@ impl Filter for RateLimits {
         exchange.charges.reservations.clear();
         for receipts in [&tally.receipts, &earlier] {
             match &self.counters {
-                CounterStore::Memory(_) => self.refund_memory(receipts),
+                CounterStore::Memory(_) => self.refund_memory(receipts, exchange),
                 CounterStore::Shared { shared, .. } => self.refund(&**shared, receipts, head, exchange).await,
             }
         }
         exchange.charges.refused = true;
-        Err(self.refusal(&report))
+        Err(self.refusal(&report, exchange))
     }
 
     /// The tightest rule. An upstream's own fields give way: they speak of a limit that the client does not meet first.
@@ -302,7 +326,7 @@ impl Filter for RateLimits {
             return;
         }
         let rule = &self.rules[report.rule];
-        headers.set(&RATE_LIMIT_POLICY, rule.policy_field());
+        headers.set(&RATE_LIMIT_POLICY, rule.terms(exchange.principal.as_deref()).policy.clone());
         if let Some(state) = rule.state_field(report) {
             headers.set(&RATE_LIMIT, state);
         }

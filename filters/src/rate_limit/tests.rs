@@ -57,6 +57,7 @@ fn principal(user: &str, key: Option<&str>) -> Option<Arc<Principal>> {
         roles: Vec::new(),
         permissions: Vec::new(),
         api_key: key.map(Into::into),
+        claims: Default::default(),
     }))
 }
 
@@ -379,3 +380,4 @@ fn an_outage_is_a_matter_of_each_rule() {
 }
 
 mod features;
+mod keys;

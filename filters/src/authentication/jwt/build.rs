@@ -17,6 +17,7 @@ use super::{
     keys::{Family, Keys, family},
     public_key::PublicKey,
     remote::{KeySets, KeySource, Location},
+    verified::Verified,
 };
 
 const ONE_KEY: &str = "write one of `secret` (HS*), `public_key`, `jwks` or `discovery` (RS*, PS*, ES*, EdDSA)";
@@ -34,6 +35,7 @@ impl JwtMethod {
                 algorithms.push(*algorithm);
             }
         }
+        let family = family(&algorithms);
         let claims = claims::compile(&config.claims).map_err(|wrong| {
             let place = place.key("claims");
             let help = "write a member's name, a dotted path or a JSON pointer";
@@ -69,6 +71,8 @@ impl JwtMethod {
                 typ: config.typ.clone(),
                 require,
                 claims,
+                verified: (family == Family::Public).then(Verified::new),
+                revocations: Default::default(),
                 warnings,
             }),
             _ => Err(faults),
@@ -183,7 +187,7 @@ fn secret(
     let wanted = wanted.max().unwrap_or(0);
     if secret.bytes().len() < wanted {
         let message = format!("the secret has fewer than {wanted} bytes: a token is enough to guess it offline");
-        warnings.push(Fault::at(place.clone(), message).help(format!("`openssl rand -hex {wanted}` makes one")));
+        warnings.push(Fault::warning(place.clone(), message).help(format!("`openssl rand -hex {wanted}` makes one")));
     }
     let keys = Keys::secret(algorithms, secret.bytes());
     let keys = keys.ok_or_else(|| one(Fault::at(place, "the secret does not fit the algorithms").help(ONE_KEY)))?;
@@ -238,7 +242,7 @@ fn key_set(
         return Err(vec![Fault::at(at, message).help("change `algorithms` or the key set")]);
     }
     let unused = without.into_iter().map(|name| {
-        Fault::at(at.clone(), format!("`{reference}` has no key for {name}"))
+        Fault::warning(at.clone(), format!("`{reference}` has no key for {name}"))
             .help(format!("remove {name} from `algorithms`"))
     });
     warnings.extend(unused);

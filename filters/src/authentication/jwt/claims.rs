@@ -6,7 +6,7 @@ use gapura_config::model;
 
 use crate::{
     authentication::Reason,
-    contract::{Principal, UserId},
+    contract::{Claim, Principal, UserId},
     json::{Json, Number, Object},
 };
 
@@ -27,6 +27,8 @@ pub(super) struct ClaimPaths {
     pub(super) email: ClaimPath,
     pub(super) roles: ClaimPath,
     pub(super) permissions: ClaimPath,
+    /// What guards ask for, under the names by which they do.
+    pub(super) kept: Vec<(String, ClaimPath)>,
 }
 
 impl ClaimPath {
@@ -84,33 +86,52 @@ fn date(claims: &Object<'_>, name: &'static str) -> Result<Option<i64>, Reason> 
     }
 }
 
+/// While a token holds, leeway included: from the first instant to before the second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Window {
+    pub(super) from_ms: i64,
+    pub(super) until_ms: i64,
+}
+
+impl Window {
+    pub(super) fn contains(self, now_ms: u64) -> bool {
+        let now = i64::try_from(now_ms).unwrap_or(i64::MAX);
+        self.from_ms <= now && now < self.until_ms
+    }
+}
+
 /// RFC 7519, sections 4.1.4 to 4.1.6. `exp` is required: a token for ever cannot be taken back.
 pub(super) fn check_dates(
     claims: &Object<'_>,
     now_ms: u64,
     leeway: Duration,
     max_age: Option<Duration>,
-) -> Result<(), Reason> {
+) -> Result<Window, Reason> {
     let now = i64::try_from(now_ms).unwrap_or(i64::MAX);
     let leeway_ms = i64::try_from(leeway.as_millis()).unwrap_or(i64::MAX);
     let expires = date(claims, "exp")?.ok_or("the token has no `exp`")?;
-    if now >= expires.saturating_add(leeway_ms) {
+    let mut window = Window { from_ms: i64::MIN, until_ms: expires.saturating_add(leeway_ms) };
+    if now >= window.until_ms {
         return Err(format!("the token expired {} s ago", now.saturating_sub(expires) / 1000).into());
     }
     for (name, reason) in [("nbf", "the token is not valid yet"), ("iat", "the token was issued in the future")] {
-        if date(claims, name)?.is_some_and(|date| date > now.saturating_add(leeway_ms)) {
+        let Some(date) = date(claims, name)? else { continue };
+        if date > now.saturating_add(leeway_ms) {
             return Err(reason.into());
         }
+        window.from_ms = window.from_ms.max(date.saturating_sub(leeway_ms));
     }
     if let Some(max_age) = max_age {
         // The issuer's word on how long a token lasts is not ours: a stolen one with a far `exp` ends here.
         let issued = date(claims, "iat")?.ok_or("the token has no `iat`, and its age is limited")?;
         let max_age_ms = i64::try_from(max_age.as_millis()).unwrap_or(i64::MAX);
-        if now >= issued.saturating_add(max_age_ms).saturating_add(leeway_ms) {
+        let until = issued.saturating_add(max_age_ms).saturating_add(leeway_ms);
+        window.until_ms = window.until_ms.min(until);
+        if now >= until {
             return Err(format!("the token was issued {} s ago", now.saturating_sub(issued) / 1000).into());
         }
     }
-    Ok(())
+    Ok(window)
 }
 
 /// The exact `iss`, where there is one.
@@ -119,6 +140,20 @@ pub(in crate::authentication) fn issuer<'c>(claims: &'c Object<'_>) -> Result<Op
         None => Ok(None),
         Some(Json::String(issuer)) => Ok(Some(issuer)),
         Some(_) => Err("the token's `iss` is no string".into()),
+    }
+}
+
+/// When it was issued, in milliseconds since 1970.
+pub(super) fn issued(claims: &Object<'_>) -> Result<Option<i64>, Reason> {
+    date(claims, "iat")
+}
+
+/// RFC 7519, section 4.1.7. Another type could not be told from a revoked one.
+pub(super) fn jti<'c>(claims: &'c Object<'_>) -> Result<Option<&'c str>, Reason> {
+    match claims.get("jti") {
+        None => Ok(None),
+        Some(Json::String(jti)) => Ok(Some(jti)),
+        Some(_) => Err("the token's `jti` is no string".into()),
     }
 }
 
@@ -182,15 +217,21 @@ fn is_text(value: &Json<'_>, wanted: &str) -> bool {
 }
 
 impl ClaimPaths {
-    pub(super) fn principal(&self, method: &Arc<str>, claims: &Object<'_>) -> Result<Principal, Reason> {
-        let user_id = match self.user_id.find(claims) {
-            None => return Err("the token has no user id".into()),
-            Some(Json::String(text)) => UserId::string(text.as_ref()),
-            Some(Json::Number(Number::Unsigned(number))) => UserId::number(number),
-            Some(Json::Number(Number::Negative(number))) => UserId::number(number),
+    pub(super) fn user_id(&self, claims: &Object<'_>) -> Option<UserId> {
+        match self.user_id.find(claims)? {
+            Json::String(text) => Some(UserId::string(text.as_ref())),
+            Json::Number(Number::Unsigned(number)) => Some(UserId::number(number)),
+            Json::Number(Number::Negative(number)) => Some(UserId::number(number)),
             // A fraction, or more digits than 64 bits hold: rounding would make two users one.
-            Some(_) => return Err("the token's user id is neither a string nor a whole number".into()),
-        };
+            _ => None,
+        }
+    }
+
+    pub(super) fn principal(&self, method: &Arc<str>, claims: &Object<'_>) -> Result<Principal, Reason> {
+        if self.user_id.find(claims).is_none() {
+            return Err("the token has no user id".into());
+        }
+        let user_id = self.user_id(claims).ok_or("the token's user id is neither a string nor a whole number")?;
         let email = match self.email.find(claims) {
             None => None,
             Some(Json::String(text)) => Some(text.to_string()),
@@ -205,8 +246,29 @@ impl ClaimPaths {
             permissions: names(self.permissions.find(claims))
                 .ok_or("the token's permissions are neither a list of strings nor a string")?,
             api_key: None,
+            claims: (self.kept.iter())
+                .filter_map(|(name, path)| Some((name.clone(), kept(path.find(claims)?)?)))
+                .collect(),
         };
         principal.checked().map_err(|unfit| format!("the token's {unfit}").into())
+    }
+}
+
+/// As guards compare it. None: an object, null, or a number that has more than one spelling.
+fn kept(value: &Json<'_>) -> Option<Claim> {
+    match value {
+        Json::Bool(truth) => Some(Claim::Bool(*truth)),
+        Json::Array(items) => items.iter().map(text).collect::<Option<_>>().map(Claim::List),
+        single => text(single).map(Claim::Text),
+    }
+}
+
+fn text(value: &Json<'_>) -> Option<String> {
+    match value {
+        Json::String(text) => Some(text.to_string()),
+        Json::Number(Number::Unsigned(number)) => Some(number.to_string()),
+        Json::Number(Number::Negative(number)) => Some(number.to_string()),
+        _ => None,
     }
 }
 
@@ -234,6 +296,7 @@ pub(super) fn compile(claims: &model::Claims) -> Result<ClaimPaths, Vec<(&'stati
         email: path("email", &claims.email),
         roles: path("roles", &claims.roles),
         permissions: path("permissions", &claims.permissions),
+        kept: Vec::new(),
     };
     if wrong.is_empty() { Ok(paths) } else { Err(wrong) }
 }

@@ -89,6 +89,11 @@ impl Keys {
         if fits { Ok(()) } else { Err("the token's signature does not verify".into()) }
     }
 
+    /// Another one after each change of keys.
+    pub(super) fn generation(&self) -> u64 {
+        self.remote().map_or(0, |set| set.generation())
+    }
+
     /// The provider's set, where there is one.
     pub(super) fn remote(&self) -> Option<&Arc<KeySet>> {
         match self {

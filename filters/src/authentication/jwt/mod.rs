@@ -8,11 +8,12 @@ mod keys;
 mod public_key;
 mod remote;
 mod token;
+mod verified;
 
 #[cfg(test)]
 mod key_tests;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use gapura_config::{
     fault::Fault,
@@ -22,10 +23,15 @@ use gapura_config::{
 pub use self::remote::{KeySet, KeySets, KeySource, Location, Taken};
 pub(super) use self::{claims::issuer, token::Token};
 use self::{
-    claims::{ClaimPaths, Required},
+    claims::{ClaimPath, ClaimPaths, Required, Window},
     keys::Keys,
+    verified::Verified,
 };
-use super::Denial;
+use super::{
+    Denial, Reason,
+    lockout::Claimed,
+    revocations::{Asked, Revocations},
+};
 use crate::contract::Principal;
 
 /// One `[jwt.NAME]`, compiled. Built once per policy, shared by its routes.
@@ -46,24 +52,75 @@ pub struct JwtMethod {
     typ: Option<String>,
     require: Vec<Required>,
     claims: ClaimPaths,
+    /// Of tokens with a public key, whose signatures cost ten times all the rest.
+    verified: Option<Verified>,
+    revocations: Arc<Revocations>,
     warnings: Vec<Fault>,
 }
 
 impl JwtMethod {
+    /// With these claims in its principals.
+    pub(super) fn keeping(mut self, claims: &BTreeSet<String>) -> Self {
+        // A name that is no path is of a claim that no token has.
+        let path = |name: &String| Some((name.clone(), ClaimPath::parse(name).ok()?));
+        self.claims.kept = claims.iter().filter_map(path).collect();
+        self
+    }
+
+    /// Refusing tokens that are revoked.
+    pub(super) fn heeding(mut self, revocations: &Arc<Revocations>) -> Self {
+        self.revocations = Arc::clone(revocations);
+        self
+    }
+
+    /// Another one after each change of keys and each revocation: both only ever grow.
+    fn generation(&self) -> u64 {
+        self.keys.generation().wrapping_add(self.revocations.generation())
+    }
+
     /// The caller, if the token holds: what it is for, its signature, then dates, issuer, audience and required claims, then
     /// the identity.
-    pub(super) fn verify(&self, token: &Token<'_>, now_ms: u64) -> Result<Principal, Denial> {
+    pub(super) fn verify(&self, token: &Token<'_>, now_ms: u64) -> Result<Arc<Principal>, Denial> {
+        // Read first: keys that change and tokens that are revoked meanwhile make what is kept here worthless, not wrong.
+        let generation = self.generation();
         token.check_typ(self.typ.as_deref())?;
         self.keys.verify(token)?;
+        // What comes now was signed by whoever may sign: it can be of no use here, but it is no guess.
+        let (window, principal) = self.read(token, now_ms).map_err(Denial::Invalid)?;
+        if let Some(verified) = &self.verified {
+            verified.keep(token.text, generation, window, Arc::clone(&principal));
+        }
+        Ok(principal)
+    }
+
+    /// Dates, issuer, audience, required claims, and the caller, of a token whose signature was verified.
+    fn read(&self, token: &Token<'_>, now_ms: u64) -> Result<(Window, Arc<Principal>), Reason> {
         let claims = token.claims()?;
-        claims::check_dates(&claims, now_ms, self.leeway, self.max_age)?;
+        let window = claims::check_dates(&claims, now_ms, self.leeway, self.max_age)?;
         let issuer = issuer(&claims)?;
         if self.issuer.is_some() && issuer != self.issuer.as_deref() {
             return Err("the token is from another issuer".into());
         }
         claims::check_audience(&claims, &self.audience)?;
         self.require.iter().try_for_each(|required| required.check(&claims))?;
-        Ok(self.claims.principal(&self.name, &claims)?)
+        let principal = self.claims.principal(&self.name, &claims)?;
+        if self.revocations.generation() > 0 {
+            let (jti, issued) = (claims::jti(&claims)?, claims::issued(&claims)?);
+            self.revocations.check(&self.name, Asked { jti, user_id: principal.user_id.as_str(), issued })?;
+        }
+        Ok((window, Arc::new(principal)))
+    }
+
+    /// Whose token it says it is.
+    pub(super) fn claimed(&self, token: &Token<'_>) -> Option<Claimed> {
+        let claims = token.claims().ok()?;
+        self.claims.user_id(&claims).map(|user_id| Claimed::new(&self.name, user_id.as_str()))
+    }
+
+    /// The caller of a token that this method has verified before.
+    pub(super) fn recall(&self, text: &[u8], now_ms: u64) -> Option<Arc<Principal>> {
+        let verified = self.verified.as_ref().filter(|_| text.len() <= token::MAX_TOKEN)?;
+        verified.recall(text, self.generation(), now_ms)
     }
 
     pub(super) fn name(&self) -> &Arc<str> {

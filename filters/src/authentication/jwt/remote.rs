@@ -63,10 +63,17 @@ impl KeySets {
     }
 }
 
+/// A text, and what was read from it.
+struct Published {
+    text: Vec<u8>,
+    keys: Vec<SetKey>,
+    generation: u64,
+}
+
 /// The keys of one source, as they were when they were last fetched.
 pub struct KeySet {
     source: KeySource,
-    keys: ArcSwapOption<Vec<SetKey>>,
+    keys: ArcSwapOption<Published>,
     /// Why the last attempt to fetch them failed.
     trouble: Mutex<Option<String>>,
     /// Tells who fetches that a key is wanted which the set has not.
@@ -95,7 +102,12 @@ impl KeySet {
     pub fn replace(&self, text: &[u8]) -> Result<Taken, String> {
         let (keys, passed_over) = jwks::read_published(text)?;
         let taken = Taken { keys: keys.len(), passed_over };
-        self.keys.store(Some(Arc::new(keys)));
+        let before = self.keys.load();
+        // A provider says the same for months; only another text makes what was verified before worthless.
+        if before.as_ref().is_none_or(|before| before.text != text) {
+            let generation = before.as_ref().map_or(1, |before| before.generation + 1);
+            self.keys.store(Some(Arc::new(Published { text: text.to_vec(), keys, generation })));
+        }
         *self.trouble.lock() = None;
         Ok(taken)
     }
@@ -114,10 +126,15 @@ impl KeySet {
         Some(format!("{}: no keys yet: {why}", self.source.method))
     }
 
+    /// Another one after each change; 0 before there are keys.
+    pub(super) fn generation(&self) -> u64 {
+        self.keys.load().as_ref().map_or(0, |published| published.generation)
+    }
+
     /// Whether the signature is of a key of this set that is for the token's algorithm.
     pub(super) fn verify(&self, algorithm: JwtAlgorithm, token: &Token<'_>) -> Result<bool, Denial> {
         let keys = self.keys.load();
-        let Some(keys) = keys.as_ref() else {
+        let Some(Published { keys, .. }) = keys.as_deref() else {
             return Err(Denial::Unready("the provider's keys were not fetched yet".into()));
         };
         let mut fitting = keys.iter().filter(|key| key.fits(algorithm));

@@ -19,6 +19,8 @@ const MAX_KID: usize = 256;
 
 /// A token of the right form. Nothing in it is verified.
 pub(in crate::authentication) struct Token<'t> {
+    /// The whole of it.
+    pub(super) text: &'t [u8],
     pub(super) algorithm: JwtAlgorithm,
     pub(super) kid: Option<String>,
     typ: Option<String>,
@@ -46,7 +48,7 @@ impl<'t> Token<'t> {
         }
         let header = json::parse_object(&header).map_err(|why| format!("the token's header: {why}"))?;
         let (algorithm, kid, typ) = read_header(&header)?;
-        Ok(Self { algorithm, kid, typ, signed: &text[..second], signature, payload })
+        Ok(Self { text, algorithm, kid, typ, signed: &text[..second], signature, payload })
     }
 
     pub(in crate::authentication) fn algorithm(&self) -> JwtAlgorithm {

@@ -4,8 +4,11 @@ mod api_keys;
 mod arbitrary;
 mod attacks;
 mod claims;
+mod lockout;
 mod presented;
+mod revocations;
 mod route;
+mod verified;
 
 use std::sync::Arc;
 

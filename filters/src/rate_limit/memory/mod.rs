@@ -7,6 +7,7 @@
 mod bank;
 mod index;
 mod slab;
+mod snapshot;
 
 use std::{
     hash::Hasher,
@@ -20,6 +21,7 @@ use parking_lot::RwLock;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 use self::slab::Class;
+pub use self::snapshot::{Amount, Restored, Unusable};
 pub(super) use self::{
     bank::{Bank, Charged},
     slab::Fingerprint,
@@ -28,7 +30,7 @@ use super::algorithm::{Layout, Quota};
 
 /// The counters of all rules; it outlives every policy, so that a reload keeps every count.
 pub struct MemoryCounters {
-    /// Of this process: who cannot know it cannot choose keys that meet in one counter or one shard (SipHash-1-3).
+    /// Of this process, or of the one whose counts it goes on with: who cannot know it cannot choose keys that meet in one counter or one shard (SipHash-1-3).
     secret: (u64, u64),
     room: Room,
     banks: RwLock<Vec<Arc<Bank>>>,

@@ -188,6 +188,12 @@ fn a_response_may_tell_the_cost_and_what_it_does_not_use_is_given_back() {
         assert_eq!(fields(&refusal)[2].1.split(';').nth(1), Some(&*format!("r={}", 20 - used - 5)));
         gate.answer_with(&[("x-cost", "2")], &mut first);
         gate.complete(&mut first);
+        // What the gateway itself refuses tells nothing, and is not for nothing.
+        let mut guessed = ask().unwrap();
+        guessed.refused = true;
+        gate.answer_with(&[("x-cost", "0")], &mut guessed);
+        gate.complete(&mut guessed);
+        used += 1;
         // Who leaves before the response has had it all.
         let mut gone = ask().unwrap();
         assert_eq!(left(&gone), 20 - used - 2 - 5);
