@@ -204,16 +204,16 @@ async fn recovers(subject: &Subject) {
     }
 }
 
-/// From eight tasks at once. What certainly passed within a window: was sent after it began and answered before it ended.
+/// Four clients at once. What certainly passed within a window: was sent after it began and answered before it ended.
 async fn never_more_in_any_window(subject: &Subject) {
     let name = format!("{} windows", subject.name);
-    let window = Duration::from_millis(250);
+    let window = Duration::from_millis(200);
     let rule = subject.rule(40, window);
     let gate = subject.gate(&[(&name, rule.clone())]);
     let start = Instant::now();
     let client = async || {
         let mut passed = Vec::new();
-        while start.elapsed() < window * 4 {
+        while start.elapsed() < window * 3 {
             let sent = start.elapsed();
             if gate.ask(1).await.is_ok() {
                 passed.push((sent, start.elapsed()));
@@ -231,5 +231,5 @@ async fn never_more_in_any_window(subject: &Subject) {
     // `gcra` with `burst = limit` says so itself.
     let most = if subject.algorithm == LimitAlgorithm::Gcra { 80 } else { 40 };
     assert!(worst <= most, "{name}: {worst}");
-    assert!(passed.len() > 80, "{name}: {}", passed.len());
+    assert!(passed.len() > 60, "{name}: {}", passed.len());
 }

@@ -285,7 +285,11 @@ impl Filter for RateLimits {
                 self.charge_memory(memory, self.concerned(head), (head, exchange), &mut tally, |_, _| {});
             }
             CounterStore::Shared { shared, local, .. } => {
-                self.charge_shared((&**shared, local), head, exchange, &mut tally).await?;
+                if let Err(refusal) = self.charge_shared((&**shared, local), head, exchange, &mut tally).await {
+                    let earlier = std::mem::take(&mut exchange.charges.receipts);
+                    self.refund(&**shared, &earlier, head, exchange).await;
+                    return Err(refusal);
+                }
             }
         }
         let Some(report) = tally.refused else {

@@ -8,10 +8,11 @@ use redis::{ErrorKind, RedisError, aio::MultiplexedConnection};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    counters::{self, Counters, Given, Name, Script, Terms},
+    counters::{self, Counters, Given, Script},
     loans::{self, Known, Loans, Luggage, Said},
     meters::Meters,
     servers::Servers,
+    terms::{self, Name, Terms},
     together::together,
 };
 
@@ -61,7 +62,7 @@ impl Adaptive {
                 exact.push(place);
                 continue;
             }
-            let (name, terms) = counters::named(servers, demand);
+            let (name, terms) = terms::named(servers, demand);
             // In an outage each rule does what it says, at once.
             if !servers.link(&name.tag).is_some_and(|link| link.is_up()) {
                 meters.skipped.inc();
@@ -127,7 +128,7 @@ impl Adaptive {
         for (demand, at) in charged {
             // What stands in Redis is given back there: it may be a part of what a request costs, of no use here.
             let undone = *at == 0 && self.serves(demand) && {
-                let (name, _) = counters::named(servers, demand);
+                let (name, _) = terms::named(servers, demand);
                 self.loans.undo(&name, demand.cost, *at, now)
             };
             if !undone {
@@ -163,8 +164,8 @@ impl Adaptive {
         (name, terms): (&Name, &Terms),
         cost: u64,
     ) -> Option<Counted> {
-        let luggage = self.loans.pack(name, cost);
-        let Luggage { owed, extra, .. } = luggage;
+        let packed = self.loans.pack(name, cost);
+        let Luggage { owed, extra, .. } = packed.luggage();
         let sent = Instant::now();
         let [width, ring] = terms.numbers;
         let keys = [name.spelled()];
@@ -180,25 +181,16 @@ impl Adaptive {
                 }
             }
         };
-        let back = match servers.ask(&name.tag, question).await {
-            Ok(said) => {
-                let back = self.loans.learn(name, luggage, cost, sent, said);
-                let Counted { mut verdict, at } = said.counted;
-                // What is borrowed may come at once, here.
-                verdict.remaining += said.lent;
-                (back, Some(Counted { verdict, at }))
-            }
-            Err(_) => {
-                self.loans.keep(name, luggage);
-                return None;
-            }
-        };
-        let ((amount, at), counted) = back;
+        let said = servers.ask(&name.tag, question).await.ok()?;
+        let (amount, at) = packed.learn(cost, sent, said);
         if amount > 0 {
             let given = Given { name: name.clone(), terms: terms.clone(), cost: amount, at };
             counters.give(servers, &[given]).await;
         }
-        counted
+        let Counted { mut verdict, at } = said.counted;
+        // What is borrowed may come at once, here.
+        verdict.remaining += said.lent;
+        Some(Counted { verdict, at })
     }
 
     /// Tells Redis what was decided here, and gives back what was borrowed in vain. Ends with the store: it is aborted.

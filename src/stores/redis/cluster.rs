@@ -172,6 +172,7 @@ impl Cluster {
             }
         }
         self.map.store(Arc::new(Map { primaries: primaries.clone(), slots }));
+        duties.replays.wake();
         // Not before: what a keeper settles first is that of the slots of its primary.
         for primary in primaries {
             let begin = || {

@@ -14,8 +14,9 @@ use parking_lot::Mutex;
 
 use super::{
     cluster,
-    counters::{Charge, Counters, Name, Terms},
+    counters::{Charge, Counters},
     link::{Down, Link},
+    terms::{Name, Terms},
     together::together,
 };
 
@@ -29,6 +30,7 @@ pub(super) struct Ledger {
     most: usize,
 }
 
+#[derive(Clone)]
 struct Owed {
     terms: Terms,
     used: u64,
@@ -57,14 +59,14 @@ impl Ledger {
         }
     }
 
-    /// Adds what is owed to the server that has these slots.
+    /// Adds what is owed to the server that has these slots. It stays owed until it is.
     pub(super) async fn settle(&self, link: &Link, counters: &Counters, mine: &impl Fn(u16) -> bool) {
-        let mut due: Vec<(Name, Owed)> = self
-            .owed
-            .lock()
-            .extract_if(|name, _| mine(cluster::slot(&name.tag)))
-            .filter(|(_, owed)| owed.counts())
-            .collect();
+        let mut due: Vec<(Name, Owed)> = {
+            let mut owed = self.owed.lock();
+            owed.retain(|_, owed| owed.counts());
+            let mine = owed.iter().filter(|(name, _)| mine(cluster::slot(&name.tag)));
+            mine.map(|(name, owed)| (name.clone(), owed.clone())).collect()
+        };
         if due.is_empty() {
             return;
         }
@@ -72,18 +74,21 @@ impl Ledger {
         due.sort_unstable_by(|(one, _), (other, _)| one.tag.cmp(&other.tag));
         let batches: Vec<&[(Name, Owed)]> =
             due.chunk_by(|(one, _), (other, _)| one.tag == other.tag).flat_map(|same| same.chunks(BATCH)).collect();
-        let mut paid = 0;
         for some in batches.chunks(ABREAST) {
             let added = some.iter().map(|batch| add(link, counters, batch));
-            if together(added.collect()).await.iter().any(Result::is_err) {
-                break;
+            let added = together(added.collect()).await;
+            let mut owed = self.owed.lock();
+            for (name, paid) in some.iter().zip(&added).filter(|(_, added)| added.is_ok()).flat_map(|(batch, _)| *batch)
+            {
+                // Unless more was counted meanwhile.
+                if owed.get(name).is_some_and(|owed| owed.at == paid.at) {
+                    owed.remove(name);
+                }
             }
-            paid += some.iter().map(|batch| batch.len()).sum::<usize>();
-        }
-        // The next connection brings the rest.
-        let mut owed = self.owed.lock();
-        for (name, entry) in due.drain(..).skip(paid) {
-            owed.entry(name).or_insert(entry);
+            // The next second, or the next connection, brings the rest.
+            if added.iter().any(Result::is_err) {
+                return;
+            }
         }
     }
 }

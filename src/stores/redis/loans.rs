@@ -16,7 +16,7 @@ use gapura_filters::rate_limit::{Counted, Verdict};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::counters::{Name, Terms};
+use super::terms::{Name, Terms};
 
 /// What is decided here is at most one of so many of a limit, over all instances.
 const PART: u64 = 10;
@@ -68,7 +68,7 @@ pub(super) enum Known {
     Full,
 }
 
-/// What a question takes along.
+/// What is on its way to Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Luggage {
     pub(super) owed: u64,
@@ -79,6 +79,13 @@ pub(super) struct Luggage {
 
 /// A counter of which something is to be told, and who asks about it.
 pub(super) type Due = (Name, Terms, Arc<tokio::sync::Mutex<()>>);
+
+/// Put back where no answer comes, be it that who asked has gone: what was admitted must be told.
+pub(super) struct Packed<'a> {
+    loans: &'a Loans,
+    name: &'a Name,
+    luggage: Option<Luggage>,
+}
 
 /// What Redis says, see `borrow.lua`.
 #[derive(Debug, Clone, Copy)]
@@ -150,19 +157,25 @@ impl Loans {
         Known::Verdict(Counted { verdict, at })
     }
 
-    /// What a question about this counter takes along. Hand it to [`Self::learn`] or [`Self::keep`].
-    pub(super) fn pack(&self, name: &Name, cost: u64) -> Luggage {
+    /// What a question about this counter takes along.
+    pub(super) fn pack<'a>(&'a self, name: &'a Name, cost: u64) -> Packed<'a> {
         let mut shard = self.shard(name).lock();
-        let Some(loan) = shard.get_mut(name) else { return Luggage { owed: 0, extra: 0, left: (0, 0) } };
-        let share = share(loan.terms.limit, self.instances);
-        // For whole requests, as many as came in this slice. Who only tells something borrows nothing.
-        let extra = share.checked_div(cost).map_or(0, |requests| requests.min(loan.seen) * cost);
-        loan.telling += loan.owed;
-        Luggage { owed: std::mem::take(&mut loan.owed), extra, left: (std::mem::take(&mut loan.lent), loan.lent_at) }
+        let luggage = shard.get_mut(name).map(|loan| {
+            let share = share(loan.terms.limit, self.instances);
+            // For whole requests, as many as came in this slice. Who only tells something borrows nothing.
+            let extra = share.checked_div(cost).map_or(0, |requests| requests.min(loan.seen) * cost);
+            loan.telling += loan.owed;
+            Luggage {
+                owed: std::mem::take(&mut loan.owed),
+                extra,
+                left: (std::mem::take(&mut loan.lent), loan.lent_at),
+            }
+        });
+        Packed { loans: self, name, luggage }
     }
 
     /// There was no answer.
-    pub(super) fn keep(&self, name: &Name, luggage: Luggage) {
+    fn keep(&self, name: &Name, luggage: Luggage) {
         if let Some(loan) = self.shard(name).lock().get_mut(name) {
             loan.telling = loan.telling.saturating_sub(luggage.owed);
             loan.owed += luggage.owed;
@@ -170,8 +183,7 @@ impl Loans {
         }
     }
 
-    /// Redis has answered a question that was put at `sent`. What is to be given back, and under which instant.
-    pub(super) fn learn(&self, name: &Name, luggage: Luggage, cost: u64, sent: Instant, said: Said) -> (u64, u64) {
+    fn learn(&self, name: &Name, luggage: Luggage, cost: u64, sent: Instant, said: Said) -> (u64, u64) {
         let mut shard = self.shard(name).lock();
         let Some(loan) = shard.get_mut(name) else { return (said.lent, said.counted.at) };
         let Counted { verdict, at } = said.counted;
@@ -232,6 +244,28 @@ impl Loans {
     }
 }
 
+impl Packed<'_> {
+    pub(super) fn luggage(&self) -> Luggage {
+        self.luggage.unwrap_or(Luggage { owed: 0, extra: 0, left: (0, 0) })
+    }
+
+    /// Redis has answered a question that was put at `sent`. What is to be given back, and under which instant.
+    pub(super) fn learn(mut self, cost: u64, sent: Instant, said: Said) -> (u64, u64) {
+        match self.luggage.take() {
+            Some(luggage) => self.loans.learn(self.name, luggage, cost, sent, said),
+            None => (said.lent, said.counted.at),
+        }
+    }
+}
+
+impl Drop for Packed<'_> {
+    fn drop(&mut self) {
+        if let Some(luggage) = self.luggage.take() {
+            self.loans.keep(self.name, luggage);
+        }
+    }
+}
+
 impl Loan {
     fn new(terms: &Terms, now: Instant) -> Self {
         Self {
@@ -266,3 +300,6 @@ impl Loan {
         self.owed + self.telling + self.lent == 0 && now.saturating_duration_since(self.touched) > self.terms.window()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,6 +24,7 @@ mod loans;
 mod meters;
 mod replays;
 mod servers;
+mod terms;
 mod together;
 
 use std::{sync::Arc, time::Duration};
@@ -148,7 +149,7 @@ impl SharedCounters for RedisStore {
     }
 
     fn missed(&self, demand: &Demand<'_>, used: u64) {
-        let (name, terms) = counters::named(&self.servers, demand);
+        let (name, terms) = terms::named(&self.servers, demand);
         let Quota { algorithm, limit, window, burst, .. } = *demand.quota;
         // A bucket that is full drains for longer than one window, or not as long.
         let windows = if algorithm == LimitAlgorithm::Gcra { burst as f64 / limit.max(1) as f64 } else { 1.0 };

@@ -34,6 +34,18 @@ pub(super) struct Replays {
 /// With its slot.
 type Owed = (ReplayId, Instant, u16);
 
+/// Taken to be paid. What is not is owed again, also where the one who pays is stopped: its server is no primary any more.
+struct Held<'a> {
+    due: Vec<Owed>,
+    owed: &'a Mutex<Vec<Owed>>,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.owed.lock().append(&mut self.due);
+    }
+}
+
 impl Replays {
     pub(super) fn new(on_outage: OnOutage, max: usize) -> Self {
         let local = MemoryReplays::new(max);
@@ -85,14 +97,15 @@ impl Replays {
         mut connection: MultiplexedConnection,
         mine: &impl Fn(u16) -> bool,
     ) -> Result<(), String> {
-        let mut due: Vec<Owed> = {
+        let mut held = {
             let mut owed = self.owed.lock();
             let (due, others) = owed.drain(..).partition(|(_, _, slot)| mine(*slot));
             *owed = others;
-            due
+            Held { due, owed: &self.owed }
         };
-        while !due.is_empty() {
-            let batch = due.split_off(due.len().saturating_sub(BATCH));
+        while !held.due.is_empty() {
+            let rest = held.due.len().saturating_sub(BATCH);
+            let batch = &held.due[rest..];
             let mut pipeline = Pipeline::with_capacity(batch.len());
             let now = Instant::now();
             for (id, until, _) in batch.iter().filter(|(_, until, _)| *until > now) {
@@ -101,13 +114,16 @@ impl Replays {
             let paid = pipeline.is_empty()
                 || matches!(timeout(SETTLING, pipeline.query_async::<()>(&mut connection)).await, Ok(Ok(())));
             if !paid {
-                let mut owed = self.owed.lock();
-                owed.extend(due);
-                owed.extend(batch);
                 return Err("the envelopes of the outage cannot be written".to_owned());
             }
+            held.due.truncate(rest);
         }
         Ok(())
+    }
+
+    /// The servers have changed: what is owed may be another's to pay.
+    pub(super) fn wake(&self) {
+        self.owing.notify_waiters();
     }
 
     fn owe(&self, id: ReplayId, keep: Duration) {
