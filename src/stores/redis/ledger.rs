@@ -3,7 +3,8 @@
 //!
 //! Of each counter is known how much it held here after the last request of the outage, which is all that can still count. That much is
 //! charged in Redis as of now, but no more than there is room for: so a limit is strict for up to one window after an outage, and
-//! a request counts twice rather than never. Counters that several keys share, and more than `max_keys` of them, are not added.
+//! a request counts twice rather than never. A key that shared a counter with its network is charged what that one held. Of more
+//! than `max_keys` counters the rest is not added.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
