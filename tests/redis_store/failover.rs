@@ -83,7 +83,7 @@ async fn loses_a_primary(cluster: &mut Cluster) {
         }
     }
     // So that what was counted is on the replica, too.
-    let _: u32 = cluster.nodes[0].ask(&["WAIT", "1", "1000"]);
+    cluster.nodes[0].replicate();
     let killed = Instant::now();
     cluster.nodes[0].kill();
     // The keys of the others are counted as ever, those of the dead one are in an outage.
@@ -169,7 +169,7 @@ fn sentinels_name_another_server() {
                 }
             }
             if killed.is_none() && admitted.len() >= 30 {
-                let _: u32 = watched.servers[0].ask(&["WAIT", "2", "1000"]);
+                watched.servers[0].replicate();
                 watched.servers[0].kill();
                 killed = Some(Instant::now());
             } else if let (Some(killed), None) = (killed, exact)

@@ -110,6 +110,24 @@ impl Server {
         asked.query(&mut connection).unwrap()
     }
 
+    /// Returns when every replica has what was written here until now. `WAIT` speaks only of its own connection's writes.
+    pub(crate) fn replicate(&self) {
+        let offsets = || {
+            let text: String = self.ask(&["INFO", "replication"]);
+            let number = |value: &str| value.parse::<u64>().unwrap();
+            let own = text.lines().find_map(|line| line.strip_prefix("master_repl_offset:")).map(number).unwrap();
+            let replicas = text.lines().filter(|line| line.starts_with("slave"));
+            let known = replicas.filter_map(|line| line.split(',').find_map(|part| part.strip_prefix("offset=")));
+            (own, known.map(number).collect::<Vec<_>>())
+        };
+        let (written, start) = (offsets().0, Instant::now());
+        while !offsets().1.iter().all(|&known| known >= written) {
+            assert!(start.elapsed() < crate::PATIENCE, "the replicas do not follow");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(!offsets().1.is_empty(), "there are no replicas");
+    }
+
     /// Microseconds, by its clock.
     pub(crate) fn clock(&self) -> u64 {
         let (seconds, micros): (u64, u64) = self.ask(&["TIME"]);
