@@ -37,7 +37,7 @@ use crate::{
         Front, Proxy,
         listen::{self, GateLimits, Open, SelfSigned, Settings, Tally},
     },
-    stores::RedisStore,
+    stores::{self, RedisStore},
     upstream::Upstreams,
 };
 
@@ -234,6 +234,9 @@ impl Gateway {
         for set in &self.live().policy.key_sets {
             keys::follow(set, Providers(Arc::clone(self)), &self.services.metrics);
         }
+        for keys in &self.live().policy.held_keys {
+            stores::sql::follow(keys, &self.services.metrics);
+        }
     }
 
     pub(crate) fn self_signed(&self) -> Option<&SelfSigned> {
@@ -249,7 +252,9 @@ impl Gateway {
         if self.is_draining() {
             return vec!["stopping".into()];
         }
-        self.live().policy.key_sets.iter().filter_map(|set| set.missing()).collect()
+        let policy = &self.live().policy;
+        let held = policy.held_keys.iter().filter_map(|keys| keys.missing());
+        policy.key_sets.iter().filter_map(|set| set.missing()).chain(held).collect()
     }
 }
 
