@@ -94,6 +94,7 @@ fn authentication(c: &mut Criterion) {
     }
 
     let keys = model::ApiKeys {
+        database: None,
         header: "Authorization".into(),
         scheme: Some("ApiKey".into()),
         salt: reference("api_keys.salt").parse().expect("a reference"),

@@ -65,6 +65,8 @@ if $with_tests; then
   need nghttp nghttp2-client # HTTP/2 frames by hand
   need openssl openssl
   need redis-server redis-server
+  # Debian keeps its programs out of the path.
+  compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
 fi
 if $with_browser; then
   need chromium chromium

@@ -39,6 +39,7 @@ use crate::{
         Front, Lanes, Proxy,
         listen::{self, GateLimits, Open, SelfSigned, Settings, Tally},
     },
+    stores,
     upstream::Upstreams,
 };
 
@@ -200,6 +201,9 @@ impl Gateway {
         for set in &self.live().policy.key_sets {
             keys::follow(set, Providers(Arc::clone(self)), &self.services.metrics);
         }
+        for keys in &self.live().policy.held_keys {
+            stores::sql::follow(keys, &self.services.metrics);
+        }
     }
 
     pub(crate) fn self_signed(&self) -> Option<&SelfSigned> {
@@ -215,7 +219,9 @@ impl Gateway {
         if self.is_draining() {
             return vec!["stopping".into()];
         }
-        self.live().policy.key_sets.iter().filter_map(|set| set.missing()).collect()
+        let policy = &self.live().policy;
+        let held = policy.held_keys.iter().filter_map(|keys| keys.missing());
+        policy.key_sets.iter().filter_map(|set| set.missing()).chain(held).collect()
     }
 }
 

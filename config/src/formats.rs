@@ -2,7 +2,7 @@
 
 use crate::{
     guard::{is_segment_name, segment_name},
-    model::{LimitKey, TokenSource, is_token},
+    model::{DatabaseRef, LimitKey, TokenSource, is_token},
     secret::SecretRef,
     units::{Address, Period, PeriodOrOff, Size},
 };
@@ -46,6 +46,7 @@ const FORMATS: &[Format] = &[
     Format { name: "secret", pattern: Some("^(env:[A-Za-z0-9_]+|file:.+)$"), example: "env:NAME", check: parses::<SecretRef> },
     Format { name: "rate-limit-key", pattern: Some("^(client_ip|user|api_key|route|global|header:[!#$%&'*+.^_`|~0-9A-Za-z-]+)$"), example: "client_ip", check: parses::<LimitKey> },
     Format { name: "token-source", pattern: Some("^(header|websocket_protocol|cookie:[!#$%&'*+.^_`|~0-9A-Za-z-]+)$"), example: "header", check: parses::<TokenSource> },
+    Format { name: "database", pattern: Some("^(sqlite:[^?]+|env:[A-Za-z0-9_]+|file:.+)$"), example: "sqlite:keys.db", check: parses::<DatabaseRef> },
     Format { name: "cidr", pattern: Some("^[0-9A-Fa-f:.]+/[0-9]{1,3}$"), example: "10.0.0.0/8", check: cidr },
     Format { name: "header-name", pattern: Some("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"), example: "X-Api-Key", check: header_name },
     Format { name: "method", pattern: Some("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"), example: "GET", check: method },
@@ -78,7 +79,7 @@ pub(crate) fn example(format: &str) -> Option<&'static str> {
 /// A value of this format must not be shown unless it passes.
 pub(crate) fn is_secret(format: Option<&str>) -> bool {
     // A key pasted where its hash belongs is as secret as a literal secret; so are keys where their place belongs.
-    matches!(format, Some("secret" | "hex-sha256" | "jwks"))
+    matches!(format, Some("secret" | "hex-sha256" | "jwks" | "database"))
 }
 
 pub(crate) fn check(format: &str, text: &str) -> Result<(), Complaint> {

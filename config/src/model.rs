@@ -3,6 +3,7 @@
 //! These types are the single source: `serde` fills them, the JSON Schema of `gapura schema` is derived from them, the
 //! checks of `shape` follow that schema, and each doc comment is what an editor shows beside its key.
 
+mod database;
 mod lockout;
 mod priority;
 mod rate_limit;
@@ -15,6 +16,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
 pub use self::{
+    database::DatabaseRef,
     lockout::{Lockout, LockoutMode},
     priority::Priority,
     rate_limit::{LimitAlgorithm, LimitBy, LimitCost, LimitKey, LimitMode, RateLimit, ToldCost},
@@ -349,7 +351,10 @@ pub struct ApiKeys {
     pub scheme: Option<String>,
     /// The HMAC key of the stored hashes.
     pub salt: SecretRef,
+    /// Where `gapura keys create` keeps keys: `sqlite:/path`, or `env:NAME` or `file:/path` with the address of a PostgreSQL database.
+    pub database: Option<DatabaseRef>,
     /// The keys that are accepted, as hashes.
+    #[serde(default)]
     pub keys: Vec<ApiKey>,
 }
 

@@ -33,6 +33,7 @@ pub struct Metrics {
     pub shed: IntCounterVec,
     pub key_fetches: IntCounterVec,
     pub keys: IntGaugeVec,
+    pub held_keys: IntGaugeVec,
     pub store_up: IntGaugeVec,
     pub store_calls: IntCounterVec,
     pub store_duration: HistogramVec,
@@ -125,6 +126,7 @@ impl Metrics {
                 &["jwt", "result"],
             )?,
             keys: gauge("gapura_key_set_keys", "Keys in use of a fetched key set.", "jwt")?,
+            held_keys: gauge("gapura_api_keys", "API keys of a database, revoked ones too.", "api_keys")?,
             store_up: gauge("gapura_store_up", "1 while a shared store is asked, 0 in an outage.", "store")?,
             store_calls: counter(
                 "gapura_store_calls_total",

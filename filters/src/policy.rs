@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 use crate::{
     addresses::Addresses,
-    authentication::{Authentication, KeySet, Lockout, LockoutDoor, Method as AuthMethod, Shared, Withheld},
+    authentication::{Authentication, HeldKeys, KeySet, Lockout, LockoutDoor, Method as AuthMethod, Shared, Withheld},
     authorisation::Authorisation,
     chain::Chain,
     contract::{Services, Stage},
@@ -33,6 +33,8 @@ pub struct Policy {
     pub trusted_proxies: Box<[IpNet]>,
     /// What its routes verify tokens with and somebody has to fetch, each once.
     pub key_sets: Box<[Arc<KeySet>]>,
+    /// Keys in databases that its routes accept and somebody has to read, each once.
+    pub held_keys: Box<[Arc<HeldKeys>]>,
     /// Of requests that no route takes.
     pub unrouted: RouteMetrics,
 }
@@ -66,6 +68,7 @@ impl Policy {
             faults: Vec::new(),
             warnings: Vec::new(),
             key_sets: Vec::new(),
+            held_keys: Vec::new(),
         };
         let methods = compiler.methods();
         let encryptions = compiler.encryptions();
@@ -84,6 +87,7 @@ impl Policy {
             routes: routes.into_iter().flatten().collect(),
             trusted_proxies: config.server.trusted_proxies.clone().into(),
             key_sets: compiler.key_sets.into(),
+            held_keys: compiler.held_keys.into(),
             unrouted: RouteMetrics::new(UNROUTED, &services.metrics),
         };
         Ok((policy, compiler.warnings))
@@ -113,6 +117,7 @@ struct Compiler<'a> {
     faults: Vec<Fault>,
     warnings: Vec<Fault>,
     key_sets: Vec<Arc<KeySet>>,
+    held_keys: Vec<Arc<HeldKeys>>,
 }
 
 impl Compiler<'_> {
@@ -122,12 +127,14 @@ impl Compiler<'_> {
         let shared = Shared {
             key_sets: Arc::clone(&self.services.key_sets),
             revocations: Arc::clone(&self.services.revocations),
+            held_keys: Arc::clone(&self.services.held_keys),
             kept: guards.flat_map(|guard| guard.claims().into_iter().map(str::to_owned).collect::<Vec<_>>()).collect(),
         };
         let jwt = self.config.jwt.iter();
         let jwt = jwt.map(|(name, method)| (format!("jwt.{name}"), AuthMethod::jwt_with(name, method, &shared)));
         let keys = self.config.api_keys.iter();
-        let keys = keys.map(|(name, method)| (format!("api_keys.{name}"), AuthMethod::api_keys(name, method)));
+        let keys =
+            keys.map(|(name, method)| (format!("api_keys.{name}"), AuthMethod::api_keys_with(name, method, &shared)));
         let mut methods = Methods::new();
         for (name, built) in jwt.chain(keys) {
             let method = built.map_err(|faults| self.faults.extend(faults)).ok();
@@ -174,6 +181,11 @@ impl Compiler<'_> {
                     for set in authentication.key_sets() {
                         if !self.key_sets.iter().any(|known| Arc::ptr_eq(known, set)) {
                             self.key_sets.push(Arc::clone(set));
+                        }
+                    }
+                    for keys in authentication.held_keys() {
+                        if !self.held_keys.iter().any(|known| Arc::ptr_eq(known, keys)) {
+                            self.held_keys.push(Arc::clone(keys));
                         }
                     }
                     withheld = authentication.withheld(route.forward_credentials);

@@ -2,6 +2,7 @@
 
 mod check;
 mod explain;
+mod keys;
 mod log;
 mod revoke;
 mod seal;
@@ -63,6 +64,16 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum Keys {
+    /// Make a key and print it, this once; only its hash is kept, in the table's `database`.
+    Create(keys::Create),
+    /// Print the keys of a table, one JSON object on each line, without what they are.
+    List(keys::Table),
+    /// End a key now.
+    Revoke(keys::Revoke),
+    /// Make a key like another one and print it; the old one ends after the overlap.
+    Rotate(keys::Rotate),
+    /// Read keys of another issuer on standard input, one JSON object on each line: id, hash, user_id, and as in `list`.
+    Import(keys::Table),
     /// Read an API key on standard input and print its hash for `keys = [{ hash = … }]`.
     Hash {
         /// The salt of the `[api_keys.NAME]` table: env:NAME or file:/path.
@@ -115,6 +126,11 @@ pub fn main() -> ExitCode {
         }
         Command::Check(file) => check::run(&file.config),
         Command::Explain { config, method, url } => explain::run(&config.config, &method, &url),
+        Command::Keys(Keys::Create(options)) => keys::create(&options),
+        Command::Keys(Keys::List(table)) => keys::list(&table),
+        Command::Keys(Keys::Revoke(options)) => keys::revoke(&options),
+        Command::Keys(Keys::Rotate(options)) => keys::rotate(&options),
+        Command::Keys(Keys::Import(table)) => keys::import(&table),
         Command::Keys(Keys::Hash { salt }) => seal::hash(&salt),
         Command::Revoke(options) => revoke::run(&options),
         Command::Encrypt(options) => seal::encrypt(&options),

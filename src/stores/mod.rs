@@ -2,5 +2,6 @@
 
 pub mod redis;
 pub(crate) mod snapshot;
+pub(crate) mod sql;
 
 pub use self::redis::RedisStore;

@@ -18,6 +18,7 @@ mod connections;
 mod envelopes;
 mod forwarding;
 mod harness;
+mod held_keys;
 mod hostile;
 mod hostile_h2;
 mod identity;

@@ -184,7 +184,7 @@ fn api_keys(rules: &mut Rules<'_>, name: &str, method: &ApiKeys) {
             Fault::at(table.key("header"), message).help("write \"X-Api-Key\", or \"Authorization\" with a `scheme`"),
         );
     }
-    if method.keys.is_empty() {
+    if method.keys.is_empty() && method.database.is_none() {
         let fault = Fault::warning(table.key("keys"), "the list is empty: nobody can present a key");
         rules.add(fault.help("`gapura keys hash` prints the hash for an entry"));
     }

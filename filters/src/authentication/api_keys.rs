@@ -3,12 +3,16 @@
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    sync::Arc,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use gapura_config::{
     fault::{Fault, Place},
-    model::{self, is_token},
+    model::{self, DatabaseRef, is_token},
     secret::SecretRef,
 };
 use hmac::{Hmac, KeyInit, Mac};
@@ -16,8 +20,11 @@ use http::{HeaderName, header::AUTHORIZATION};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-use super::{Reason, instant};
-use crate::contract::{Principal, UserId};
+use super::{Denial, HeldKeys, HeldTables, Reason, instant};
+use crate::{
+    contract::{Principal, UserId},
+    networks::Networks,
+};
 
 /// Longer than any key that anyone issues. A longer one is never looked up.
 pub const MAX_API_KEY: usize = 1024;
@@ -33,12 +40,14 @@ pub struct ApiKeysMethod {
     scheme: Option<String>,
     salt: SecretRef,
     salted: Hmac<Sha256>,
-    keys: HashMap<Digest, Record>,
+    keys: HashMap<Digest, Arc<Record>>,
+    /// Those in a database.
+    held: Option<Arc<HeldKeys>>,
     warnings: Vec<Fault>,
 }
 
 /// HMAC-SHA-256(salt, key).
-type Digest = [u8; 32];
+pub(super) type Digest = [u8; 32];
 
 /// Who presents a key, made when the policy is built.
 pub(super) struct Record {
@@ -46,6 +55,12 @@ pub(super) struct Record {
     principal: Arc<Principal>,
     /// Milliseconds since 1970.
     expires: Option<i64>,
+    /// None: from anywhere.
+    addresses: Option<Networks>,
+    revoked: bool,
+    /// Uses that were not written yet, and when the last one was.
+    used: AtomicU64,
+    last_used: AtomicU64,
 }
 
 /// What stands in `hash`, as `gapura keys hash` prints it: lowercase hex of HMAC-SHA-256(salt, key).
@@ -70,12 +85,30 @@ impl ApiKeysMethod {
     ///
     /// The table is searched by the digest. How long that takes depends on the digest alone, which nobody without the salt
     /// can predict or steer, so it tells nothing about a stored key; the comparison takes constant time all the same.
-    pub(super) fn find(&self, key: &[u8]) -> Option<&Record> {
+    pub(super) fn find(&self, key: &[u8]) -> Result<Option<Arc<Record>>, Denial> {
         if key.is_empty() || key.len() > MAX_API_KEY {
-            return None;
+            return Ok(None);
         }
         let digest = digest(&self.salted, key);
-        self.keys.get(&digest).filter(|record| bool::from(record.digest.ct_eq(&digest)))
+        let found = match (self.keys.get(&digest), &self.held) {
+            (None, Some(held)) => {
+                let unread = || Denial::Unready(format!("{}: the keys were not read yet", self.name).into());
+                held.find(&digest).ok_or_else(unread)?
+            }
+            (found, _) => found.cloned(),
+        };
+        Ok(found.filter(|record| bool::from(record.digest.ct_eq(&digest))))
+    }
+
+    /// The keys of a database.
+    pub(super) fn held(&self) -> Option<&Arc<HeldKeys>> {
+        self.held.as_ref()
+    }
+
+    /// With the keys of its database, where it has one.
+    pub(super) fn holding(mut self, tables: &HeldTables, database: Option<&DatabaseRef>) -> Self {
+        self.held = database.map(|database| tables.of(&self.name, database));
+        self
     }
 
     pub(super) fn name(&self) -> &Arc<str> {
@@ -103,7 +136,8 @@ impl ApiKeysMethod {
         let scheme = self.scheme().map(|scheme| format!(" with scheme {scheme}")).unwrap_or_default();
         let (count, header) = (self.keys.len(), &self.header_as_written);
         let keys = if count == 1 { "key" } else { "keys" };
-        format!("{}: {count} {keys} in {header}{scheme}, salt {}", self.name, self.salt)
+        let held = self.held.as_ref().map(|held| format!(", and those of {}", held.database())).unwrap_or_default();
+        format!("{}: {count} {keys}{held} in {header}{scheme}, salt {}", self.name, self.salt)
     }
 
     pub(super) fn build(name: &str, config: &model::ApiKeys) -> Result<Self, Vec<Fault>> {
@@ -134,6 +168,7 @@ impl ApiKeysMethod {
                 salt: config.salt.clone(),
                 salted,
                 keys,
+                held: None,
                 warnings,
             }),
             _ => Err(faults),
@@ -142,11 +177,53 @@ impl ApiKeysMethod {
 }
 
 impl Record {
-    /// The caller, without an allocation.
-    pub(super) fn principal(&self, now_ms: u64) -> Result<Arc<Principal>, Reason> {
+    pub(super) fn held(
+        digest: Digest,
+        principal: Principal,
+        expires: Option<i64>,
+        addresses: Option<Networks>,
+        revoked: bool,
+    ) -> Self {
+        let (used, last_used) = Default::default();
+        Self { digest, principal: Arc::new(principal), expires, addresses, revoked, used, last_used }
+    }
+
+    /// The caller, without an allocation. `from` is the client's address, where one is known.
+    pub(super) fn principal(&self, now_ms: u64, from: Option<IpAddr>) -> Result<Arc<Principal>, Reason> {
         let now = i64::try_from(now_ms).unwrap_or(i64::MAX);
-        let expired = self.expires.is_some_and(|at| now >= at);
-        if expired { Err("the API key is expired".into()) } else { Ok(self.principal.clone()) }
+        if self.revoked {
+            return Err("the API key is revoked".into());
+        }
+        if self.expires.is_some_and(|at| now >= at) {
+            return Err("the API key is expired".into());
+        }
+        if let Some(addresses) = &self.addresses
+            && !from.is_some_and(|from| addresses.contains(from))
+        {
+            return Err("the API key is not for this address".into());
+        }
+        self.add_usage(1, now_ms);
+        Ok(self.principal.clone())
+    }
+
+    pub(super) fn add_usage(&self, count: u64, last_ms: u64) {
+        self.used.fetch_add(count, Ordering::Relaxed);
+        self.last_used.fetch_max(last_ms, Ordering::Relaxed);
+    }
+
+    /// What was not written yet.
+    pub(super) fn take_usage(&self) -> Option<(u64, u64)> {
+        match self.used.swap(0, Ordering::Relaxed) {
+            0 => None,
+            used => Some((used, self.last_used.load(Ordering::Relaxed))),
+        }
+    }
+
+    /// In the place of another record of the same key.
+    pub(super) fn continue_usage(&self, before: &Self) {
+        if let Some((used, last)) = before.take_usage() {
+            self.add_usage(used, last);
+        }
     }
 }
 
@@ -166,7 +243,11 @@ fn read_salt(place: &Place, reference: &SecretRef, warnings: &mut Vec<Fault>) ->
     Hmac::new_from_slice(salt.bytes()).map_err(|_| Fault::at(place.clone(), "the salt cannot be used").help(help))
 }
 
-fn read_keys(place: &Place, method: &Arc<str>, keys: &[model::ApiKey]) -> Result<HashMap<Digest, Record>, Vec<Fault>> {
+fn read_keys(
+    place: &Place,
+    method: &Arc<str>,
+    keys: &[model::ApiKey],
+) -> Result<HashMap<Digest, Arc<Record>>, Vec<Fault>> {
     let mut faults = Vec::new();
     let mut records = HashMap::with_capacity(keys.len());
     let mut ids = HashSet::new();
@@ -180,7 +261,7 @@ fn read_keys(place: &Place, method: &Arc<str>, keys: &[model::ApiKey]) -> Result
         match read_key(&place, method, key) {
             Err(found) => faults.extend(found),
             Ok(record) => {
-                if records.insert(record.digest, record).is_some() {
+                if records.insert(record.digest, Arc::new(record)).is_some() {
                     let fault = Fault::at(place.key("hash"), "another key has this hash");
                     faults.push(fault.help("a key belongs to one caller; give each caller its own"));
                 }
@@ -221,13 +302,13 @@ fn read_key(place: &Place, method: &Arc<str>, key: &model::ApiKey) -> Result<Rec
     });
     match (digest, principal) {
         (Some(digest), Ok(principal)) if faults.is_empty() => {
-            Ok(Record { digest, principal: Arc::new(principal), expires: expires.flatten() })
+            Ok(Record::held(digest, principal, expires.flatten(), None, false))
         }
         _ => Err(faults),
     }
 }
 
-fn read_digest(hex: &str) -> Option<Digest> {
+pub(super) fn read_digest(hex: &str) -> Option<Digest> {
     let nibble = |digit: u8| match digit {
         b'0'..=b'9' => Some(digit - b'0'),
         b'a'..=b'f' => Some(digit - b'a' + 10),

@@ -8,8 +8,10 @@ mod api_keys;
 mod challenge;
 mod conflicts;
 mod denial;
+mod held;
 mod instant;
 mod jwt;
+mod key_format;
 mod lockout;
 mod presented;
 mod revocations;
@@ -17,7 +19,7 @@ mod revocations;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt, net::IpAddr, sync::Arc};
 
 use gapura_config::{
     fault::{Fault, Place},
@@ -27,7 +29,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION, request};
 
 pub use self::{
     api_keys::{ApiKeysMethod, MAX_API_KEY, api_key_hash},
+    held::{HeldKey, HeldKeys, HeldTables, MAX_HELD_KEYS, Usage},
     jwt::{JwtMethod, KeySet, KeySets, KeySource, Location, Taken},
+    key_format::NewKey,
     lockout::{Failed, Key as LockoutKey, Lockout, LockoutDoor, Lockouts, SharedLockouts, Terms as LockoutTerms},
     presented::{BEARER_PROTOCOL, Withheld},
     revocations::{Full, MAX_NAME, MAX_REVOCATIONS, Revocation, Revocations},
@@ -36,6 +40,8 @@ use self::{
     challenge::Challenges,
     denial::{Denial, Denied, Reason},
     jwt::Token,
+    key_format::Form,
+    lockout::Claimed,
 };
 use crate::contract::{Code, Exchange, Filter, Principal, Refusal, Stage};
 
@@ -59,6 +65,12 @@ impl Method {
 
     pub fn api_keys(name: &str, config: &model::ApiKeys) -> Result<Self, Vec<Fault>> {
         ApiKeysMethod::build(name, config).map(|method| Self::ApiKeys(Arc::new(method)))
+    }
+
+    /// With the keys of its database, where it has one.
+    pub fn api_keys_with(name: &str, config: &model::ApiKeys, shared: &Shared) -> Result<Self, Vec<Fault>> {
+        let method = ApiKeysMethod::build(name, config)?;
+        Ok(Self::ApiKeys(Arc::new(method.holding(&shared.held_keys, config.database.as_ref()))))
     }
 
     /// As routes name it and principals carry it: `jwt.users`, `api_keys.developers`.
@@ -90,6 +102,7 @@ impl Method {
 pub struct Shared {
     pub key_sets: Arc<KeySets>,
     pub revocations: Arc<Revocations>,
+    pub held_keys: Arc<HeldTables>,
     /// Claims that guards ask for, named as in `claims`: principals keep them.
     pub kept: BTreeSet<String>,
 }
@@ -106,6 +119,9 @@ pub struct Authentication {
     /// Told of guesses.
     lockout: Option<Arc<Lockout>>,
 }
+
+/// When, in milliseconds since 1970, and from which address.
+type Asked = (u64, Option<IpAddr>);
 
 /// A good credential: the rank of its method, and the caller.
 type Proof = (usize, Arc<Principal>);
@@ -154,6 +170,14 @@ impl Authentication {
         })
     }
 
+    /// The keys in databases that its methods accept.
+    pub fn held_keys(&self) -> impl Iterator<Item = &Arc<HeldKeys>> {
+        self.methods.iter().filter_map(|method| match method {
+            Method::ApiKeys(method) => method.held(),
+            Method::Jwt(_) => None,
+        })
+    }
+
     /// What is kept from the upstream, with and without `forward_credentials`.
     pub fn withheld(&self, forward_credentials: bool) -> Withheld {
         let protocol = self.sources.contains(&TokenSource::WebsocketProtocol);
@@ -169,10 +193,11 @@ impl Authentication {
 
     /// The caller, or the refusal to send. `now_ms` is the time since 1970.
     pub fn authenticate(&self, headers: &HeaderMap, now_ms: u64) -> Result<Arc<Principal>, Refusal> {
-        self.examine(headers, now_ms).map_err(|denied| denied.refusal)
+        self.examine(headers, (now_ms, None)).map_err(|denied| denied.refusal)
     }
 
-    fn examine(&self, headers: &HeaderMap, now_ms: u64) -> Result<Arc<Principal>, Denied> {
+    /// With the client's address, which keys may be bound to.
+    fn examine(&self, headers: &HeaderMap, asked: Asked) -> Result<Arc<Principal>, Denied> {
         let mut first: Option<Proof> = None;
         for name in &self.headers {
             let mut values = headers.get_all(name).iter();
@@ -181,13 +206,13 @@ impl Authentication {
             if values.next().is_some() {
                 return Err(self.deny(Denial::Invalid(format!("{name} occurs more than once").into())));
             }
-            let proof = self.prove(name, value, now_ms).map_err(|denial| self.deny(denial))?;
+            let proof = self.prove(name, value, asked).map_err(|denial| self.deny(denial))?;
             keep_first(&mut first, proof);
         }
         for source in &self.sources {
             let token = presented::token(source, headers).map_err(|reason| self.deny(Denial::Invalid(reason)))?;
             let Some(token) = token else { continue };
-            let proof = self.prove_token(source, token, now_ms).map_err(|denial| self.deny(denial))?;
+            let proof = self.prove_token(source, token, asked.0).map_err(|denial| self.deny(denial))?;
             keep_first(&mut first, proof);
         }
         first.map(|(_, principal)| principal).ok_or_else(|| self.missing())
@@ -195,22 +220,22 @@ impl Authentication {
 
     /// A credential names its method: by its scheme first; what has no scheme that is known here is a bare key, where this
     /// header may carry one.
-    fn prove(&self, header: &HeaderName, value: &HeaderValue, now_ms: u64) -> Result<Proof, Denial> {
+    fn prove(&self, header: &HeaderName, value: &HeaderValue, asked: Asked) -> Result<Proof, Denial> {
         let (scheme, rest) = split_scheme(value.as_bytes());
         if *header == AUTHORIZATION && scheme.eq_ignore_ascii_case(b"Bearer") {
             let header = &TokenSource::Header;
             if self.jwt_methods(header).next().is_some() {
-                return self.prove_token(header, rest, now_ms);
+                return self.prove_token(header, rest, asked.0);
             }
         }
         let of_scheme =
             |method: &ApiKeysMethod| method.scheme().is_some_and(|s| s.as_bytes().eq_ignore_ascii_case(scheme));
         if self.api_keys_on(header).any(|(_, method)| of_scheme(method)) {
-            return self.prove_key(self.api_keys_on(header).filter(|(_, method)| of_scheme(method)), rest, now_ms);
+            return self.prove_key(self.api_keys_on(header).filter(|(_, method)| of_scheme(method)), rest, asked);
         }
         let bare = |(_, method): &(usize, &ApiKeysMethod)| method.scheme().is_none();
         if self.api_keys_on(header).any(|method| bare(&method)) {
-            return self.prove_key(self.api_keys_on(header).filter(bare), value.as_bytes(), now_ms);
+            return self.prove_key(self.api_keys_on(header).filter(bare), value.as_bytes(), asked);
         }
         Err(Denial::Invalid(format!("{header} has a scheme that this route does not accept").into()))
     }
@@ -254,16 +279,27 @@ impl Authentication {
     /// Several tables may share a header and scheme; a key belongs to the one table that holds its hash.
     fn prove_key<'m>(
         &self,
-        mut methods: impl Iterator<Item = (usize, &'m ApiKeysMethod)>,
+        methods: impl Iterator<Item = (usize, &'m ApiKeysMethod)>,
         key: &[u8],
-        now_ms: u64,
+        (now_ms, from): Asked,
     ) -> Result<Proof, Denial> {
-        let found = methods.find_map(|(rank, method)| method.find(key).map(|found| (rank, method, found)));
-        let (rank, method, found) = found.ok_or("the API key is not known")?;
-        match found.principal(now_ms) {
-            Ok(principal) => Ok((rank, principal)),
-            Err(reason) => Err(Denial::Invalid(reason).by(method.name())),
+        let form = key_format::form(key);
+        if form == Form::Damaged {
+            return Err("the API key was never issued: its checksum is wrong".into());
         }
+        let mut first = None;
+        for (rank, method) in methods {
+            if let Some(found) = method.find(key)? {
+                let proof = found.principal(now_ms, from);
+                return proof.map(|caller| (rank, caller)).map_err(|why| Denial::Invalid(why).by(method.name()));
+            }
+            first = first.or(Some(method));
+        }
+        let claimed = || match (form, first) {
+            (Form::Ours(id), Some(method)) => Some(Claimed::new(method.name(), id)),
+            _ => None,
+        };
+        Err(Denial::from("the API key is not known").at(claimed))
     }
 
     fn jwt_methods(&self, source: &TokenSource) -> impl Iterator<Item = (usize, &JwtMethod)> {
@@ -323,7 +359,7 @@ impl Filter for Authentication {
     }
 
     async fn on_request(&self, head: &request::Parts, exchange: &mut Exchange) -> Result<(), Refusal> {
-        match self.examine(&head.headers, exchange.now.unix_ms) {
+        match self.examine(&head.headers, (exchange.now.unix_ms, Some(exchange.client_ip))) {
             Ok(principal) => {
                 exchange.principal = Some(principal);
                 Ok(())

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    authentication::{KeySets, Lockouts, Revocations},
+    authentication::{HeldTables, KeySets, Lockouts, Revocations},
     encryption::{MemoryReplays, ReplayStore},
     metrics::Metrics,
     rate_limit::{CounterStore, MemoryCounters},
@@ -16,6 +16,8 @@ pub struct Services {
     pub replays: ReplayStore,
     /// Failed authentications.
     pub lockouts: Arc<Lockouts>,
+    /// API keys in databases, read in the background.
+    pub held_keys: Arc<HeldTables>,
     /// Tokens that were taken back.
     pub revocations: Arc<Revocations>,
     /// Keys of token issuers, fetched in the background.
@@ -30,6 +32,7 @@ impl Services {
             counters: CounterStore::Memory(Arc::new(MemoryCounters::new(max_keys))),
             replays: ReplayStore::Memory(Arc::new(MemoryReplays::new(max_replays))),
             lockouts: Arc::default(),
+            held_keys: Arc::default(),
             revocations: Arc::default(),
             key_sets: Arc::default(),
             metrics,

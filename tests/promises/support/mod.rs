@@ -8,6 +8,7 @@ pub mod gateway;
 pub mod h2;
 pub mod nghttp;
 pub mod node;
+pub mod postgres;
 pub mod problem;
 pub mod redis;
 pub mod tls;
@@ -21,6 +22,7 @@ pub use self::{
     credential::{Token, token},
     curl::Curl,
     gateway::{Gateway, Setup},
+    postgres::Postgres,
     problem::expect_problem,
     redis::Redis,
     upstream::{Flow, Upstream},

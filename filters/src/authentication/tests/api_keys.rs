@@ -18,6 +18,7 @@ pub(super) fn config() -> model::ApiKeys {
         header: "Authorization".into(),
         scheme: Some("ApiKey".into()),
         salt: reference("api_keys.salt").parse().unwrap(),
+        database: None,
         keys: vec![key("ci", b"ci-key", None), key("old", b"old-key", Some("2026-01-01T01:00:00+01:00"))],
     }
 }

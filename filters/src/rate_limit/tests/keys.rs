@@ -17,7 +17,8 @@ fn developers(keys: &[(&str, &[(&str, u64)])]) -> Named<ApiKeys> {
         expires: None,
     };
     let salt = "env:SALT".parse().unwrap();
-    let table = ApiKeys { header: String::new(), scheme: None, salt, keys: keys.iter().map(key).collect() };
+    let keys = keys.iter().map(key).collect();
+    let table = ApiKeys { header: String::new(), scheme: None, salt, keys, database: None };
     [("developers".to_owned(), table)].into()
 }
 
