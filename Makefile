@@ -4,7 +4,7 @@ CARGO   ?= cargo
 VECTORS ?= ../shared/vectors
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-vectors bench fmt lint clean
+.PHONY: help run test test-vectors test-model bench fmt lint clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,10 @@ test: ## everything that must hold before a commit
 # Vectors that nobody here wrote. A target of its own, so that their absence fails loudly here and nowhere else.
 test-vectors: ## published test vectors, from VECTORS=../shared/vectors
 	GAPURA_VECTORS='$(abspath $(VECTORS))' $(CARGO) test --locked -p gapura --test vectors -- --ignored --nocapture
+
+# A folder of its own: with other flags everything is built anew.
+test-model: ## every interleaving of two requests at the limiter's store (loom)
+	RUSTFLAGS='--cfg model' CARGO_TARGET_DIR=target/model $(CARGO) test --locked -p gapura-filters --lib memory::model
 
 bench: ## criterion benchmarks (release profile)
 	$(CARGO) bench --locked --workspace

@@ -5,11 +5,13 @@
 
 mod admin;
 pub mod cli;
+mod examine;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 mod http1;
 mod keys;
+mod pem;
 mod providers;
 mod proxy;
 mod reload;

@@ -8,7 +8,10 @@ use gapura_config::{
     model::Config,
 };
 
-use crate::wiring::{self, Compiled, Gateway};
+use crate::{
+    examine,
+    wiring::{self, Compiled, Gateway},
+};
 
 /// Why a file was not taken.
 pub(crate) struct Rejected {
@@ -64,16 +67,32 @@ pub(crate) async fn reload(gateway: &Arc<Gateway>) -> Result<(), Rejected> {
 }
 
 fn attempt(gateway: &Arc<Gateway>) -> Result<(), Rejected> {
-    let loaded = gapura_config::load(&gateway.path)
-        .map_err(|faults| Rejected { source: faults.source, faults: faults.faults })?;
-    let reject = |faults| Rejected { source: loaded.source.clone(), faults };
+    let reject = |source: Source, mut faults: Vec<Fault>| {
+        examine::sort(&source, &mut faults);
+        Rejected { source, faults }
+    };
+    let loaded = gapura_config::load(&gateway.path).map_err(|found| {
+        let (source, faults) = examine::with_the_rest(found);
+        reject(source, faults)
+    })?;
     let live = gateway.live();
     let restart = needs_restart(&live.config, &loaded.config);
-    if !restart.is_empty() {
-        return Err(reject(restart));
-    }
-    let compiled = wiring::compile(&loaded.config, &gateway.services, gateway.self_signed(), Some(&live));
-    let Compiled { live, warnings } = compiled.map_err(reject)?;
+    let compiled = if restart.is_empty() {
+        wiring::compile(&loaded.config, &gateway.services, gateway.self_signed(), Some(&live))
+    } else {
+        Err(restart)
+    };
+    let (live, warnings) = match compiled {
+        Ok(Compiled { live, warnings }) => (live, warnings),
+        Err(found) => {
+            // All that `gapura check` would say, too: one attempt shows everything.
+            let mut faults: Vec<Fault> = loaded.warnings.into_iter().chain(found).collect();
+            let checked = examine::compile(&loaded.config).err().unwrap_or_default();
+            let more: Vec<Fault> = checked.into_iter().filter(|fault| !faults.contains(fault)).collect();
+            faults.extend(more);
+            return Err(reject(loaded.source, faults));
+        }
+    };
     let warnings: Vec<Fault> = loaded.warnings.iter().cloned().chain(warnings).collect();
     if !warnings.is_empty() {
         log::warn!("{}", loaded.source.render(&warnings, false));

@@ -21,7 +21,7 @@ use crate::{
     admin::Admin,
     cli::Exit,
     proxy::{
-        Redirect,
+        Ports, Redirect,
         listen::{self, App, GateLimits, Open, Settings, Tally},
     },
     reload,
@@ -55,6 +55,9 @@ async fn serve(path: PathBuf, loaded: Loaded) -> ExitCode {
         }
         Err(CannotStart::Environment(why)) => return Exit::Environment.with(&why),
     };
+    if let Err(why) = gateway.await_store().await {
+        return Exit::Environment.with(&why);
+    }
     if let Some(made) = gateway.self_signed() {
         log::warn!("self-signed certificate for development, SHA-256 fingerprint {}", made.fingerprint());
     }
@@ -113,7 +116,8 @@ impl Listeners {
                 let settings = Arc::new(Public { gateway: Arc::clone(gateway), tls: false });
                 tokio::spawn(listen::accept(listener, settings, open, gauge, shutdown));
             } else {
-                let app = Redirect { from: port(&listener), to: https_port };
+                let ports = Ports { from: port(&listener), to: https_port };
+                let app = Redirect { ports, gateway: Arc::clone(gateway) };
                 tokio::spawn(listen::accept(listener, Own::new(gateway, app, None), open, gauge, shutdown));
             }
         }
@@ -171,7 +175,8 @@ impl<A: App> Settings for Own<A> {
         self.max_connections.unwrap_or_else(|| self.gateway.live().config.limits.max_connections)
     }
     fn gate(&self) -> GateLimits {
-        GateLimits::from(&self.gateway.live().config.limits)
+        let live = self.gateway.live();
+        GateLimits::new(&live.config.limits, self.max_connections.is_none() && live.access_log)
     }
     fn tally(&self) -> &Tally {
         &self.tally
@@ -238,6 +243,7 @@ async fn drain(gateway: &Gateway, stop: &watch::Sender<bool>, patience: Duration
         },
         () = again => log::warn!("told twice: {} connections were cut off", gateway.open.count()),
     }
+    gateway.save();
     log::info!("stopped");
     Exit::Fine.code()
 }

@@ -1,26 +1,26 @@
 //! What the process holds, put together: state that lives as long as it does, and the settings that a reload replaces.
 
+mod state;
+
 use std::{
     path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use gapura_config::{
     Loaded,
-    fault::{Fault, Place},
+    fault::Fault,
     model::{self, Config},
 };
 use gapura_filters::{
-    contract::{Clock, Now, Services},
-    encryption::ReplayStore,
+    contract::Services,
     metrics::{Metrics, RouteMetrics},
     policy::Policy,
-    rate_limit::CounterStore,
 };
 use pingora::{
     apps::HttpServerOptions,
@@ -30,27 +30,18 @@ use pingora::{
     server::configuration::ServerConf,
 };
 
+pub(crate) use self::state::store_faults;
+use self::state::{SystemClock, resume, services};
 use crate::{
     keys,
     providers::{self, Providers},
     proxy::{
-        Front, Proxy,
+        Front, Lanes, Proxy,
         listen::{self, GateLimits, Open, SelfSigned, Settings, Tally},
     },
-    stores::{self, RedisStore},
+    stores,
     upstream::Upstreams,
 };
-
-/// The clocks of the machine.
-pub(crate) struct SystemClock(Instant);
-
-impl Clock for SystemClock {
-    fn now(&self) -> Now {
-        // A wall clock before 1970 is as wrong as one at 1970.
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { monotonic: self.0.elapsed(), unix_ms: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX) }
-    }
-}
 
 /// As long as the process.
 pub(crate) struct Gateway {
@@ -89,6 +80,7 @@ struct Options {
 pub(crate) struct Live {
     pub(crate) policy: Policy,
     pub(crate) upstreams: Upstreams,
+    pub(crate) lanes: Lanes,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: bool,
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
@@ -127,43 +119,17 @@ pub(crate) fn compile(
             let live = Live {
                 policy,
                 upstreams,
+                lanes: Lanes::build(config, before.map(|live| &live.lanes), &services.metrics),
                 metrics: Arc::clone(&services.metrics),
                 access_log: config.server.access_log,
                 tls,
-                gate: GateLimits::from(&config.limits),
+                gate: GateLimits::new(&config.limits, config.server.access_log),
                 config: config.clone(),
             };
             Ok(Compiled { live, warnings })
         }
         _ => Err(faults),
     }
-}
-
-/// State as `[state]` says. Within the runtime that serves: a shared store connects in the background.
-pub(crate) fn services(config: &Config) -> Result<Services, CannotStart> {
-    let metrics =
-        Metrics::new().map_err(|why| CannotStart::Environment(format!("the metrics cannot be registered: {why}")))?;
-    let state = &config.state;
-    let mut services = Services::in_memory(state.max_keys, state.max_replays, Arc::new(metrics));
-    if let (model::Store::Redis, Some(redis)) = (state.store, &state.redis) {
-        let store = RedisStore::connect(redis, state.max_replays, &services.metrics);
-        let store = store.map_err(|why| CannotStart::Faults(vec![Fault::at(redis_url(), why)]))?;
-        let local = services.counters.memory().clone();
-        services.counters = CounterStore::Shared { shared: store.clone(), local };
-        services.replays = ReplayStore::Shared(store);
-    }
-    Ok(services)
-}
-
-/// What [`services`] would refuse, without connecting to anything.
-pub(crate) fn store_faults(config: &Config, metrics: &Metrics) -> Vec<Fault> {
-    let redis = config.state.redis.as_ref().filter(|_| config.state.store == model::Store::Redis);
-    let checked = redis.map_or(Ok(()), |redis| RedisStore::check(redis, metrics));
-    checked.err().map(|why| Fault::at(redis_url(), why)).into_iter().collect()
-}
-
-fn redis_url() -> Place {
-    Place::root().key("state").key("redis").key("url")
 }
 
 /// A certificate for the listeners, where the file asks for one.
@@ -174,7 +140,8 @@ pub(crate) fn self_signed(config: &Config) -> Result<Option<SelfSigned>, String>
 impl Gateway {
     pub(crate) fn start(path: PathBuf, loaded: Loaded) -> Result<Arc<Self>, CannotStart> {
         let Loaded { config, source, .. } = loaded;
-        let services = services(&config)?;
+        let mut services = services(&config)?;
+        let clock = resume(&config, &mut services)?;
         let self_signed = self_signed(&config).map_err(CannotStart::Environment)?;
         let compiled = compile(&config, &services, self_signed.as_ref(), None);
         let Compiled { live, warnings } = compiled.map_err(CannotStart::Faults)?;
@@ -185,7 +152,7 @@ impl Gateway {
             Tally { unrouted: RouteMetrics::new("(none)", &services.metrics), metrics: Arc::clone(&services.metrics) };
         let gateway = Arc::new(Self {
             path,
-            clock: SystemClock(Instant::now()),
+            clock,
             open: Arc::default(),
             draining: AtomicBool::new(false),
             reloading: tokio::sync::Mutex::new(()),

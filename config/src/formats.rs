@@ -109,6 +109,12 @@ fn header_name(text: &str) -> Result<(), Complaint> {
 }
 
 fn method(text: &str) -> Result<(), Complaint> {
+    if ["CONNECT", "TRACE"].contains(&text) {
+        return complain(
+            format!("a request with `{text}` never reaches a route: it is always refused"),
+            "leave it out",
+        );
+    }
     match is_token(text) {
         true => Ok(()),
         false => complain(format!("`{text}` is not an HTTP method"), "write one method per item: [\"GET\", \"POST\"]"),

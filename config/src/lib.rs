@@ -10,6 +10,7 @@
 //! 3. `serde` fills the [`model`];
 //! 4. `rules`: what the tables say about each other makes sense.
 
+pub mod bounded;
 pub mod fault;
 mod formats;
 pub mod guard;
@@ -23,6 +24,7 @@ mod schema;
 pub mod secret;
 mod shape;
 mod source;
+mod syntax;
 pub mod units;
 
 pub use load::{Faults, Loaded, load, parse};

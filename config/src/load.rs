@@ -1,6 +1,6 @@
 //! From a path to a [`Config`], or to everything that is wrong with it.
 
-use std::{collections::HashSet, fmt, fs::File, io::Read as _, ops::Range, path::Path};
+use std::{fmt, fs::File, io::Read as _, ops::Range, path::Path};
 
 use serde::Deserialize as _;
 use toml::{
@@ -13,6 +13,7 @@ use crate::{
     model::Config,
     rules, shape,
     source::Source,
+    syntax,
 };
 
 /// A hundred times the largest file seen; a larger one is a mistake (a log file, a device).
@@ -20,6 +21,8 @@ const MAX_FILE_BYTES: usize = 4 << 20;
 
 /// Deeper than any table of the model. What is deeper is not descended into.
 const MAX_DEPTH: usize = 32;
+
+const FILE_HELP: &str = "name the configuration with `--config FILE`";
 
 /// A configuration that can be served, and what is odd about it all the same.
 #[derive(Debug, Clone)]
@@ -42,7 +45,8 @@ pub struct Faults {
 /// Reads and checks a file: everything that its text alone can tell. Secrets and certificates are not opened.
 pub fn load(path: &Path) -> Result<Loaded, Faults> {
     let name = path.display().to_string();
-    let bytes = read(path).map_err(|reason| refuse(Source::new(&name, ""), Fault::at(Place::root(), reason)))?;
+    let bytes = read(path)
+        .map_err(|reason| refuse(Source::new(&name, ""), Fault::at(Place::root(), reason).help(FILE_HELP)))?;
     match String::from_utf8(bytes) {
         Ok(text) => parse(&name, &text),
         Err(error) => {
@@ -75,7 +79,7 @@ fn refuse(source: Source, fault: Fault) -> Faults {
 /// Checks a text as [`load`] checks a file. `name` is what the faults call it.
 pub fn parse(name: &str, text: &str) -> Result<Loaded, Faults> {
     if text.len() > MAX_FILE_BYTES {
-        return Err(refuse(Source::new(name, ""), Fault::at(Place::root(), too_large())));
+        return Err(refuse(Source::new(name, ""), Fault::at(Place::root(), too_large()).help(FILE_HELP)));
     }
     // Editors on Windows still write a byte order mark; it is no part of the text.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -86,21 +90,26 @@ pub fn parse(name: &str, text: &str) -> Result<Loaded, Faults> {
         let source = source.broken();
         let fault = Fault::at(Place::root(), format!("tables and lists nest deeper than {MAX_DEPTH} levels here"));
         let span = source.within(span);
-        return Err(refuse(source, fault.on_span(span)));
+        return Err(refuse(source, fault.on_span(span).help(syntax::DEEP_HELP)));
     }
     source.index(table.get_ref());
-    let found = shape::check(table.get_ref());
+    let mut found = shape::check(table.get_ref());
     source.hide(&found.hidden);
 
-    let mut faults;
     let mut config = None;
+    // A key that stands twice leaves the rest of the file as readable as it was.
+    let whole = errors.iter().all(syntax::is_duplicate);
     if !errors.is_empty() {
         source = source.broken();
-        faults = syntax_faults(&source, errors);
-        let others = of_their_own(&source, &faults, found.faults);
+    }
+    let mut faults = syntax::faults(&source, &errors);
+    if !whole {
+        let others = syntax::of_their_own(&source, &faults, found.faults);
         faults.extend(others);
     } else {
-        faults = found.faults;
+        // Which of the two values was meant, nobody knows: no rule judges either.
+        found.doubtful.extend(source.behind(errors.iter().filter_map(toml::de::Error::span)));
+        faults.extend(found.faults);
         faults.extend(found.of_whole_files);
         match deserialize(table, found.repaired, &faults) {
             Ok(filled) => {
@@ -133,30 +142,6 @@ fn deserialize(table: Spanned<DeTable<'_>>, repaired: toml::Value, faults: &[Fau
             None => fault,
         })
     })
-}
-
-fn syntax_faults(source: &Source, errors: Vec<toml::de::Error>) -> Vec<Fault> {
-    let mut faults: Vec<Fault> = Vec::new();
-    let mut lines = HashSet::new();
-    for error in errors {
-        let span = source.within(error.span().unwrap_or_default());
-        // One slip makes the parser stumble several times over the same line.
-        if lines.insert(source.line_of(span.start)) {
-            faults.push(Fault::at(Place::root(), format!("not TOML: {}", error.message())).on_span(span));
-        }
-    }
-    faults
-}
-
-/// The faults of shape that are not only what a fault of syntax left behind: those on other lines, unless a table header
-/// is broken and the keys below it ended up in the table above.
-fn of_their_own(source: &Source, syntax: &[Fault], shape: Vec<Fault>) -> Vec<Fault> {
-    let line = |fault: &Fault| source.span_of(fault).map(|span| source.line_of(span.start));
-    let broken: HashSet<usize> = syntax.iter().filter_map(line).collect();
-    if broken.iter().any(|&line| source.text()[source.line_bytes(line)].trim_start().starts_with('[')) {
-        return Vec::new();
-    }
-    shape.into_iter().filter(|fault| line(fault).is_none_or(|line| !broken.contains(&line))).collect()
 }
 
 /// The bytes of a value that lies deeper than [`MAX_DEPTH`]. Walks with a list of its own: the parser bounds what nests

@@ -5,7 +5,9 @@
 
 mod database;
 mod lockout;
+mod priority;
 mod rate_limit;
+mod redis_store;
 
 use std::{borrow::Cow, collections::BTreeMap, path::PathBuf};
 
@@ -16,7 +18,9 @@ use serde::{Deserialize, Deserializer, de};
 pub use self::{
     database::DatabaseRef,
     lockout::{Lockout, LockoutMode},
+    priority::Priority,
     rate_limit::{LimitAlgorithm, LimitBy, LimitCost, LimitKey, LimitMode, RateLimit, ToldCost},
+    redis_store::{OnOutage, Redis, RedisMode, Sentinel},
 };
 use crate::{
     secret::SecretRef,
@@ -63,7 +67,7 @@ pub struct Config {
     pub routes: Vec<Route>,
 }
 
-/// Where the gateway listens. What stands here needs a restart to change.
+/// Where the gateway listens. Listeners and `threads` need a restart to change.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Server {
@@ -91,6 +95,9 @@ pub struct Limits {
     /// Connections open at once over all public listeners; one more is closed at once.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub max_connections: usize,
+    /// Requests that may be with upstreams at once, over all routes; see `priority` of routes. Absent: any number.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_in_flight: Option<u32>,
     /// From accept to the end of the TLS handshake.
     pub handshake_timeout: Period,
     /// From the first byte of a request head to its last: an absolute deadline, whatever trickles in.
@@ -115,6 +122,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: 10_000,
+            max_in_flight: None,
             handshake_timeout: Period::secs(10),
             head_timeout: Period::secs(10),
             idle_timeout: Period::secs(60),
@@ -183,6 +191,8 @@ pub struct State {
     /// Keys that the memory limiter holds at once. New keys beyond it share one bucket per network: a flood never evicts a live counter.
     #[schemars(range(min = 1000, max = 100_000_000))]
     pub max_keys: usize,
+    /// The file in which the memory store keeps the counters of windows of five minutes and longer over a restart. Absent: it does not.
+    pub snapshot: Option<PathBuf>,
     /// Envelopes remembered against replay. A full memory refuses; it never forgets early.
     #[schemars(range(min = 1000, max = 100_000_000))]
     pub max_replays: usize,
@@ -190,7 +200,7 @@ pub struct State {
 
 impl Default for State {
     fn default() -> Self {
-        Self { store: Store::Memory, redis: None, max_keys: 200_000, max_replays: 1_000_000 }
+        Self { store: Store::Memory, redis: None, max_keys: 200_000, snapshot: None, max_replays: 1_000_000 }
     }
 }
 
@@ -200,35 +210,6 @@ pub enum Store {
     Memory,
     /// Shared between instances.
     Redis,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Redis {
-    /// `redis://` or `rediss://`, with user and password where there is one.
-    pub url: SecretRef,
-    /// What a decision is while Redis cannot be reached.
-    #[serde(default)]
-    pub on_outage: OnOutage,
-    /// The longest a request waits for Redis.
-    #[serde(default = "redis_budget")]
-    pub timeout: Period,
-}
-
-fn redis_budget() -> Period {
-    Period(std::time::Duration::from_millis(20))
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OnOutage {
-    /// Each instance counts for itself.
-    #[default]
-    Local,
-    /// Everything passes.
-    Open,
-    /// Everything is refused: 503.
-    Closed,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -399,6 +380,10 @@ pub struct ApiKey {
     /// What a route may ask for in `permissions`.
     #[serde(default)]
     pub permissions: Vec<String>,
+    /// Limits of this key in place of those of rate limits, by their names: `{ api = 5000 }`.
+    #[serde(default)]
+    #[schemars(extend("additionalProperties" = { "type": "integer", "minimum": 1, "maximum": 1_000_000_000 }))]
+    pub limits: Named<u64>,
     /// A date and time with an offset: 2027-01-01T00:00:00Z. Absent: never.
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub expires: Option<toml_datetime::Datetime>,
@@ -551,6 +536,19 @@ pub struct Route {
     /// To the response head, and between two reads of a streamed response; on encrypted routes the whole exchange with the upstream.
     #[serde(default = "timeout")]
     pub timeout: Period,
+    /// How many requests of this route may be with its upstream at once. Absent: any number.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_in_flight: Option<u32>,
+    /// How many more may wait for one of them to end. Beyond it: 503.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 100_000))]
+    pub queue: u32,
+    /// How long they wait; then 503.
+    #[serde(default = "queue_timeout")]
+    pub queue_timeout: Period,
+    /// Who is refused first when `limits.max_in_flight` is near.
+    #[serde(default)]
+    pub priority: Priority,
     /// Pass `Authorization`, the API key header and the cookie of a token to the upstream.
     #[serde(default = "yes")]
     pub forward_credentials: bool,
@@ -564,6 +562,9 @@ fn max_body() -> Size {
 }
 fn timeout() -> Period {
     Period::secs(30)
+}
+fn queue_timeout() -> Period {
+    Period::secs(1)
 }
 
 /// A preset of response headers.
@@ -608,8 +609,8 @@ impl std::fmt::Display for TokenSource {
     }
 }
 
-/// RFC 9110, section 5.6.2: what a field name or a method is made of.
-pub(crate) fn is_token(text: &str) -> bool {
+/// RFC 9110, section 5.6.2: what a field name, a method or a scheme is made of.
+pub fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 

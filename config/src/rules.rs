@@ -5,8 +5,10 @@
 
 mod access;
 mod callers;
+mod key_limits;
 mod listeners;
 mod routes;
+mod state;
 mod traffic;
 mod upstreams;
 
@@ -26,10 +28,12 @@ use crate::{
 pub(crate) fn check(config: &Config, source: &Source, doubtful: &[Place]) -> Vec<Fault> {
     let mut rules = Rules::new(config, source, doubtful);
     listeners::check(&mut rules);
+    state::check(&mut rules, &config.state);
     upstreams::check(&mut rules);
     callers::check(&mut rules);
     traffic::check(&mut rules);
     access::lockout(&mut rules);
+    key_limits::check(&mut rules);
     routes::check(&mut rules);
     // Beside a reference to a wrong name, that the right one is unused is no news.
     if doubtful.is_empty() && rules.faults.iter().all(|fault| fault.severity == Severity::Warning) {

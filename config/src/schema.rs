@@ -29,6 +29,7 @@ pub(crate) fn root() -> &'static Value {
 
 /// Fits a schema made for JSON to TOML, which has no null, and gives each format the pattern it stands for.
 fn for_toml(schema: &mut Value) {
+    absent(schema);
     if let Some(Value::Array(types)) = schema.get_mut("type") {
         types.retain(|name| name != "null");
         if let [only] = types.as_slice() {
@@ -37,6 +38,9 @@ fn for_toml(schema: &mut Value) {
     }
     if let Some(Value::Array(options)) = schema.get_mut("enum") {
         options.retain(|option| !option.is_null());
+    }
+    if schema.get("default").is_some_and(Value::is_null) {
+        schema.as_object_mut().map(|object| object.remove("default"));
     }
     // `uint32` and its like come from Rust and mean nothing to an editor; the ranges say it all.
     if format(schema).is_some_and(|format| format.starts_with("uint")) {
@@ -59,6 +63,21 @@ fn for_toml(schema: &mut Value) {
     }
     if let Some(Value::Array(alternatives)) = schema.get_mut("anyOf") {
         alternatives.iter_mut().for_each(for_toml);
+    }
+}
+
+/// A key that may be absent is one alternative beside null, where its values have descriptions: what remains is that one.
+fn absent(schema: &mut Value) {
+    let Some(Value::Array(alternatives)) = schema.get_mut("anyOf") else { return };
+    alternatives.retain(|one| one.get("type") != Some(&json!("null")));
+    if alternatives.len() == 1
+        && let Some(Value::Object(only)) = alternatives.pop()
+        && let Some(whole) = schema.as_object_mut()
+    {
+        whole.remove("anyOf");
+        for (key, value) in only {
+            whole.entry(key).or_insert(value);
+        }
     }
 }
 
@@ -137,13 +156,13 @@ fn visit_table<'s>(place: &Place, schema: &'s Value, visit: &mut dyn FnMut(&Plac
     }
 }
 
-/// How an operator writes a table of [`each_property`]: `[limits]`, `[jwt.NAME]`, `[[routes]]`.
+/// A table of [`each_property`] as an operator writes it: `` `[limits]` ``, `` `[jwt.NAME]` ``, `` `[[routes]]` ``.
 pub(crate) fn header(place: &Place) -> String {
     let name = place.to_string();
     match name.strip_suffix("[0]") {
-        Some("routes") => "[[routes]]".into(),
+        Some("routes") => "`[[routes]]`".into(),
         Some(list) => format!("an item of `{list}`"),
         None if name.is_empty() => "the top of the file".into(),
-        None => format!("[{name}]"),
+        None => format!("`[{name}]`"),
     }
 }

@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 use zeroize::Zeroizing;
 
-use crate::units::written_as_string;
+use crate::{bounded, units::written_as_string};
 
 /// Where a secret is found. It is read at start and at each reload, never written anywhere.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -21,24 +21,16 @@ pub enum SecretRef {
 #[derive(Clone)]
 pub struct Secret(Zeroizing<Vec<u8>>);
 
-/// Larger than any key or certificate bundle; a reference to a log file or a device is a mistake.
-const MAX_SECRET_BYTES: u64 = 1 << 20;
-
 impl SecretRef {
     /// Reads the secret. The error names the reference and the reason, never a byte of the value.
     pub fn read(&self) -> Result<Secret, String> {
-        let mut bytes = match self {
+        let bytes = match self {
             Self::Env(name) => match std::env::var_os(name) {
                 Some(value) => value.into_encoded_bytes(),
                 None => return Err(format!("the environment variable `{name}` is not set")),
             },
             Self::File(path) => {
-                let shown = path.display();
-                let size = std::fs::metadata(path).map_err(|e| format!("`{shown}` cannot be read: {e}"))?.len();
-                if size > MAX_SECRET_BYTES {
-                    return Err(format!("`{shown}` has {size} bytes; a secret has at most {MAX_SECRET_BYTES}"));
-                }
-                let mut bytes = std::fs::read(path).map_err(|e| format!("`{shown}` cannot be read: {e}"))?;
+                let mut bytes = bounded::read(path)?;
                 if bytes.last() == Some(&b'\n') {
                     bytes.pop();
                     if bytes.last() == Some(&b'\r') {
@@ -51,7 +43,6 @@ impl SecretRef {
         if bytes.is_empty() {
             return Err(format!("`{self}` is empty"));
         }
-        bytes.shrink_to_fit();
         Ok(Secret(Zeroizing::new(bytes)))
     }
 }
@@ -80,9 +71,16 @@ impl FromStr for SecretRef {
             Some(("env", name)) if !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') => {
                 Ok(Self::Env(name.to_owned()))
             }
-            Some(("env", _)) => Err("`env:` takes the name of an environment variable: letters, digits and `_`".into()),
+            Some(("env", _)) => {
+                Err("`env:` takes the name of an environment variable: letters, digits and `_`; write \"env:NAME\""
+                    .into())
+            }
             Some(("file", path)) if !path.is_empty() => Ok(Self::File(path.into())),
-            Some(("file", _)) => Err("`file:` takes a path".into()),
+            Some(("file", _)) => Err("`file:` takes a path; write \"file:/path\"".into()),
+            // Only these words, and nothing of what follows: a secret may have a colon, too.
+            Some((store @ ("kms" | "vault" | "aws" | "gcp" | "azure"), _)) => {
+                Err(format!("`{store}:` is no place that secrets are read from; write \"env:NAME\" or \"file:/path\""))
+            }
             _ => Err("a secret is never written here; write where it is found: \"env:NAME\" or \"file:/path\"".into()),
         }
     }

@@ -1,6 +1,11 @@
 //! The text of a configuration file, and where in it each key and value stands.
 
-use std::{collections::HashMap, fmt, ops::Range, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    ops::Range,
+    sync::Arc,
+};
 
 use toml::{
     Spanned,
@@ -59,6 +64,18 @@ impl Source {
     /// Whether the file has a value there.
     pub(crate) fn has(&self, place: &Place) -> bool {
         self.0.spans.contains_key(place)
+    }
+
+    /// The places of the values behind these keys. Of two equal keys it is the second whose value counts.
+    pub(crate) fn behind(&self, keys: impl Iterator<Item = Range<usize>>) -> Vec<Place> {
+        let value = |key: Range<usize>| {
+            let key = self.within(key);
+            let value = self.0.text[key.end..].trim_start_matches([' ', '\t']).strip_prefix('=')?;
+            Some(self.0.text.len() - value.trim_start_matches([' ', '\t']).len())
+        };
+        let values: HashSet<usize> = keys.filter_map(value).collect();
+        let places = self.0.spans.iter().filter(|(_, spans)| values.contains(&spans.value.start));
+        places.map(|(place, _)| place.clone()).collect()
     }
 
     /// The bytes of a part of a text value, where the file has it as it is: without escapes.

@@ -3,7 +3,14 @@
 //! Each type parses from one string, says in its error what to write instead, and names its `format` in the JSON Schema,
 //! which is what `shape` checks a file against.
 
-use std::{borrow::Cow, fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    borrow::Cow,
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
@@ -66,7 +73,8 @@ impl PeriodOrOff {
 fn quantity(text: &str) -> Option<(u64, &str)> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
-    Some((number.parse().ok()?, unit.trim_start_matches(' ')))
+    // More than fits is more than any limit.
+    (digits > 0).then(|| (number.parse().unwrap_or(u64::MAX), unit.trim_start_matches(' ')))
 }
 
 impl FromStr for Period {
@@ -88,10 +96,10 @@ impl FromStr for Period {
             _ => return Err(wrong()),
         };
         match number.checked_mul(milliseconds) {
-            Some(0) => Err(format!("`{text}` is no time at all; a duration is above zero")),
+            Some(0) => Err(format!("`{text}` is no time at all; write a duration above zero: \"1s\"")),
             // A century: above it, sums with the present instant could overflow.
             Some(ms) if ms <= 3_155_760_000_000 => Ok(Self(Duration::from_millis(ms))),
-            _ => Err(format!("`{text}` is longer than a century")),
+            _ => Err(format!("`{text}` is longer than a century; write a shorter one: \"1h\"")),
         }
     }
 }
@@ -112,7 +120,7 @@ impl FromStr for Size {
         };
         match number.checked_mul(factor) {
             Some(bytes) if bytes <= 1 << 40 => Ok(Self(bytes)),
-            _ => Err(format!("`{text}` is more than 1024 GiB")),
+            _ => Err(format!("`{text}` is more than 1024 GiB; write a smaller one: \"1GiB\"")),
         }
     }
 }
@@ -143,11 +151,19 @@ impl FromStr for Address {
             }
             return Ok(Self::Unix(path.into()));
         }
+        if let Some((scheme, rest)) = text.split_once("://") {
+            return Err(match without_scheme(scheme, rest) {
+                Some(address) => {
+                    format!("`{text}` is not an address: an address has no scheme and no path; write \"{address}\"")
+                }
+                None => wrong("an address has no scheme"),
+            });
+        }
         let (host, port) = text.rsplit_once(':').ok_or_else(|| wrong("the port is missing"))?;
         let port = port.parse().map_err(|_| wrong("the port is not a number from 0 to 65535"))?;
         let bare = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             Some(inner) => {
-                inner.parse::<std::net::Ipv6Addr>().map_err(|_| wrong("the brackets hold no IPv6 address"))?;
+                inner.parse::<Ipv6Addr>().map_err(|_| wrong("the brackets hold no IPv6 address"))?;
                 inner
             }
             None if host.contains(':') => return Err(wrong("an IPv6 address stands in brackets")),
@@ -155,10 +171,42 @@ impl FromStr for Address {
             None if !host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)) => {
                 return Err(wrong("the host has a character that no name has"));
             }
-            None => host,
+            None if host.parse::<Ipv4Addr>().is_ok() || is_dns_name(host) => host,
+            None if is_numeric(host) => {
+                return Err(wrong("an IPv4 address has four numbers from 0 to 255, none with a leading zero"));
+            }
+            None => return Err(wrong("no host has such a name")),
         };
         Ok(Self::Tcp { host: bare.to_owned(), port })
     }
+}
+
+/// The address in a URL, where one can be told.
+fn without_scheme(scheme: &str, rest: &str) -> Option<Address> {
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let port = match scheme {
+        "http" => 80,
+        "https" => 443,
+        _ => return None,
+    };
+    authority.parse().or_else(|_| format!("{authority}:{port}").parse()).ok()
+}
+
+/// RFC 1123, section 2.1; `_` is common inside clusters. Not a numeric address, which would pass for a name otherwise.
+pub(crate) fn is_dns_name(host: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let host = host.strip_suffix('.').unwrap_or(host);
+    host.len() <= 253 && !is_numeric(host) && host.split('.').all(label)
+}
+
+/// No domain at the top is a number: what ends in one is meant as an IPv4 address.
+fn is_numeric(host: &str) -> bool {
+    host.rsplit('.').next().is_some_and(|last| !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit()))
 }
 
 impl fmt::Display for Address {

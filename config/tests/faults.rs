@@ -74,9 +74,10 @@ const fn warning(
 #[rustfmt::skip]
 const SHAPE: &[Case] = &[
     // Syntax.
-    error("state", "[state]\nstore = memory", (2, 9), "not TOML: string values must be quoted", ""),
-    error("state", "[state]\nstore = \"memory\"\nstore = \"memory\"", (3, 1), "not TOML: duplicate key", ""),
-    error("state", "[state\nstore = \"memory\"", (1, 7), "not TOML: unclosed table", ""),
+    error("state", "[state]\nstore = memory", (2, 9), "not TOML: string values must be quoted", "write the value in quotes"),
+    error("state", "[state]\nstore = \"memory\"\nstore = \"memory\"", (3, 1), "not TOML: duplicate key", "put their contents together, or remove one"),
+    error("server", "[server]\nhttps = [\"a:1\"]\nhttps = []", (3, 1), "not TOML: duplicate key", "put their contents together, or remove one"),
+    error("state", "[state\nstore = \"memory\"", (1, 7), "not TOML: unclosed table", "close it: `[table]`; other faults of the file may show only once it is TOML"),
     // Unknown keys.
     error("server", "[server]\nhttp = []\nhttps = [\"a:1\"]\ntrustedProxies = []", (4, 1), "unknown key `trustedProxies` in `[server]`", "did you mean `trusted_proxies`?"),
     error("server", "[server]\nhttps = [\"a:1\"]\ntrusted-proxies = []", (3, 1), "unknown key `trusted-proxies`", "did you mean `trusted_proxies`?"),
@@ -105,6 +106,10 @@ const SHAPE: &[Case] = &[
     error("server", "[server]\nhttps = [\"a:1\"]\naccess_log = \"yes\"", (3, 14), "`access_log` is true or false, without quotes", "write true"),
     error("server", "[server]\nhttps = [[\"a:1\"]]", (2, 10), "`https` is a string, in quotes; this is a list", "write \"a:1\""),
     error("tls", "[tls]\nself_signed = true\nmin_version = 1.2", (3, 15), "`min_version` is a string", "write it in quotes: \"1.2\""),
+    error("state", "[state.redis]\nurl = \"env:R\"\nsentinel = { tls = true }", (3, 1), "`state.redis.sentinel` has no `master`", ""),
+    error("state", "[state.redis]\nurl = \"env:R\"\nsentinel = { master = \"m\", password = \"hunter2\" }", (3, 39), "a secret is never written here", "\"env:NAME\""),
+    error("state", "[state.redis]\nurl = \"env:R\"\nmode = \"async\"", (3, 8), "`async` is not a value of `mode`", "\"sync\""),
+    error("state", "[state.redis]\nurl = \"env:R\"\ninstances = 0", (3, 13), "`instances` is 0, which is out of range", "from 1 to 10000"),
     error("state", "[state]\nredis = 5", (2, 9), "`redis` is a table, this is a number", "write { url = \"env:NAME\" }"),
     error("encryption", "[encryption.body]\nprofile = \"cryptojs\"\nmaster_key = \"env:C\"\nmax_age = false", (4, 11), "`max_age` is a duration", "write \"off\""),
     error("routes", "[routes]\nname = \"a\"\npath = \"/\"\nupstream = \"app\"", (1, 1), "`[routes]` is one table; there may be several", "write each of them as `[[routes]]`"),
@@ -123,9 +128,22 @@ const SHAPE: &[Case] = &[
     error("upstreams", "[upstreams.app]\nservers = []", (2, 11), "this list is empty", "write [\"127.0.0.1:8000\"]"),
     // Formats.
     error("limits", "[limits]\nidle_timeout = \"30\"", (2, 16), "`30` is not a duration", "write a number and a unit"),
-    error("limits", "[limits]\nidle_timeout = \"0s\"", (2, 16), "no time at all", ""),
+    error("limits", "[limits]\nidle_timeout = \"0s\"", (2, 16), "no time at all", "write a duration above zero: \"1s\""),
+    error("limits", "[limits]\nidle_timeout = \"99999999999999999999s\"", (2, 16), "longer than a century", "write a shorter one"),
+    error("limits", "[limits]\nmax_head = \"99999999999999GiB\"", (2, 12), "more than 1024 GiB", "write a smaller one"),
     error("limits", "[limits]\nmax_head = \"1MB\"", (2, 12), "`1MB` is not a size", "\"1MiB\""),
     error("server", "[server]\nhttps = [\"8443\"]", (2, 10), "`8443` is not an address: the port is missing", "write \"127.0.0.1:8000\""),
+    error("upstreams", "[upstreams.app]\nservers = [\"http://127.0.0.1:80\"]", (2, 12), "has no scheme and no path", "write \"127.0.0.1:80\""),
+    error("upstreams", "[upstreams.app]\nservers = [\"https://api.internal/v1\"]", (2, 12), "has no scheme and no path", "write \"api.internal:443\""),
+    error("upstreams", "[upstreams.app]\nservers = [\"tcp://a:80\"]", (2, 12), "an address has no scheme", "write \"127.0.0.1:8000\""),
+    error("upstreams", "[upstreams.app]\nservers = [\"256.1.1.1:80\"]", (2, 12), "an IPv4 address has four numbers", "write \"127.0.0.1:8000\""),
+    error("upstreams", "[upstreams.app]\nservers = [\"1.2.3:80\"]", (2, 12), "an IPv4 address has four numbers", "write \"127.0.0.1:8000\""),
+    error("upstreams", "[upstreams.app]\nservers = [\"-:80\"]", (2, 12), "no host has such a name", "write \"127.0.0.1:8000\""),
+    error("upstreams", "[upstreams.app]\nservers = [\"a..b:80\"]", (2, 12), "no host has such a name", "write \"127.0.0.1:8000\""),
+    error("jwt", "[jwt.users]\nalgorithms = [\"HS256\"]\nsecret = \"env:\"", (3, 10), "`env:` takes the name", "write \"env:NAME\""),
+    error("jwt", "[jwt.users]\nalgorithms = [\"HS256\"]\nsecret = \"file:\"", (3, 10), "`file:` takes a path", "write \"file:/path\""),
+    error("jwt", "[jwt.users]\nalgorithms = [\"HS256\"]\nsecret = \"kms:key/7\"", (3, 10), "`kms:` is no place that secrets are read from", "write \"env:NAME\""),
+    error("api_keys", "[api_keys.devs]\nsalt = \"env:B\"\nscheme = \"ApiKey\"\nkeys = [{ id = \"a\", hash = \"0000000000000000000000000000000000000000000000000000000000000000\", user_id = \"u\", email = \"a@b.c\", key = \"k\" }]", (4, 128), "unknown key `key`", "an API key itself never stands here: write `hash`"),
     error("server", "[server]\nhttps = [\"a:1\"]\ntrusted_proxies = [\"10.0.0.1\"]", (3, 20), "`10.0.0.1` is not a network", "write \"10.0.0.1/32\""),
     error("api_keys", "[api_keys.devs]\nheader = \"X-Key:\"\nsalt = \"env:B\"\nkeys = []", (2, 10), "`X-Key:` is not a header name", "without a colon"),
     error("jwt", "[jwt.users]\nalgorithms = [\"RS256\"]\njwks = \"http://id.example/keys\"", (3, 8), "keys fetched in the clear", "https://host/path"),
@@ -138,6 +156,8 @@ const SHAPE: &[Case] = &[
     error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"1s\"\nby = { user = true }", (4, 6), "`by` is a string, in quotes; this is a table", "write \"client_ip\""),
     error("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"1s\"", (1, 14), "`[rate_limits.slow]` has no `by`", "add `by = \"client_ip\"`"),
     warning("routes", "[[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"app\"\nmethods = [\"get\"]", (5, 12), "no client sends `get`", "write \"GET\""),
+    error("routes", "[[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"app\"\nmethods = [\"GET\", \"TRACE\"]", (5, 19), "a request with `TRACE` never reaches a route", "leave it out"),
+    error("routes", "[[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"app\"\nmethods = [\"CONNECT\"]", (5, 12), "a request with `CONNECT` never reaches a route", "leave it out"),
     error("routes", "[[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"app\"\nmethods = [\"GET POST\"]", (5, 12), "`GET POST` is not an HTTP method", "[\"GET\", \"POST\"]"),
 ];
 
@@ -202,6 +222,10 @@ fn check_case(case: &Case, failures: &mut String) {
             && fault.severity == case.severity
             && (case.at == ANYWHERE || (line.saturating_sub(before), column) == case.at)
     });
+    let helpless: Vec<&Fault> = faults.iter().filter(|fault| fault.help.is_none()).collect();
+    if !helpless.is_empty() {
+        let _ = writeln!(failures, "--- without help: {helpless:?}");
+    }
     let others = faults.iter().filter(|fault| !fault.message.contains(case.message));
     let alone = others.filter(|fault| fault.severity == Severity::Error).count() == 0;
     if !found || !alone {
@@ -264,3 +288,39 @@ fn dates() {
 
 #[path = "faults/rules.rs"]
 mod rules;
+
+#[test]
+fn a_key_that_stands_twice_hides_no_other_fault() {
+    let text =
+        with("routes", "[[routes]]\nname = \"a\"\nname = \"b\"\npath = \"/\"\nupstream = \"nowhere\"\nqwertz = 1").0;
+    let (source, faults) = faults(&text);
+    for part in ["duplicate key", "nowhere", "qwertz"] {
+        assert!(faults.iter().any(|fault| fault.message.contains(part)), "{part}: {}", source.render(&faults, false));
+    }
+}
+
+#[test]
+fn a_text_that_is_not_toml_says_that_it_may_hide_others() {
+    let (source, faults) = faults(&format!("{}\nfoo = \"\nbar = [1,,2]\n", with("", "").0));
+    let told = faults.iter().filter(|fault| fault.help.as_deref().unwrap_or_default().contains("only once it is TOML"));
+    assert_eq!(told.count(), 1, "{}", source.render(&faults, false));
+}
+
+#[test]
+fn port_0_of_a_server_is_not_the_port_0_of_a_listener() {
+    let server = with("server", "[server]\nhttps = [\"127.0.0.1:0\"]").0;
+    let (source, faults) = faults(&server.replace("127.0.0.1:8000", "127.0.0.1:0"));
+    let errors: Vec<&Fault> = faults.iter().filter(|fault| fault.severity == Severity::Error).collect();
+    assert_eq!(errors.len(), 1, "{}", source.render(&faults, false));
+    assert!(errors[0].message.contains("port 0"));
+}
+
+#[test]
+fn plaintext_is_for_the_same_host() {
+    let (source, faults) = faults(&with("server", "[server]\nhttp = [\"127.0.0.1:8080\"]\nplaintext = true").0);
+    let report = source.render(&faults, false);
+    assert!(
+        report.contains("behind something that ends TLS on the same host") && !report.contains("or network"),
+        "{report}"
+    );
+}

@@ -102,4 +102,7 @@ fn a_file_of_nothing_but_faults_is_reported_in_reasonable_time() {
     let faults = parse("routes", &routes).expect_err("all the same");
     assert!(faults.faults.len() >= 40_000);
     assert!(faults.to_string().ends_with("the first 500 are shown\n"));
+    let twice = (0..20_000).map(|i| format!("key{i} = 1\nkey{i} = 2\n")).collect::<String>();
+    let faults = parse("twice", &twice).expect_err("keys that stand twice");
+    assert!(faults.faults.len() >= 40_000);
 }

@@ -69,8 +69,9 @@ fn schema_keys() -> BTreeMap<String, bool> {
             let required = schema["required"].as_array().is_some_and(|list| list.contains(&Value::from(name.as_str())));
             // A table is there when one of its keys is.
             let entry = &property["additionalProperties"];
-            let is_table = property["type"] == "object" && entry["type"] != "string";
-            let optional_table = is_table && key == "state.redis";
+            let is_table =
+                property["type"] == "object" && !["string", "integer"].iter().any(|plain| entry["type"] == *plain);
+            let optional_table = is_table && ["state.redis", "state.redis.sentinel"].contains(&key.as_str());
             if !is_table || optional_table {
                 keys.insert(key.clone(), required);
             }
@@ -111,12 +112,15 @@ fn with_every_alternative_in_force_only_the_alternatives_disagree() {
         [
             "there are `certificates` too: which one would be shown?",
             "Redis is set up but not used: the store is memory",
+            "a Cluster looks after itself: no Sentinel watches it",
+            "only `mode = \"adaptive\"` asks how many there are",
             "`server_name` belongs to TLS, and these servers are reached without it",
             "`ca` belongs to TLS, and these servers are reached without it",
             "`secret` and `public_key` both say what tokens are verified with",
             "`secret` and `jwks` both say what tokens are verified with",
             "`secret` and `discovery` both say what tokens are verified with",
             "`burst` belongs to `algorithm = \"gcra\"`; the others never exceed `limit`",
+            "only counters in Redis have outages, and the store is memory",
         ]
     );
 }

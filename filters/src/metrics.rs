@@ -4,8 +4,8 @@ use std::sync::OnceLock;
 
 use http::{Method, StatusCode};
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
-    exponential_buckets,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder, exponential_buckets,
 };
 
 use crate::contract::Code;
@@ -27,12 +27,17 @@ pub struct Metrics {
     pub rate_limit_overflow: IntCounterVec,
     pub decryptions: IntCounterVec,
     pub connections: IntGaugeVec,
+    pub in_flight: IntGaugeVec,
+    pub queued: IntGaugeVec,
+    pub load: IntGauge,
+    pub shed: IntCounterVec,
     pub key_fetches: IntCounterVec,
     pub keys: IntGaugeVec,
     pub held_keys: IntGaugeVec,
     pub store_up: IntGaugeVec,
     pub store_calls: IntCounterVec,
     pub store_duration: HistogramVec,
+    pub store_decisions: IntCounterVec,
 }
 
 impl Metrics {
@@ -55,6 +60,8 @@ impl Metrics {
             registry.register(Box::new(gauge.clone()))?;
             Ok::<_, prometheus::Error>(gauge)
         };
+        let load = IntGauge::new("gapura_load", "Requests with an upstream, where limits.max_in_flight bounds them.")?;
+        registry.register(Box::new(load.clone()))?;
         let metrics = Self {
             requests: counter("gapura_requests_total", "Requests answered.", &["route", "method", "status"])?,
             refusals: counter("gapura_refusals_total", "Requests the gateway itself refused.", &["code"])?,
@@ -105,6 +112,14 @@ impl Metrics {
                 &["encryption", "result"],
             )?,
             connections: gauge("gapura_connections", "Open client connections.", "listener")?,
+            in_flight: gauge("gapura_in_flight", "Requests with an upstream, on routes with max_in_flight.", "route")?,
+            queued: gauge("gapura_queued", "Requests that wait for one of those to end.", "route")?,
+            load,
+            shed: counter(
+                "gapura_shed_total",
+                "Requests refused because limits.max_in_flight is near.",
+                &["priority"],
+            )?,
             key_fetches: counter(
                 "gapura_key_set_fetches_total",
                 "Fetches of the key sets of token issuers.",
@@ -117,6 +132,11 @@ impl Metrics {
                 "gapura_store_calls_total",
                 "Questions to a shared store: answered, failed, late, or skipped in an outage.",
                 &["store", "result"],
+            )?,
+            store_decisions: counter(
+                "gapura_store_decisions_total",
+                "Decisions of rate limits on shared counters: remote by the store, local by what this instance knows of it.",
+                &["store", "place"],
             )?,
             store_duration: seconds(
                 "gapura_store_duration_seconds",
@@ -132,6 +152,9 @@ impl Metrics {
         }
         for by in ["address", "identity"] {
             metrics.lockouts.with_label_values(&[by]);
+        }
+        for result in ["success", "failure"] {
+            metrics.reloads.with_label_values(&[result]);
         }
         Ok(metrics)
     }
@@ -214,5 +237,7 @@ mod tests {
         assert!(text.contains(r#"gapura_requests_total{method="GET",route="r",status="5xx"} 1"#), "{text}");
         assert!(text.contains(r#"gapura_requests_total{method="other",route="r",status="5xx"} 3"#), "{text}");
         assert!(text.contains(r#"gapura_refusals_total{code="RATE_LIMITED"} 0"#), "{text}");
+        assert!(text.contains(r#"gapura_reloads_total{result="failure"} 0"#), "{text}");
+        assert!(text.contains(r#"gapura_reloads_total{result="success"} 0"#), "{text}");
     }
 }

@@ -234,7 +234,9 @@ impl Compiler<'_> {
         }
         let mut filters = Vec::new();
         for stage in [Stage::ClientLimits, Stage::PrincipalLimits] {
-            match RateLimits::build(&route.name, &rules, stage, self.services) {
+            let built = RateLimits::build(&route.name, &rules, stage, self.services);
+            let with_keys = |limits: RateLimits| limits.with_keys(&rules, &self.config.api_keys);
+            match built.and_then(|limits| limits.map(with_keys).transpose()) {
                 Ok(limits) => filters.extend(limits.map(AnyFilter::from)),
                 Err(faults) => {
                     for (path, message) in faults {

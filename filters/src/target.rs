@@ -102,6 +102,11 @@ fn decode_segment(segment: &str) -> Result<Cow<'_, str>, Ambiguous> {
             }
         }
         rest = &rest[at + 3..];
+        // For a reader who decodes once more.
+        let digits = rest.as_bytes().get(..2).and_then(hex);
+        if byte == b'%' && matches!(digits, Some(b'/' | b'\\' | b';' | 0)) {
+            return Err(Ambiguous("the path has an encoding of an encoded `/`, `\\`, `;` or NUL"));
+        }
     }
     decoded.push_str(rest);
     if is_dots(&decoded) || is_dots(&decoded.replace("%252e", ".").replace("%252E", ".").replace("%25", "%")) {
@@ -171,6 +176,11 @@ mod tests {
             "/%2e",
             "/a/%2E%2e",
             "/%252e%252e/x",
+            "/..%252fx",
+            "/%252e%252e%252Fx",
+            "/a%255cb",
+            "/a%253B",
+            "/a%2500",
             "/.%252E",
             "/%",
             "/%4",

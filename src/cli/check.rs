@@ -4,21 +4,15 @@ use std::{
     io::{self, IsTerminal as _, Write as _},
     path::Path,
     process::ExitCode,
-    sync::Arc,
 };
 
-use gapura_config::{
-    Faults, Loaded, Source,
-    fault::{Fault, Severity},
-    model::Config,
-};
-use gapura_filters::{contract::Services, metrics::Metrics};
+use gapura_config::{Loaded, Source, fault::Fault};
 
 use super::{Exit, print};
-use crate::wiring;
+use crate::examine;
 
 pub(super) fn run(path: &Path) -> ExitCode {
-    match examine(path) {
+    match examine::file(path) {
         Ok((loaded, warnings)) => {
             report(&loaded.source, &warnings);
             let routes = loaded.config.routes.len();
@@ -35,69 +29,16 @@ pub(super) fn run(path: &Path) -> ExitCode {
 /// A configuration that may be served, or its faults on standard error and the code to leave with.
 pub(super) fn load(path: &Path) -> Result<Loaded, ExitCode> {
     gapura_config::load(path).inspect(|loaded| report(&loaded.source, &loaded.warnings)).map_err(|found| {
-        let (source, faults) = with_the_rest(found);
+        let (source, faults) = examine::with_the_rest(found);
         report(&source, &faults);
         Exit::Input.code()
     })
 }
 
-/// Loads and compiles, and forgets what it compiled. All warnings come with a good file, all faults with a bad one.
-pub(super) fn examine(path: &Path) -> Result<(Loaded, Vec<Fault>), (Source, Vec<Fault>)> {
-    let loaded = gapura_config::load(path).map_err(with_the_rest)?;
-    match compile(&loaded.config) {
-        Ok(warnings) => {
-            let all = loaded.warnings.iter().cloned().chain(warnings).collect();
-            Ok((loaded, all))
-        }
-        Err(faults) => {
-            let all = loaded.warnings.into_iter().chain(faults).collect();
-            Err((loaded.source, all))
-        }
-    }
-}
-
-fn compile(config: &Config) -> Result<Vec<Fault>, Vec<Fault>> {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let services = services().map_err(|why| vec![environment(why)])?;
-    let self_signed = wiring::self_signed(config).map_err(|why| vec![environment(why)])?;
-    let compiled = wiring::compile(config, &services, self_signed.as_ref(), None).map(|compiled| compiled.warnings);
-    match (compiled, wiring::store_faults(config, &services.metrics)) {
-        (compiled, faults) if faults.is_empty() => compiled,
-        (Ok(_), faults) => Err(faults),
-        (Err(mut all), faults) => {
-            all.extend(faults);
-            Err(all)
-        }
-    }
-}
-
-/// A file whose text is at fault in one place is still held to secrets and certificates in the others: one run shows all.
-fn with_the_rest(Faults { source, mut faults, repaired }: Faults) -> (Source, Vec<Fault>) {
-    if let Some(config) = repaired
-        && let Err(more) = compile(&config)
-    {
-        let known =
-            |fault: &Fault| faults.iter().any(|one| one.place.holds(&fault.place) || fault.place.holds(&one.place));
-        let more: Vec<Fault> = more.into_iter().filter(|fault| !known(fault)).collect();
-        faults.extend(more);
-    }
-    (source, faults)
-}
-
-/// State of the smallest size: nothing is served with it.
-pub(super) fn services() -> Result<Services, String> {
-    let metrics = Metrics::new().map_err(|why| why.to_string())?;
-    Ok(Services::in_memory(1000, 1000, Arc::new(metrics)))
-}
-
-fn environment(why: String) -> Fault {
-    Fault::at(gapura_config::fault::Place::root(), why)
-}
-
-fn report(source: &Source, faults: &[Fault]) {
+/// To standard error, whether or not anybody still reads it.
+pub(super) fn report(source: &Source, faults: &[Fault]) {
     let mut faults = faults.to_vec();
-    // In the order of the file; what stops the start and what only should be changed are told apart by their titles.
-    faults.sort_by_key(|fault| (source.locate_fault(fault), fault.severity == Severity::Warning));
+    examine::sort(source, &mut faults);
     let colored = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let _ = io::stderr().write_all(source.render(&faults, colored).as_bytes());
 }

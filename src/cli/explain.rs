@@ -1,9 +1,9 @@
 //! `gapura explain`: what a request would meet.
 
-use std::{fmt::Write as _, path::Path, process::ExitCode};
+use std::{borrow::Cow, fmt::Write as _, path::Path, process::ExitCode};
 
 use gapura_config::{
-    model::{self, OnOutage},
+    model::{self, LimitAlgorithm, OnOutage, RedisMode},
     units::Address,
 };
 use gapura_filters::{
@@ -15,12 +15,13 @@ use gapura_filters::{
 use http::Method;
 
 use super::{Exit, check, print};
+use crate::{examine, stores::redis::adaptive_excess};
 
 pub(super) fn run(path: &Path, method: &str, url: &str) -> ExitCode {
-    let (loaded, _) = match check::examine(path) {
+    let (loaded, _) = match examine::file(path) {
         Ok(loaded) => loaded,
         Err((source, faults)) => {
-            eprint!("{}", source.render(&faults, false));
+            check::report(&source, &faults);
             return Exit::Input.code();
         }
     };
@@ -31,30 +32,51 @@ pub(super) fn run(path: &Path, method: &str, url: &str) -> ExitCode {
         return Exit::Input
             .with(&format!("`{}` is neither a path nor a URL; write /path or https://host/path", url.escape_debug()));
     };
-    let services = match check::services() {
+    let services = match examine::services() {
         Ok(services) => services,
         Err(why) => return Exit::Environment.with(&why),
     };
     match Policy::compile(&loaded.config, &services) {
-        Ok((policy, _)) => print(describe(&policy, &loaded.config, &method, target).as_bytes()),
+        Ok((policy, _)) => print(describe(&policy, &loaded.config, &method, &target).as_bytes()),
         Err(faults) => {
-            eprint!("{}", loaded.source.render(&faults, false));
+            check::report(&loaded.source, &faults);
             Exit::Input.code()
         }
     }
 }
 
-/// Path and query of a URL, or of what is one without scheme and host.
-fn target_of(url: &str) -> Option<&str> {
-    if url.starts_with('/') {
-        return Some(url);
+/// What a client would put into the request line for a URL: path and query, without the fragment. A path is one already, and
+/// so is the `*` of OPTIONS.
+fn target_of(url: &str) -> Option<Cow<'_, str>> {
+    if url.starts_with('/') || url == "*" {
+        return Some(url.into());
     }
-    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"))?;
-    Some(rest.find('/').map_or("/", |at| &rest[at..]))
+    let (scheme, rest) = url.split_once("://")?;
+    if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+        return None;
+    }
+    let rest = rest.split('#').next().unwrap_or_default();
+    let target = rest.find(['/', '?']).map_or("", |at| &rest[at..]);
+    Some(if target.starts_with('/') { target.into() } else { format!("/{target}").into() })
 }
 
 fn describe(policy: &Policy, config: &model::Config, method: &Method, target: &str) -> String {
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    // The answers that no route has a say in, as the gate and `admit` give them.
+    if method.as_str().bytes().any(|byte| byte.is_ascii_lowercase()) {
+        let why = "methods are case-sensitive, and none has a lower-case letter";
+        return answer(method, path, Code::RequestMalformed, why);
+    }
+    if matches!(*method, Method::CONNECT | Method::TRACE) {
+        return answer(method, path, Code::MethodNotAllowed, "the gateway passes neither CONNECT nor TRACE on");
+    }
+    if path == "*" {
+        return if *method == Method::OPTIONS {
+            answer(method, path, Code::RouteNotFound, "no route matches `*`")
+        } else {
+            answer(method, path, Code::RequestMalformed, "`*` is a target of OPTIONS alone")
+        };
+    }
     let canonical =
         match canonical_path(path).and_then(|canonical| query.map_or(Ok(()), check_query).map(|()| canonical)) {
             Ok(canonical) => canonical,
@@ -81,13 +103,51 @@ fn counters(state: &model::State) -> String {
                 OnOutage::Open => "everything passes uncounted".to_owned(),
                 OnOutage::Closed => "everything is refused with 503".to_owned(),
             };
-            format!("Redis, for all instances together; where it gives no answer within {}: {outage}", redis.timeout)
+            let servers = match (&redis.sentinel, redis.cluster) {
+                (Some(sentinel), _) => format!("Redis (`{}` of its Sentinels)", sentinel.master),
+                (None, true) => "Redis Cluster".to_owned(),
+                (None, false) => "Redis".to_owned(),
+            };
+            format!(
+                "{servers}, for all instances together; where it gives no answer within {}: {outage}",
+                redis.timeout
+            )
         }
         _ => format!(
-            "memory of this instance ({alone}), at most {} keys; beyond them new ones share one per network",
-            state.max_keys
+            "memory of this instance ({alone}), at most {} keys; beyond them new ones share one per network{}",
+            state.max_keys,
+            match &state.snapshot {
+                Some(path) => format!("; windows of 5 min and longer outlive a restart in {}", path.display()),
+                None => String::new(),
+            }
         ),
     }
+}
+
+/// What the mode makes of a rule's bound, and its own outage.
+fn shared(state: &model::State, name: &str, rule: &model::RateLimit) -> Option<String> {
+    let redis = state.redis.as_ref().filter(|_| state.store == model::Store::Redis)?;
+    let adaptive =
+        (redis.mode, rule.algorithm, rule.penalty) == (RedisMode::Adaptive, LimitAlgorithm::SlidingWindow, None);
+    let instances = redis.instances.unwrap_or(1);
+    let excess = adaptive_excess(rule.limit, instances).filter(|_| adaptive);
+    let mut line = match excess {
+        Some(excess) => format!(
+            "{name}: adaptive, in a sudden burst at most {} in any {} with {instances} instances, else as said above",
+            rule.limit + excess,
+            rule.window
+        ),
+        None => format!("{name}: sync, the bound holds for all instances together"),
+    };
+    if let Some(outage) = rule.on_outage {
+        let outage = match outage {
+            OnOutage::Local => "each instance counts for itself",
+            OnOutage::Open => "everything passes uncounted",
+            OnOutage::Closed => "everything is refused with 503",
+        };
+        line += &format!("; without Redis {outage}");
+    }
+    Some(line)
 }
 
 fn answer(method: &Method, path: &str, code: Code, why: &str) -> String {
@@ -111,6 +171,22 @@ fn route(route: &Route, config: &model::Config, written: &model::Route, (method,
     }
     if !written.rate_limits.is_empty() {
         let _ = writeln!(text, "  counters         {}", counters(&config.state));
+        for line in
+            written.rate_limits.iter().filter_map(|name| shared(&config.state, name, config.rate_limits.get(name)?))
+        {
+            let _ = writeln!(text, "                   {line}");
+        }
+    }
+    if let Some(max) = written.max_in_flight {
+        let (queue, patience) = (written.queue, written.queue_timeout);
+        let _ = writeln!(text, "  in flight        at most {max}; {queue} more wait, for {patience} at most; else 503");
+    }
+    if let Some(max) = config.limits.max_in_flight {
+        let (name, share) = (written.priority.name(), written.priority.share(max));
+        let _ = writeln!(
+            text,
+            "  priority         {name}: refused with 503 while {share} of at most {max} of all routes are in flight"
+        );
     }
     let _ = writeln!(text, "  body limit       {} bytes", route.max_body);
     let way = if route.chain.needs_body() {
@@ -132,7 +208,27 @@ fn route(route: &Route, config: &model::Config, written: &model::Route, (method,
 
 #[cfg(test)]
 mod tests {
+    use gapura_config::units::Period;
+
     use super::*;
+
+    #[test]
+    fn the_target_is_what_a_client_would_send() {
+        for (url, target) in [
+            ("/a?b=c", "/a?b=c"),
+            ("*", "*"),
+            ("https://x/a?b#c", "/a?b"),
+            ("HTTPS://x/a", "/a"),
+            ("https://x", "/"),
+            ("https://x?y=/a", "/?y=/a"),
+            ("http://x#/a", "/"),
+        ] {
+            assert_eq!(target_of(url).as_deref(), Some(target), "{url}");
+        }
+        for url in ["a", "ftp://x/a", "x/a", ""] {
+            assert_eq!(target_of(url), None, "{url}");
+        }
+    }
 
     #[test]
     fn an_outage_is_told_as_the_operator_wants_it() {
@@ -145,6 +241,8 @@ mod tests {
         };
         assert!(state("max_keys = 5000").starts_with("memory of this instance (n instances"));
         assert!(state("max_keys = 5000").contains("at most 5000 keys"));
+        let kept = "one per network; windows of 5 min and longer outlive a restart in /a/counters";
+        assert!(state("snapshot = \"/a/counters\"").ends_with(kept));
         for (on_outage, told) in [
             ("local", "each instance counts for itself: n instances let n times as much pass"),
             ("open", "everything passes uncounted"),
@@ -154,5 +252,27 @@ mod tests {
             let redis = format!("store = \"redis\"\nredis = {{ url = \"env:R\", on_outage = \"{on_outage}\" }}");
             assert!(state(&redis).starts_with(&told), "{}", state(&redis));
         }
+    }
+
+    #[test]
+    fn the_bound_of_each_mode_is_told_for_each_rule() {
+        let redis = |mode, instances| {
+            let url = "env:R".parse().unwrap();
+            let redis = model::Redis { mode, instances, ..model::Redis::new(url) };
+            model::State { store: model::Store::Redis, redis: Some(redis), ..model::State::default() }
+        };
+        let rule = |limit| model::RateLimit::new(limit, Period::secs(60), model::LimitKey::ClientIp);
+        let told = |state: &model::State, rule: &model::RateLimit| shared(state, "general", rule).unwrap();
+        let adaptive = redis(RedisMode::Adaptive, Some(3));
+        let burst = "general: adaptive, in a sudden burst at most 106 in any 1m with 3 instances, else as said above";
+        assert_eq!(told(&adaptive, &rule(100)), burst);
+        let sync = "general: sync, the bound holds for all instances together";
+        // Too few for a share, another algorithm, another mode.
+        assert_eq!(told(&adaptive, &rule(59)), sync);
+        assert_eq!(told(&adaptive, &model::RateLimit { algorithm: LimitAlgorithm::Gcra, ..rule(100) }), sync);
+        assert_eq!(told(&redis(RedisMode::Sync, None), &rule(100)), sync);
+        let closed = model::RateLimit { on_outage: Some(OnOutage::Closed), ..rule(100) };
+        assert!(told(&adaptive, &closed).ends_with("; without Redis everything is refused with 503"));
+        assert_eq!(shared(&model::State::default(), "general", &rule(100)), None);
     }
 }

@@ -13,7 +13,10 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{
+    CommandFactory as _, Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 use clap_complete::Shell;
 
 use crate::serve;
@@ -111,7 +114,7 @@ impl Exit {
 
 /// Parses the command line and does what it says.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::try_parse().unwrap_or_else(|wrong| discreet(wrong).exit());
     match arguments.command {
         Command::Run(file) => {
             log::start();
@@ -143,6 +146,34 @@ pub fn main() -> ExitCode {
             print(&script)
         }
     }
+}
+
+/// Whoever types a secret where its reference belongs finds it in the shell's history, but not in a log of what was printed:
+/// the commands that take secrets repeat nothing of the command line but the names of options.
+fn discreet(mut wrong: clap::Error) -> clap::Error {
+    if !std::env::args_os().any(|argument| ["keys", "encrypt", "decrypt"].iter().any(|command| argument == *command)) {
+        return wrong;
+    }
+    for kind in [ContextKind::InvalidValue, ContextKind::InvalidSubcommand, ContextKind::InvalidArg] {
+        let Some(ContextValue::String(text)) = wrong.get(kind) else { continue };
+        // Of an argument that is known, this is its name.
+        let name = kind == ContextKind::InvalidArg && (wrong.kind() != ErrorKind::UnknownArgument || is_option(text));
+        if text.is_empty() || name {
+            continue;
+        }
+        wrong.insert(kind, ContextValue::String("…".into()));
+        // The advice to write the same behind `--`.
+        if wrong.get(ContextKind::Suggested).is_some() {
+            wrong.insert(ContextKind::Suggested, ContextValue::StyledStrs(Vec::new()));
+        }
+    }
+    wrong
+}
+
+/// As the misspelt name of an option looks: `--slat`.
+fn is_option(text: &str) -> bool {
+    let name = text.strip_prefix("--").unwrap_or_default();
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
 }
 
 /// To standard output. A reader that closed early, as `head` does, is no failure.

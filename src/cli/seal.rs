@@ -7,13 +7,13 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use clap::ValueEnum;
+use clap::{ValueEnum, builder::NonEmptyStringValueParser};
 use gapura_config::{
     model::KeyDerivation,
     secret::{Secret, SecretRef},
 };
 use gapura_filters::{
-    authentication::api_key_hash,
+    authentication::{MAX_API_KEY, api_key_hash},
     encryption::client::{self, Identity},
 };
 
@@ -37,19 +37,20 @@ pub(super) struct Options {
     #[arg(long, value_name = "REF", required_unless_present = "passphrase", requires = "user_id", requires = "email")]
     master_key: Option<Reference>,
     /// The user that the envelope is of.
-    #[arg(long, value_name = "ID", requires = "master_key")]
+    #[arg(long, value_name = "ID", requires = "master_key", value_parser = NonEmptyStringValueParser::new())]
     user_id: Option<String>,
     /// The user's email address.
-    #[arg(long, requires = "master_key")]
+    #[arg(long, requires = "master_key", value_parser = NonEmptyStringValueParser::new())]
     email: Option<String>,
-    /// The envelope's time in milliseconds since 1970; without it, now.
+    /// Milliseconds since 1970: when sealing, the envelope's time (without it, now); when opening, the time that the envelope
+    /// must carry (without it, any).
     #[arg(long, value_name = "MS", requires = "master_key")]
     timestamp: Option<u64>,
     /// What the passphrase is made of, as `key_derivation` of the configuration says.
-    #[arg(long, value_enum, default_value = "user")]
+    #[arg(long, value_enum, default_value = "user", requires = "master_key")]
     key_derivation: Derivation,
     /// Instead of the three: the passphrase itself. Then input and output are the bare base64 of `encryptedData`.
-    #[arg(long, value_name = "REF", conflicts_with_all = ["master_key", "user_id", "email", "timestamp"])]
+    #[arg(long, value_name = "REF", conflicts_with_all = ["master_key", "user_id", "email", "timestamp", "key_derivation"])]
     passphrase: Option<Reference>,
 }
 
@@ -80,7 +81,13 @@ pub(super) fn decrypt(options: &Options) -> ExitCode {
         if let Some(passphrase) = &options.passphrase {
             return client::open_with_passphrase(&sealed, read(passphrase)?.bytes()).map_err(|why| why.to_string());
         }
-        with_identity(options, |identity| client::open_envelope(&sealed, identity).map_err(|why| why.to_string()))
+        with_identity(options, |identity| {
+            let opened = match options.timestamp {
+                Some(timestamp) => client::open_envelope_of(&sealed, identity, timestamp),
+                None => client::open_envelope(&sealed, identity),
+            };
+            opened.map_err(|why| why.to_string())
+        })
     })
 }
 
@@ -91,6 +98,9 @@ pub(super) fn hash(salt: &Reference) -> ExitCode {
         let key = key.strip_suffix(b"\n").map_or(&key[..], |key| key.strip_suffix(b"\r").unwrap_or(key));
         if key.is_empty() {
             return Err("standard input holds no key; write `printf %s \"$KEY\" | gapura keys hash …`".into());
+        }
+        if key.len() > MAX_API_KEY {
+            return Err(format!("the key has more than {MAX_API_KEY} bytes: the gateway would never look it up"));
         }
         if key.iter().any(|byte| !byte.is_ascii_graphic()) {
             return Err("the key holds a character that no header carries; a key is one line of visible ASCII".into());

@@ -44,6 +44,7 @@ pub(super) async fn admit(
     find_route(session.req_header(), context)?;
     let live = std::sync::Arc::clone(&context.live);
     let route = live.policy.route(context.route.ok_or_else(lost)?);
+    live.lanes.check(&route.name)?;
     // A cheap clock read: the time since `started` belongs to no stage.
     context.exchange.now = context.started;
     route.chain.on_request(&gateway.clock, session.req_header(), &mut context.exchange).await?;

@@ -1,8 +1,11 @@
 //! A response head on its way out, of an upstream or our own.
 
+use std::time::Duration;
+
 use gapura_filters::contract::{Code, HeaderEdit as _, Refusal};
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use pingora::{http::ResponseHeader, protocols::http::ServerSession};
+use tokio::time::timeout;
 
 use super::{
     admit,
@@ -67,6 +70,7 @@ pub(super) async fn refuse(
     let body = refusal.body(context.request_id.as_str());
     let mut fields = HeaderMap::new();
     problem::describe(&mut fields, &refusal, &context.request_id, body.len());
+    context.exchange.refused = true;
     context.refused = Some((refusal.code, refusal.reason.into_owned()));
     let begun =
         |head: &ResponseHeader| !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS;
@@ -88,6 +92,29 @@ pub(super) async fn refuse(
         session.write_response_body(body.into(), true).await?;
     }
     Ok(())
+}
+
+/// The longest that a client may take to leave, or to end its request, after a refusal.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Of HTTP/2, after a refusal that came before the end of its request. A stream that is dropped is reset at once, which is
+/// legal (RFC 9113, section 8.1), and yet there are clients that then show no response at all. So what is little is read away, and
+/// what is more waits until the client has seen its answer and stops.
+pub(super) async fn linger(session: &mut ServerSession, context: &Context) {
+    if context.refused.is_none() || !session.is_http2() {
+        return;
+    }
+    let reading = async {
+        let mut read = 0;
+        while read < READ_AWAY {
+            match session.read_request_body().await {
+                Ok(Some(piece)) => read += piece.len() as u64,
+                _ => return,
+            }
+        }
+        let _ = session.read_body_or_idle(true).await;
+    };
+    let _ = timeout(LINGER, reading).await;
 }
 
 /// A response head; `ends`: no body follows.

@@ -14,6 +14,7 @@ use pingora::{http::RequestHeader, protocols::http::ServerSession};
 
 use super::{
     forward::{self, Edits},
+    in_flight::Place,
     listen::{self, Facts},
     problem::{self, RequestId},
 };
@@ -41,6 +42,10 @@ pub(crate) struct Context {
     /// The turn of a streamed exchange among the servers of its upstream, and how many of them it has tried.
     pub(super) turn: Option<usize>,
     pub(super) tried: usize,
+    /// Interim responses to a streamed request.
+    pub(super) interim: usize,
+    /// Among those of its route, where their number is bounded.
+    pub(super) place: Option<Place>,
     /// When a streamed request went to its upstream.
     pub(super) sent: Option<Now>,
 }
@@ -66,6 +71,8 @@ impl Context {
             received: 0,
             turn: None,
             tried: 0,
+            interim: 0,
+            place: None,
             sent: None,
         }
     }
@@ -97,6 +104,11 @@ impl Context {
 
     pub(super) fn route(&self) -> Option<&Route> {
         self.route.map(|index| self.live.policy.route(index))
+    }
+
+    /// Empty where no route takes the request.
+    pub(super) fn route_name(&self) -> &str {
+        self.route().map_or("", |route| &route.name)
     }
 
     /// Turns a received head into the one that goes to the upstream.

@@ -3,7 +3,7 @@
 //! A request whose body is small, or that has none, needs nothing of Pingora's own proxy and does not enter it: its flow is
 //! made for bodies that stream, and costs a quarter of what such a request costs at all.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use gapura_filters::contract::Clock;
@@ -16,11 +16,13 @@ use pingora::{
 };
 
 use super::{
+    access,
     admit::{self, SMALL, Way},
     answer,
     context::Context,
     hooks::Proxy,
     listen::App,
+    tunnel::Tunnel,
     whole::{self, Broken},
 };
 use crate::wiring::Gateway;
@@ -79,15 +81,25 @@ async fn serve(gateway: &Arc<Gateway>, mut session: ServerSession) -> Option<Reu
     }
     let mut context = Context::new(gateway);
     let outcome = match first(gateway, &mut session, &mut context).await {
-        Ok(true) => Ok(()),
+        Ok(Next::Nothing) => Ok(()),
+        Ok(Next::Tunnel(tunnel)) => {
+            let ServerSession::H1(session) = session else { return None };
+            let status = session.response_written().map(|head| head.status);
+            // Boxed: seldom run, and every exchange would be as large.
+            let bytes = Box::pin(tunnel.run(session.into_inner())).await;
+            complete(gateway, status, bytes, &mut context).await;
+            return None;
+        }
         // What is small never streams. If it did, no answer at all would come.
-        Ok(false) => Err(Broken::Cut),
+        Ok(Next::Stream) => Err(Broken::Cut),
         Err(Broken::Refused(refusal)) => {
             answer::refuse(&mut session, &mut context, refusal).await.map_err(|_| Broken::Cut)
         }
         Err(cut) => Err(cut),
     };
-    complete(gateway, &session, &mut context).await;
+    let status = session.response_written().map(|head| head.status);
+    complete(gateway, status, session.body_bytes_sent(), &mut context).await;
+    answer::linger(&mut session, &context).await;
     if outcome.is_err() {
         // Of HTTP/2 the stream is reset. Of HTTP/1 the connection falls: an orderly end would look like that of the body.
         if session.is_http2() {
@@ -99,28 +111,46 @@ async fn serve(gateway: &Arc<Gateway>, mut session: ServerSession) -> Option<Reu
     Some(ReusedHttpStream::new(stream, None))
 }
 
-/// Head, filters and, unless it is to stream, all the rest. True: the exchange is over.
+/// What remains of an exchange.
+pub(super) enum Next {
+    Nothing,
+    Stream,
+    Tunnel(Tunnel),
+}
+
+/// Head, filters and, unless it is to stream, all the rest.
 pub(super) async fn first(
     gateway: &Arc<Gateway>,
     session: &mut ServerSession,
     context: &mut Context,
-) -> Result<bool, Broken> {
+) -> Result<Next, Broken> {
     context.begin(session);
     match admit::admit(gateway, session, context).await? {
-        Way::Streamed => Ok(false),
+        Way::Streamed => {
+            context.place = context.live.lanes.enter(context.route_name()).await?;
+            Ok(Next::Stream)
+        }
         Way::Whole { max_body, seen } => {
             let pause = context.live.config.limits.body_timeout.get();
             let body = whole::read_body(session, max_body, pause).await?;
-            whole::exchange(gateway, session, context, body, seen).await?;
-            Ok(true)
+            // Who is slow to send holds no place; and an envelope that is refused for want of one has not been used up.
+            let entering = context.live.lanes.enter(context.route_name());
+            context.place = match session.is_upgrade_req() {
+                // What its client may say already belongs to the tunnel.
+                true => entering.await?,
+                false => whole::while_there(session, entering).await??,
+            };
+            let tunnel = whole::exchange(gateway, session, context, body, seen).await?;
+            Ok(tunnel.map_or(Next::Nothing, Next::Tunnel))
         }
     }
 }
 
 /// Always, once an exchange is over.
-pub(super) async fn complete(gateway: &Gateway, session: &ServerSession, context: &mut Context) {
+pub(super) async fn complete(gateway: &Gateway, status: Option<StatusCode>, bytes: usize, context: &mut Context) {
     let now = gateway.clock.now();
     context.exchange.now = now;
+    context.place = None;
     let live = Arc::clone(&context.live);
     let route = context.route.map(|index| live.policy.route(index));
     if let Some(route) = route {
@@ -129,27 +159,25 @@ pub(super) async fn complete(gateway: &Gateway, session: &ServerSession, context
     let metrics = route.map_or(&live.policy.unrouted, |route| &route.metrics);
     let taken = now.monotonic.saturating_sub(context.started.monotonic);
     metrics.seconds.observe(taken.as_secs_f64());
-    let status = session.response_written().map(|head| head.status);
     if let Some(status) = status {
         metrics.count(&context.method, status);
     }
     if live.access_log {
-        log_access(context, route.map_or("-", |route| &route.name), status, taken, session.body_bytes_sent());
+        let user = context.exchange.principal.as_ref().map_or("-", |principal| principal.user_id.as_str());
+        let (code, reason) = context.refused.as_ref().map_or(("-", "-"), |(code, reason)| (code.name(), reason));
+        let line = access::Line {
+            id: context.request_id.as_str(),
+            client: context.exchange.client_ip,
+            method: context.method.as_str(),
+            path: context.target.path(),
+            route: route.map_or("-", |route| &route.name),
+            status: status.map_or(0, |status| status.as_u16()),
+            taken,
+            bytes,
+            user,
+            code,
+            reason,
+        };
+        line.write();
     }
-}
-
-/// One line, `key=value`. No query: it may hold what its sender thought private. No user but the id that the operator set.
-fn log_access(context: &Context, route: &str, status: Option<StatusCode>, taken: Duration, bytes: usize) {
-    let user = context.exchange.principal.as_ref().map_or("-", |principal| principal.user_id.as_str());
-    let (code, reason) = context.refused.as_ref().map_or(("-", "-"), |(code, reason)| (code.name(), reason));
-    log::info!(
-        target: "gapura::access",
-        "id={} client={} method={} path={:?} route={route} status={} ms={:.3} bytes={bytes} user={user:?} code={code} reason={reason:?}",
-        context.request_id,
-        context.exchange.client_ip,
-        context.method,
-        context.target.path(),
-        status.map_or(0, |status| status.as_u16()),
-        taken.as_secs_f64() * 1000.0,
-    );
 }

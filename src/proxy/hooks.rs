@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use gapura_filters::contract::{Clock, Code, Refusal};
-use http::{StatusCode, header};
+use http::{StatusCode, Version, header};
 use pingora::{
     Error, ErrorSource, ErrorType, Result,
     http::{RequestHeader, ResponseHeader},
@@ -16,10 +16,13 @@ use pingora::{
 use super::{
     admit, answer,
     context::Context,
-    front,
+    front::{self, Next},
     whole::{self, Broken},
 };
-use crate::{upstream::check_framing, wiring::Gateway};
+use crate::{
+    upstream::{MAX_INTERIM, check_framing},
+    wiring::Gateway,
+};
 
 pub(crate) struct Proxy {
     pub(crate) gateway: Arc<Gateway>,
@@ -42,7 +45,14 @@ impl ProxyHttp for Proxy {
     /// True: the exchange is over.
     async fn request_filter(&self, session: &mut Session, context: &mut Context) -> Result<bool> {
         match front::first(&self.gateway, session.as_downstream_mut(), context).await {
-            Ok(over) => Ok(over),
+            Ok(Next::Nothing) => Ok(true),
+            Ok(Next::Stream) => {
+                // What passes is 100, to a client that waits for it.
+                session.as_downstream_mut().set_ignore_info_resp(true);
+                Ok(false)
+            }
+            // Whoever asks for one is small, and never comes here.
+            Ok(Next::Tunnel(_)) => Err(cut(session)),
             Err(Broken::Refused(refusal)) => {
                 answer::refuse(session.as_downstream_mut(), context, refusal).await?;
                 Ok(true)
@@ -115,9 +125,12 @@ impl ProxyHttp for Proxy {
             return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
         }
         if head.status.is_informational() {
-            return Ok(());
+            context.interim += 1;
+            let one_too_many = context.interim > MAX_INTERIM;
+            return if one_too_many { Err(Error::new_up(ErrorType::InvalidHTTPHeader)) } else { Ok(()) };
         }
         check_framing(head, &context.method).map_err(|why| Error::explain(ErrorType::InvalidHTTPHeader, why))?;
+        head.set_version(Version::HTTP_11);
         let framing = head.headers.get(header::TRANSFER_ENCODING).cloned();
         answer::drop_hop_by_hop(head);
         if let Some(framing) = framing.filter(|_| !session.is_http2()) {
@@ -160,13 +173,18 @@ impl ProxyHttp for Proxy {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut Context) -> FailToProxy {
+        let begun = session.response_written().is_some();
+        session.set_keepalive(None);
         if context.refused.is_none()
             && let Some(refusal) = refusal(error, context, session.is_http2())
-            && answer::refuse(session.as_downstream_mut(), context, refusal).await.is_err()
         {
-            log::debug!("{}: the client left before its refusal", context.request_id);
+            if answer::refuse(session.as_downstream_mut(), context, refusal).await.is_err() {
+                log::debug!("{}: the client left before its refusal", context.request_id);
+            } else if !begun && !session.is_http2() {
+                // Pingora would drop the connection with what the client still sends, whose reset outruns the refusal.
+                session.shutdown().await;
+            }
         }
-        session.set_keepalive(None);
         let code = context.refused.as_ref().map_or(0, |(code, _)| code.status().as_u16());
         FailToProxy { error_code: code, can_reuse_downstream: false }
     }
@@ -178,7 +196,9 @@ impl ProxyHttp for Proxy {
 
     /// Always, after everything else.
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, context: &mut Context) {
-        front::complete(&self.gateway, session.as_downstream_mut(), context).await;
+        let status = session.response_written().map(|head| head.status);
+        front::complete(&self.gateway, status, session.body_bytes_sent(), context).await;
+        answer::linger(session.as_downstream_mut(), context).await;
     }
 }
 

@@ -4,6 +4,7 @@
 //! upstream, on its own pooled connections; so go requests with a small body or none, WebSockets, and all whose bodies a filter
 //! must see. *Streamed* ([`hooks`]): Pingora's own flow, for bodies that are large or of unknown length.
 
+mod access;
 mod admit;
 mod answer;
 mod coding;
@@ -11,14 +12,21 @@ mod context;
 mod forward;
 mod front;
 mod hooks;
+mod in_flight;
 pub(crate) mod listen;
+mod load;
 pub(crate) mod problem;
 mod redirect;
 mod trace;
 mod tunnel;
 mod whole;
 
-pub(crate) use self::{front::Front, hooks::Proxy, redirect::Redirect};
+pub(crate) use self::{
+    front::Front,
+    hooks::Proxy,
+    in_flight::Lanes,
+    redirect::{Ports, Redirect},
+};
 
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing {

@@ -1,17 +1,19 @@
 //! A WebSocket (RFC 6455): bytes in both directions, after the upstream has agreed to switch.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use gapura_filters::authentication::BEARER_PROTOCOL;
 use http::{HeaderValue, header};
 use pingora::{
     http::{RequestHeader, ResponseHeader},
-    protocols::Stream,
-    protocols::http::ServerSession,
+    protocols::{Shutdown, Stream, http::ServerSession},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
     time::{Instant, sleep_until, timeout},
 };
 
@@ -22,14 +24,27 @@ use crate::upstream::Answer;
 const IDLE: Duration = Duration::from_secs(3600);
 const READ: usize = 16 * 1024;
 
+/// Both ends have agreed.
+pub(super) struct Tunnel {
+    upstream: Stream,
+    /// Came behind the upstream's head.
+    early: BytesMut,
+    /// The longest that one end may take nothing of what the other sent.
+    pause: Duration,
+}
+
 /// The gate lets no other upgrade through.
 pub(super) fn ask(head: &mut RequestHeader) {
     let _ = head.insert_header(header::UPGRADE, HeaderValue::from_static("websocket"));
     let _ = head.insert_header(header::CONNECTION, HeaderValue::from_static("Upgrade"));
 }
 
-/// Until both ends are done, one breaks off, or neither has said anything for long.
-pub(super) async fn run(session: &mut ServerSession, context: &mut Context, mut answer: Answer) -> Result<(), Broken> {
+/// Tells the client that the upstream has agreed. What follows is for [`Tunnel::run`].
+pub(super) async fn agree(
+    session: &mut ServerSession,
+    context: &mut Context,
+    mut answer: Answer,
+) -> Result<Tunnel, Broken> {
     let mut head = std::mem::replace(&mut answer.head, ResponseHeader::build_no_case(101, None)?);
     answer::drop_hop_by_hop(&mut head);
     head.insert_header(header::UPGRADE, "websocket")?;
@@ -40,42 +55,74 @@ pub(super) async fn run(session: &mut ServerSession, context: &mut Context, mut 
     }
     answer::finish(session, &mut head, context);
     answer::write_head(session, head, false).await?;
-    let (mut stream, early) = answer.into_tunnel();
-    if !early.is_empty() {
-        session.write_response_body(early.freeze(), false).await?;
-    }
-    let pause = context.live.config.limits.body_timeout.get();
-    let (mut buffer, mut client_done) = (BytesMut::with_capacity(READ), false);
-    let mut deadline = Instant::now() + IDLE;
-    loop {
-        buffer.reserve(READ);
-        tokio::select! {
-            read = stream.read_buf(&mut buffer) => match read {
-                Ok(n) if n > 0 => session.write_response_body(buffer.split().freeze(), false).await?,
-                _ => return Ok(()),
-            },
-            piece = session.read_request_body(), if !client_done => match piece {
-                Ok(Some(bytes)) => send(&mut stream, bytes, pause).await?,
-                Ok(None) => {
-                    client_done = true;
-                    stream.shutdown().await.map_err(|_| Broken::Cut)?;
+    let (upstream, early) = answer.into_tunnel();
+    Ok(Tunnel { upstream, early, pause: context.live.config.limits.body_timeout.get() })
+}
+
+impl Tunnel {
+    /// Until the upstream is done, either end breaks off, or neither has said anything for long. The two directions do not wait
+    /// for each other: an end that only reads once it has written would stop both. Returns the bytes that the client got.
+    pub(super) async fn run(self, client: Stream) -> usize {
+        let Self { upstream, early, pause } = self;
+        let (mut from_client, mut to_client) = split(client);
+        let (mut from_upstream, mut to_upstream) = split(upstream);
+        let (begun, heard, sent) = (Instant::now(), AtomicU64::new(0), AtomicUsize::new(0));
+        // In milliseconds since it began: the last word of either end.
+        let hear = || heard.store(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX), Relaxed);
+        let silence = async |most: Duration| {
+            loop {
+                let end = begun + Duration::from_millis(heard.load(Relaxed)) + most;
+                if end <= Instant::now() {
+                    break;
                 }
-                Err(_) => return Err(Broken::Cut),
-            },
-            () = sleep_until(deadline) => return Ok(()),
+                sleep_until(end).await;
+            }
+        };
+        let down = async {
+            let mut piece = early;
+            while put(&mut to_client, &piece, pause).await.is_some() {
+                hear();
+                sent.fetch_add(piece.len(), Relaxed);
+                if get(&mut from_upstream, &mut piece).await.is_none_or(|read| read == 0) {
+                    break;
+                }
+            }
+        };
+        let up = async {
+            let mut piece = BytesMut::new();
+            while get(&mut from_client, &mut piece).await? > 0 {
+                put(&mut to_upstream, &piece, pause).await?;
+                hear();
+            }
+            // The client has said all. The upstream may still answer; one that does not is not kept for a client that may be gone.
+            timeout(pause, to_upstream.shutdown()).await.ok()?.ok()?;
+            hear();
+            silence(pause).await;
+            Some(())
+        };
+        tokio::select! {
+            () = down => {}
+            _ = up => {}
+            () = silence(IDLE) => {}
         }
-        deadline = Instant::now() + IDLE;
+        let mut client = from_client.unsplit(to_client);
+        Shutdown::shutdown(&mut *client).await;
+        sent.into_inner()
     }
 }
 
-/// An upstream that takes nothing must not hold what its client sends for ever.
-async fn send(stream: &mut Stream, bytes: Bytes, pause: Duration) -> Result<(), Broken> {
+/// The next piece and its length, which is 0 at the end; None where the connection broke.
+async fn get(from: &mut (impl AsyncRead + Unpin), piece: &mut BytesMut) -> Option<usize> {
+    piece.clear();
+    piece.reserve(READ);
+    from.read_buf(piece).await.ok()
+}
+
+/// An end that takes nothing must not hold what the other sends for ever.
+async fn put(to: &mut (impl AsyncWrite + Unpin), piece: &[u8], pause: Duration) -> Option<()> {
     let write = async {
-        stream.write_all(&bytes).await?;
-        stream.flush().await
+        to.write_all(piece).await?;
+        to.flush().await
     };
-    match timeout(pause, write).await {
-        Ok(Ok(())) => Ok(()),
-        _ => Err(Broken::Cut),
-    }
+    timeout(pause, write).await.ok()?.ok()
 }

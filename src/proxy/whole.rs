@@ -20,7 +20,11 @@ use pingora::{
     protocols::http::ServerSession,
 };
 
-use super::{admit, answer, coding, context::Context, tunnel};
+use super::{
+    admit, answer, coding,
+    context::Context,
+    tunnel::{self, Tunnel},
+};
 use crate::{
     upstream::{Answer, Call, Failure},
     wiring::Gateway,
@@ -103,14 +107,14 @@ pub(super) fn unread(why: &pingora::Error, http2: bool) -> Option<Refusal> {
     }
 }
 
-/// The whole exchange with the upstream, for a request that filters agreed to.
+/// The whole exchange with the upstream, for a request that filters agreed to. What is left to do is a tunnel.
 pub(super) async fn exchange(
     gateway: &Gateway,
     session: &mut ServerSession,
     context: &mut Context,
     mut body: Bytes,
     seen: bool,
-) -> Result<(), Broken> {
+) -> Result<Option<Tunnel>, Broken> {
     let live = Arc::clone(&context.live);
     let Some(route) = context.route.map(|index| live.policy.route(index)) else { return Err(Broken::Cut) };
     let mut head = session.req_header().clone();
@@ -148,7 +152,7 @@ pub(super) async fn exchange(
         let (answer, body) = unless_left(session, async { answered.await.unwrap_or(Err(late)) }).await?;
         let head = answer.head.clone();
         answer.finish();
-        return seal(gateway, session, context, route, (head, body)).await;
+        return seal(gateway, session, context, route, (head, body)).await.map(|()| None);
     }
     let mut answer = match tunnel {
         // Its client has nothing to say before the answer; if it does, that belongs to the tunnel.
@@ -161,13 +165,13 @@ pub(super) async fn exchange(
     }
     if answer.head.status == StatusCode::SWITCHING_PROTOCOLS {
         if tunnel {
-            return tunnel::run(session, context, answer).await;
+            return tunnel::agree(session, context, answer).await.map(Some);
         }
         return Err(refusal(Failure::Broken("the server switches protocols, which nobody asked for".into())).into());
     }
     stream(session, context, &mut answer).await?;
     answer.finish();
-    Ok(())
+    Ok(None)
 }
 
 /// The request head as the upstream gets it, framed for a body that is complete.
@@ -258,7 +262,12 @@ async fn stream(session: &mut ServerSession, context: &mut Context, answer: &mut
         None => next_piece(session, answer).await?,
     };
     while let Some(piece) = next {
-        session.write_response_body(piece, false).await?;
+        // Of HTTP/2 the end goes with the last piece, not in a frame of its own.
+        let last = answer.length() == Some(0);
+        session.write_response_body(piece, last).await?;
+        if last {
+            return Ok(());
+        }
         next = next_piece(session, answer).await?;
     }
     if !ends {
@@ -273,9 +282,14 @@ async fn unless_left<T>(
     session: &mut ServerSession,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Broken> {
+    while_there(session, work).await?.map_err(|failure| Broken::Refused(refusal(failure)))
+}
+
+/// The request has been read whole: what comes now is the end of the connection, or the next request.
+pub(super) async fn while_there<T>(session: &mut ServerSession, work: impl Future<Output = T>) -> Result<T, Broken> {
     tokio::select! {
         biased;
-        done = work => done.map_err(|failure| Broken::Refused(refusal(failure))),
+        done = work => Ok(done),
         _ = session.read_body_or_idle(true) => Err(Broken::Cut),
     }
 }

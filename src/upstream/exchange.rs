@@ -1,24 +1,25 @@
 //! One request to a server and its response: HTTP/1.1 over a pooled connection (RFC 9112).
 //!
-//! Head and body of a request leave in one write. A response is framed strictly: where its length could be read in two ways
-//! it is no response, for what followed it would be taken for the answer to somebody else.
+//! Head and body of a request leave in one write, where it is small.
 
-use std::{mem::MaybeUninit, sync::Arc, time::Duration};
+use std::{io, pin::pin, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, StatusCode, Version, header};
+use http::{Method, StatusCode, Version};
 use pingora::{
     connectors::TransportConnector,
     http::{RequestHeader, ResponseHeader},
     protocols::{Stream, http::v1::client::http_req_header_to_wire},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    time::timeout,
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    time::{error::Elapsed, timeout},
 };
 
-use super::{Server, Upstream};
-use crate::http1::Chunks;
+use super::{
+    Server, Upstream,
+    head::{Body, framing, parse},
+};
 
 /// A request with its whole body.
 pub(crate) struct Call<'a> {
@@ -52,22 +53,16 @@ pub(crate) struct Answer {
     timeout: Duration,
 }
 
-enum Body {
-    Length(u64),
-    Chunked(Chunks),
-    UntilClose,
-    Done,
-}
-
 /// A response head: as Pingora bounds it for its own sessions, and far more than any backend sends.
 const MAX_HEAD: usize = 256 * 1024;
-const MAX_FIELDS: usize = 256;
 /// Interim responses before the final one.
-const MAX_INTERIM: usize = 16;
+pub(crate) const MAX_INTERIM: usize = 16;
 const FIRST_READ: usize = 8 * 1024;
 const READ: usize = 64 * 1024;
 /// A body up to this leaves with its head.
 const ONE_WRITE: usize = 64 * 1024;
+/// The most of an answer that is held while its request is still being sent.
+const MAX_EARLY: usize = 16 * 1024 * 1024;
 
 impl Call<'_> {
     /// The response head. A connection that went stale is replaced once, where the request cannot have been acted upon
@@ -108,31 +103,78 @@ pub(super) async fn on(
 ) -> Result<Answer, Attempt> {
     let mut wire = http_req_header_to_wire(request)
         .ok_or_else(|| Attempt::before(Failure::Broken("the request cannot be written as HTTP/1.1".into())))?;
-    let together = body.len() <= ONE_WRITE;
-    if together {
-        wire.extend_from_slice(body);
-    }
-    let write = async {
-        stream.write_all(&wire).await?;
-        if !together {
-            stream.write_all(body).await?;
-        }
-        stream.flush().await
-    };
-    match timeout(within, write).await {
-        Ok(Ok(())) => {}
-        // A server may answer and close before it has read all: its answer is then here, and is the better news.
-        Ok(Err(_)) if !body.is_empty() => {}
-        Ok(Err(why)) => return Err(Attempt::silent(Failure::Broken(format!("while sending: {why}")))),
-        Err(_) => return Err(Attempt::after(Failure::Timeout("the server does not take the request"))),
-    }
     let mut buffer = BytesMut::with_capacity(FIRST_READ);
-    let head = match timeout(within, read_head(&mut stream, &mut buffer)).await {
-        Ok(head) => head?,
-        Err(_) => return Err(Attempt::after(Failure::Timeout("the server does not answer"))),
+    let (mut head, sent) = if body.len() <= ONE_WRITE {
+        wire.extend_from_slice(body);
+        let write = async {
+            stream.write_all(&wire).await?;
+            stream.flush().await
+        };
+        taken(timeout(within, write).await, body)?;
+        (answered(timeout(within, read_head(&mut stream, &mut buffer)).await)?, true)
+    } else {
+        // Boxed: seldom run.
+        Box::pin(duplex(&mut stream, &mut buffer, (&wire, body), within)).await?
     };
     let (framed, keep) = framing(&head, &request.method).map_err(|why| Attempt::after(Failure::Broken(why.into())))?;
+    let keep = keep && sent;
+    // What comes is written anew as ours; its own version told how it was framed.
+    head.set_version(Version::HTTP_11);
     Ok(Answer { head, server: Arc::clone(server), stream, buffer, body: framed, keep, timeout: within })
+}
+
+/// A large body, while the server may be answering already: one that refuses it reads no further, and one that answers as it reads
+/// is done with the one only when somebody takes the other. Also whether all was sent.
+async fn duplex(
+    stream: &mut Stream,
+    buffer: &mut BytesMut,
+    (head, body): (&[u8], &[u8]),
+    within: Duration,
+) -> Result<(ResponseHeader, bool), Attempt> {
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let mut write = pin!(timeout(within, async {
+        writer.write_all(head).await?;
+        writer.write_all(body).await?;
+        writer.flush().await
+    }));
+    let answer = tokio::select! {
+        biased;
+        answer = read_head(&mut reader, buffer) => answer?,
+        written = &mut write => {
+            taken(written, body)?;
+            return Ok((answered(timeout(within, read_head(&mut reader, buffer)).await)?, true));
+        }
+    };
+    // It wants no more of it.
+    if !answer.status.is_success() {
+        return Ok((answer, false));
+    }
+    loop {
+        tokio::select! {
+            biased;
+            written = &mut write => return Ok((answer, matches!(written, Ok(Ok(()))))),
+            read = reader.read_buf(buffer), if buffer.len() < MAX_EARLY => {
+                if !matches!(read, Ok(1..)) {
+                    return Ok((answer, false));
+                }
+            }
+        }
+    }
+}
+
+/// What writing a request came to.
+fn taken(written: Result<io::Result<()>, Elapsed>, body: &[u8]) -> Result<(), Attempt> {
+    match written {
+        Ok(Ok(())) => Ok(()),
+        // A server may answer and close before it has read all: its answer is then here, and is the better news.
+        Ok(Err(_)) if !body.is_empty() => Ok(()),
+        Ok(Err(why)) => Err(Attempt::silent(Failure::Broken(format!("while sending: {why}")))),
+        Err(_) => Err(Attempt::after(Failure::Timeout("the server does not take the request"))),
+    }
+}
+
+fn answered(head: Result<Result<ResponseHeader, Attempt>, Elapsed>) -> Result<ResponseHeader, Attempt> {
+    head.unwrap_or_else(|_| Err(Attempt::after(Failure::Timeout("the server does not answer"))))
 }
 
 /// A failed attempt on a pooled connection.
@@ -163,7 +205,7 @@ impl Attempt {
 }
 
 /// The final response head; interim ones are read away, since the client's own were answered by the gateway.
-async fn read_head(stream: &mut Stream, buffer: &mut BytesMut) -> Result<ResponseHeader, Attempt> {
+async fn read_head(stream: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut) -> Result<ResponseHeader, Attempt> {
     let broken = |why: String| Attempt::after(Failure::Broken(why));
     let mut interim = 0;
     loop {
@@ -188,67 +230,6 @@ async fn read_head(stream: &mut Stream, buffer: &mut BytesMut) -> Result<Respons
             Err(why) => Failure::Broken(format!("while waiting for an answer: {why}")),
         };
         return Err(if buffer.is_empty() && interim == 0 { Attempt::silent(failure) } else { Attempt::after(failure) });
-    }
-}
-
-/// A complete head and its length. None: more bytes are needed.
-fn parse(buffer: &[u8]) -> Result<Option<(ResponseHeader, usize)>, String> {
-    let mut fields = [MaybeUninit::uninit(); MAX_FIELDS];
-    let mut response = httparse::Response::new(&mut []);
-    let parser = httparse::ParserConfig::default();
-    let len = match parser.parse_response_with_uninit_headers(&mut response, buffer, &mut fields) {
-        Ok(httparse::Status::Complete(len)) => len,
-        Ok(httparse::Status::Partial) => return Ok(None),
-        // The bytes may hold a secret; the error does not.
-        Err(why) => return Err(format!("the answer is no HTTP/1: {why}")),
-    };
-    let unfit = |_| "the answer has a field that is none".to_owned();
-    let mut head =
-        ResponseHeader::build(response.code.unwrap_or_default(), Some(response.headers.len())).map_err(unfit)?;
-    head.set_version(if response.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 });
-    for field in response.headers.iter() {
-        head.append_header(field.name.to_owned(), field.value).map_err(unfit)?;
-    }
-    Ok(Some((head, len)))
-}
-
-/// RFC 9112, section 6.3, without its leniences. Whether the connection lives on stands beside.
-fn framing(head: &ResponseHeader, method: &Method) -> Result<(Body, bool), &'static str> {
-    let says = |word: &str| {
-        let values = head.headers.get_all(header::CONNECTION).iter();
-        values
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .any(|token| token.trim().eq_ignore_ascii_case(word))
-    };
-    let keep = if head.version == Version::HTTP_10 { says("keep-alive") } else { !says("close") };
-    let mut lengths = head.headers.get_all(header::CONTENT_LENGTH).iter();
-    let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
-    let (length, coding) = (lengths.next(), codings.next());
-    if lengths.next().is_some() || codings.next().is_some() {
-        return Err("the answer has two lengths");
-    }
-    if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        return Ok((Body::UntilClose, false));
-    }
-    if *method == Method::HEAD || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
-        return Ok((Body::Done, keep));
-    }
-    match (length, coding) {
-        (Some(_), Some(_)) => Err("the answer has both Content-Length and Transfer-Encoding"),
-        (None, Some(coding)) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {
-            Ok((Body::Chunked(Chunks::default()), keep))
-        }
-        (None, Some(_)) => Err("the answer has a Transfer-Encoding other than chunked"),
-        (Some(length), None) => {
-            let digits = length.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-            match digits.and_then(|digits| digits.parse().ok()) {
-                Some(0) => Ok((Body::Done, keep)),
-                Some(length) => Ok((Body::Length(length), keep)),
-                None => Err("the answer has a Content-Length that is no number"),
-            }
-        }
-        (None, None) => Ok((Body::UntilClose, false)),
     }
 }
 
@@ -349,46 +330,8 @@ impl Answer {
     }
 }
 
-/// Whether the length of a response can be read in one way only.
-pub(crate) fn check_framing(head: &ResponseHeader, method: &Method) -> Result<(), &'static str> {
-    framing(head, method).map(drop)
-}
-
 impl From<Attempt> for Failure {
     fn from(attempt: Attempt) -> Self {
         attempt.failure
-    }
-}
-
-#[cfg(feature = "fuzzing")]
-pub(crate) mod fuzzing {
-    use http::{HeaderMap, Method};
-
-    /// How long a response is.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub enum Body {
-        Length(u64),
-        Chunked,
-        UntilClose,
-        Done,
-    }
-
-    /// The length, status and fields of a response head, and its framing where that is clear. None: more bytes are needed.
-    #[allow(clippy::type_complexity)]
-    pub fn response_head(
-        bytes: &[u8],
-        method: &Method,
-    ) -> Result<Option<(usize, u16, HeaderMap, Result<(Body, bool), &'static str>)>, String> {
-        let Some((head, len)) = super::parse(bytes)? else { return Ok(None) };
-        let framed = super::framing(&head, method).map(|(body, keep)| {
-            let body = match body {
-                super::Body::Length(length) => Body::Length(length),
-                super::Body::Chunked(_) => Body::Chunked,
-                super::Body::UntilClose => Body::UntilClose,
-                super::Body::Done => Body::Done,
-            };
-            (body, keep)
-        });
-        Ok(Some((len, head.status.as_u16(), head.headers.clone(), framed)))
     }
 }

@@ -2,6 +2,7 @@
 
 mod exchange;
 mod fetch;
+mod head;
 mod pool;
 mod server;
 
@@ -23,10 +24,11 @@ use http::HeaderValue;
 use prometheus::Histogram;
 
 #[cfg(feature = "fuzzing")]
-pub(crate) use self::exchange::fuzzing;
+pub(crate) use self::head::fuzzing;
 pub(crate) use self::{
-    exchange::{Answer, Call, Failure, check_framing},
+    exchange::{Answer, Call, Failure, MAX_INTERIM},
     fetch::get,
+    head::check_framing,
     server::{Server, read_ca},
 };
 
@@ -53,7 +55,14 @@ impl Upstreams {
             for address in &upstream.servers {
                 match Server::build(address, upstream) {
                     Ok(server) => servers.push(before.and_then(|all| all.same(&server)).unwrap_or(Arc::new(server))),
-                    Err(why) => faults.push(Fault::at(Place::root().key("upstreams").key(name).key("ca"), why)),
+                    Err(why) => {
+                        let fault = Fault::at(Place::root().key("upstreams").key(name).key("ca"), why);
+                        faults.push(
+                            fault.help(
+                                "name a readable PEM file with the authority that signs the servers' certificates",
+                            ),
+                        );
+                    }
                 }
             }
             let seconds = metrics.upstream_duration.with_label_values(&[name]);

@@ -15,12 +15,10 @@ use pingora::{
     upstreams::peer::{HttpPeer, PeerOptions},
     utils::tls::{WrappedX509, parse_x509},
 };
-use rustls::{
-    RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject},
-};
+use rustls::RootCertStore;
 
 use super::pool::Pool;
+use crate::pem;
 
 /// How a server is connected to. Two equal ones share their connections through a reload.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,15 +147,13 @@ impl Server {
     }
 }
 
-/// The authorities of a PEM bundle, each one fit to be trusted.
+/// The authorities of a PEM bundle, at least one, and each one fit to be trusted.
 pub(crate) fn read_ca(path: &Path) -> Result<Arc<CaType>, String> {
     let unreadable = |why: &dyn std::fmt::Display| format!("no authority can be read from `{}`: {why}", path.display());
-    let certificates = CertificateDer::pem_file_iter(path).map_err(|why| unreadable(&why))?;
     let mut authorities = Vec::new();
-    for certificate in certificates {
-        let certificate = certificate.map_err(|why| unreadable(&why))?;
+    for certificate in pem::certificates(path).map_err(|unfit| unfit.message)? {
         RootCertStore::empty().add(certificate.clone()).map_err(|why| unreadable(&why))?;
         authorities.push(WrappedX509::new(certificate.to_vec(), parse_x509));
     }
-    if authorities.is_empty() { Err(unreadable(&"it holds no certificate")) } else { Ok(authorities.into()) }
+    Ok(authorities.into())
 }

@@ -114,6 +114,8 @@ fn the_metrics_of_the_contract() {
     expect("gapura_request_duration_seconds_count", &["route=\"sealed\""], 2);
     expect("gapura_upstream_duration_seconds_count", &["upstream=\"backend\""], 3);
     assert!(gateway.metric("gapura_stage_duration_seconds_count", &["stage=\"decryption\""]) >= 2.0);
+    // What happens to a response is not timed, and has no series that would say it took no time.
+    assert!(!gateway.metrics().keys().any(|sample| sample.contains("stage=\"response_headers\"")));
     expect("gapura_rate_limit_decisions_total", &["rule=\"few\""], 2);
     expect("gapura_decryptions_total", &["encryption=\"bodies\""], 2);
     let listeners: Vec<_> =

@@ -240,6 +240,92 @@ fn interim_answers_of_the_upstream_do_no_harm() {
     assert_eq!(Curl::h2(gateway.https(), "/open").answer().text(), "final");
 }
 
+/// Of a server of HTTP/1.0 only the framing is its own: what goes out is framed as HTTP/1.1, and says so.
+#[test]
+fn an_answer_of_an_old_server_goes_out_in_our_own_version() {
+    let upstream = Upstream::start(|call| {
+        let length = if call.heard.target.ends_with("known") { "Content-Length: 3\r\n" } else { "" };
+        call.body();
+        call.send(format!("HTTP/1.0 200 OK\r\n{length}\r\nold"));
+        Flow::Close
+    });
+    let gateway = start(&upstream);
+    for target in ["/open/known", "/open/until-close"] {
+        gateway.every_way(target, &[], |answer| assert_eq!(answer.text(), "old"));
+        for body in [b"".as_slice(), &[b'x'; 100_000]] {
+            let mut wire = gateway.connect();
+            let line = wire.send(request_bytes("POST", target, &[], body)).line();
+            assert_eq!(line.as_deref(), Some("HTTP/1.1 200 OK"), "{target}");
+        }
+    }
+}
+
+#[test]
+fn a_coding_of_http_1_0_is_no_answer() {
+    let upstream = Upstream::start(|call| {
+        call.body();
+        call.send(
+            "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        );
+        Flow::Keep
+    });
+    let gateway = start(&upstream);
+    gateway.every_way("/open", &[], |answer| drop(expect_problem(&answer, 502, "UPSTREAM_UNAVAILABLE")));
+}
+
+/// curl 7.88 shows no status where the stream is reset right behind the answer.
+#[test]
+fn over_http_2_a_refusal_is_heard_before_the_end_of_the_body() {
+    let upstream = Upstream::start(echo);
+    let gateway = start(&upstream);
+    for (target, status, code) in [
+        ("/small", 413, "BODY_TOO_LARGE"),
+        ("/private", 401, "CREDENTIALS_MISSING"),
+        ("/nowhere", 404, "ROUTE_NOT_FOUND"),
+    ] {
+        for length in [2_000, 66_000, 200_000, 2_000_000] {
+            // What `/small` takes is no refusal.
+            if status != 413 || length > 65_536 {
+                expect_problem(&Curl::h2(gateway.https(), target).body(vec![b'x'; length]).answer(), status, code);
+            }
+        }
+        if status != 413 {
+            expect_problem(&Curl::h2(gateway.https(), target).streamed(vec![b'x'; 200_000]).answer(), status, code);
+        }
+    }
+    upstream.expect_untouched();
+    // Found only on the way.
+    let overrun = Curl::h2(gateway.https(), "/small").streamed(vec![b'x'; 200_000]).answer();
+    expect_problem(&overrun, 413, "BODY_TOO_LARGE");
+}
+
+/// A client that was promised none must not take one for its answer (RFC 9110, section 15.2).
+#[test]
+fn interim_answers_stay_here_and_are_bounded() {
+    let upstream = Upstream::start(|call| {
+        let many = if call.heard.target.ends_with("many") { 17 } else { 16 };
+        call.body();
+        for _ in 0..many {
+            call.send("HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\nContent-Length: 5\r\n\r\n");
+        }
+        call.respond(200, &[], b"final")
+    });
+    let gateway = start(&upstream);
+    let large = vec![b'x'; 100_000];
+    for version in ["HTTP/1.1", "HTTP/1.0"] {
+        for body in [b"".as_slice(), &large] {
+            let ask = |target: &str| {
+                let request = String::from_utf8(request_bytes("POST", target, &[], body)).unwrap();
+                let mut wire = gateway.connect();
+                wire.send(request.replacen("HTTP/1.1", version, 1));
+                wire.answer("POST")
+            };
+            assert_eq!(ask("/open").text(), "final", "{version}");
+            assert_eq!(ask("/open/many").status, 502, "{version}");
+        }
+    }
+}
+
 #[test]
 fn set_cookie_fields_stay_apart() {
     let upstream = Upstream::start(|call| call.respond(200, &[("Set-Cookie", "a=1"), ("Set-Cookie", "b=2, c")], b""));

@@ -147,8 +147,8 @@ fn the_fingerprint_of_a_certificate_made_at_start_is_logged() {
 #[test]
 fn a_plain_listener_sends_to_https() {
     let upstream = Upstream::ok();
-    let server = "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n\n[tls]\n\
-                  self_signed = true\n";
+    let server = "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n\
+                  access_log = true\n\n[tls]\nself_signed = true\n";
     let gateway = Setup::new(&format!("{server}{ROUTES}")).put("BACKEND", upstream.address()).start();
     for (method, body) in [("GET", ""), ("POST", "{}"), ("DELETE", "")] {
         let answer = gateway.request(method, "/a/b?c=d", &[("Host", "shop.test:8080")], body);
@@ -167,6 +167,18 @@ fn a_plain_listener_sends_to_https() {
     assert_eq!(location.matches('/').count(), 3, "{location}");
     let unreadable = gateway.connect().send("GET / HTTP/1.1\r\nHost: a b\r\n\r\n").answer("GET");
     assert_eq!(unreadable.status, 400);
+    let mut nameless = gateway.connect();
+    nameless.send("GET /nameless HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    expect_problem(&nameless.answer("GET"), 400, "REQUEST_MALFORMED");
+    nameless.expect_closed();
+    assert_eq!(gateway.metric("gapura_requests_total", &["method=\"DELETE\"", "status=\"3xx\""]), 1.0);
+    for line in [
+        "method=DELETE path=\"/a/b\" route=- status=308 ",
+        "method=- path=\"-\" route=- status=400 ",
+        "method=GET path=\"/nameless\" route=- status=400 ",
+    ] {
+        until("its line in the access log", || gateway.log().contains(line).then_some(()));
+    }
     for target in ["/a<b", "/a>b", "/a\"b", "/a`b", "/a\\b"] {
         let answer = gateway.get(target);
         // What can stand in a Location may pass: https will judge it.

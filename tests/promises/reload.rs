@@ -13,8 +13,9 @@ use crate::support::{
     Curl, Gateway, Setup, Token, Upstream, Wire,
     cert::Authority,
     expect_problem,
+    h2::H2,
     upstream::Flow,
-    wait::{Gate, until_true},
+    wait::{Gate, until, until_true},
     wire::request_bytes,
 };
 
@@ -243,6 +244,52 @@ fn a_changed_listener_is_refused_by_name() {
         assert!(answer.text().contains(name), "{name} is not named: {}", answer.text());
         assert_eq!(gateway.get("/open").status, 200);
     }
+}
+
+/// The README lists what is refused; these are not in that list.
+#[test]
+fn bounds_and_authorities_of_http2_and_tls_change() {
+    let upstream = Upstream::ok();
+    let gateway = Setup::tls(TABLES).put("BACKEND", upstream.address()).file("jwt", OLD).start();
+    let streams = || {
+        let mut h2 = H2::connect(gateway.https());
+        let settings = until("SETTINGS", || h2.frame().filter(|frame| frame.kind == 4 && frame.flags == 0));
+        // RFC 9113, section 6.5.1: an identifier of two bytes and a value of four.
+        let of = settings.payload.chunks(6).find(|setting| setting[..2] == [0, 3]);
+        u32::from_be_bytes(of.expect("SETTINGS_MAX_CONCURRENT_STREAMS")[2..].try_into().unwrap())
+    };
+    assert_eq!(streams(), 100);
+    reload(
+        &gateway,
+        &format!(
+            "{}\n[limits]\nmax_streams = 7\n[upstreams.tls]\nservers = [\"localhost:1\"]\ntls = true\n\
+             [[routes]]\nname = \"tls\"\npath = \"/tls\"\nupstream = \"tls\"\n",
+            gateway.text()
+        ),
+    );
+    assert_eq!(streams(), 7);
+    assert_eq!(gateway.get("/open").status, 200);
+    expect_problem(&gateway.get("/tls"), 502, "UPSTREAM_UNAVAILABLE");
+}
+
+#[test]
+fn a_refused_reload_says_all_that_check_would() {
+    let upstream = Upstream::ok();
+    let gateway = start(&upstream);
+    let named = |text: &str, parts: &[&str]| {
+        gateway.rewrite(text);
+        let answer = gateway.reload();
+        assert_eq!(answer.status, 422);
+        for part in parts {
+            assert!(answer.text().contains(part), "{part} is not in {}", answer.text());
+        }
+    };
+    let unset = gateway.text().replace("file:@DIR@/jwt", "env:NO_SUCH_VARIABLE");
+    named(
+        &unset.replace("limit = 3", "limit = 0").replace("[\"three\"]", "[\"tree\"]"),
+        &["limit", "tree", "NO_SUCH_VARIABLE"],
+    );
+    named(&unset.replace("admin = \"127.0.0.1:0\"", "admin = \"127.0.0.2:0\""), &["server.admin", "NO_SUCH_VARIABLE"]);
 }
 
 #[test]

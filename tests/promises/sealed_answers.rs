@@ -3,9 +3,15 @@
 use std::io::Write;
 
 use crate::{
-    envelopes::{BOUND, USER, post, send, start},
+    envelopes::{BOUND, LENIENT, TABLES, USER, post, send, start},
     support::{
-        Curl, Flow, Gateway, Setup, Upstream, expect_problem, node::Sealer, token, upstream::Call, wait::until_true,
+        Curl, Flow, Gateway, Setup, Upstream,
+        credential::key_hash,
+        expect_problem,
+        node::Sealer,
+        token,
+        upstream::Call,
+        wait::{Gate, until_true},
         wire::chunked,
     },
 };
@@ -234,6 +240,45 @@ fn the_gateways_own_problems_are_not_sealed() {
 }
 
 /// A pooled connection that has gone stale costs no sealed request either: the gateway holds the whole body.
+/// An upstream that answers a large request before it has read it all, or as it reads it.
+#[test]
+fn an_answer_that_comes_before_the_end_of_the_request() {
+    let text = format!("\"{}\"", "x".repeat(12 << 20));
+    let length = text.len();
+    let done = Gate::default();
+    let end = done.clone();
+    let upstream = Upstream::start(move |call| {
+        if call.heard.header("x-case") == Some("refuses") {
+            call.respond(413, &[], b"too large");
+            // Reads no further, and does not close: what it said must be enough.
+            end.wait();
+            return Flow::Close;
+        }
+        call.send(format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"));
+        let mut heard = 0;
+        while heard < length {
+            let bytes = call.receive();
+            heard += bytes.len();
+            call.send(bytes);
+        }
+        Flow::Keep
+    });
+    let lenient = "encryption = \"lenient\"";
+    let tables = TABLES.replace(lenient, &format!("{lenient}\nmax_body = \"64MiB\""));
+    let gateway = Setup::tls(&tables).put("BACKEND", upstream.address()).put("CI", key_hash("key-of-ci")).start();
+    let bearer = token();
+    let ask = |case: &str| {
+        let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json"), ("X-Case", case)];
+        gateway.request("POST", LENIENT, &headers, &text)
+    };
+    let refused = ask("refuses");
+    assert_eq!((refused.status, refused.text()), (413, "too large"));
+    done.open();
+    let echoed = ask("echoes");
+    assert_eq!(echoed.status, 200, "{}", echoed.lossy());
+    assert!(echoed.body == text.as_bytes());
+}
+
 #[test]
 fn a_stale_connection_costs_no_sealed_request() {
     let upstream = Upstream::start(|call| {

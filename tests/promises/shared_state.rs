@@ -56,6 +56,17 @@ path = "/bucket"
 upstream = "backend"
 rate_limits = ["bucket"]
 
+[rate_limits.fresh]
+limit = 6
+window = "1h"
+by = "client_ip"
+
+[[routes]]
+name = "fresh"
+path = "/fresh"
+upstream = "backend"
+rate_limits = ["fresh"]
+
 [[routes]]
 name = "free"
 path = "/free"
@@ -163,13 +174,16 @@ fn limits_without_redis() {
     for gateway in [&closed, &open, &local, &other] {
         until_true("the gateway is back at Redis", || is_up(gateway));
     }
-    // It came back empty, and is one for all again.
+    // It came back empty, and is one for all again; what instances counted for themselves is added.
     for round in 0..LIMIT {
         let gateway = [&closed, &open, &local, &other][round % 4];
-        assert_eq!(gateway.get("/window").status, 200, "request {round}");
+        assert_eq!(gateway.get("/fresh").status, 200, "request {round}");
     }
     for gateway in [&closed, &open, &local, &other] {
-        expect_problem(&gateway.get("/window"), 429, "RATE_LIMITED");
+        expect_problem(&gateway.get("/fresh"), 429, "RATE_LIMITED");
+        for target in ["/window", "/log", "/bucket"] {
+            until_true("the outage is counted", || gateway.get(target).status == 429);
+        }
     }
 }
 
@@ -193,10 +207,28 @@ fn envelopes_without_redis() {
 fn a_redis_that_comes_late() {
     let (mut redis, upstream) = (Redis::start(), Upstream::ok());
     redis.kill();
-    let setup = Setup::plain(&format!("{STATE}{LIMITS}")).put("BACKEND", upstream.address()).put("OUTAGE", "closed");
+    // The state's own outage stops no start; that of one rule decides for it alone.
+    let limits = LIMITS.replacen("limit = 6", "limit = 6\non_outage = \"closed\"", 1);
+    let setup = Setup::plain(&format!("{STATE}{limits}")).put("BACKEND", upstream.address()).put("OUTAGE", "local");
     let gateway = setup.env("REDIS_URL", &redis.url()).start();
     expect_problem(&gateway.get("/window"), 503, "OVERLOADED");
-    assert_eq!(gateway.get("/free").status, 200);
+    assert_eq!((gateway.get("/log").status, gateway.get("/free").status), (200, 200));
     redis.restart();
     until_true("limits are counted", || gateway.get("/window").status == 200);
+}
+
+/// A port that nobody listens on.
+#[test]
+fn a_start_without_the_store_that_everything_waits_for_fails() {
+    let upstream = Upstream::ok();
+    let setup = |outage: &str| {
+        Setup::plain(&format!("{STATE}{LIMITS}"))
+            .put("BACKEND", upstream.address())
+            .put("OUTAGE", outage)
+            .env("REDIS_URL", "redis://127.0.0.1:1")
+    };
+    let refused = setup("closed").spawn();
+    assert_eq!(refused.exit().code(), Some(3));
+    assert!(refused.log().contains("Redis cannot be reached"), "{}", refused.log());
+    assert_eq!(setup("local").start().get("/window").status, 200);
 }

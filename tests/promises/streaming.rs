@@ -133,6 +133,22 @@ fn a_response_of_known_length_is_not_held_back() {
     assert_eq!(wire.take(5).expect("the other part"), b"other");
 }
 
+/// However much the client is still sending.
+#[test]
+fn the_refusal_of_an_upload_is_heard() {
+    let upstream = Upstream::start(echo);
+    let gateway = start(&upstream);
+    let large = vec![b'x'; 8 << 20];
+    let gone = Upstream::ok().address();
+    let down = Setup::tls(TABLES).put("BACKEND", gone).start();
+    for _ in 0..12 {
+        let overrun = Curl::h1(gateway.https(), "/small").header("Expect", "").streamed(&large).answer();
+        expect_problem(&overrun, 413, "BODY_TOO_LARGE");
+        let nobody = Curl::h1(down.https(), "/open").header("Expect", "").body(&large).answer();
+        expect_problem(&nobody, 502, "UPSTREAM_UNAVAILABLE");
+    }
+}
+
 /// A head alone is an answer, too: its body may take long.
 #[test]
 fn a_response_head_is_not_held_back() {

@@ -1,8 +1,13 @@
 //! The promises of `src/stores/redis`, against a real Redis.
 
+mod adaptive;
 mod clock;
+mod contract;
 mod counters;
+mod failover;
+mod fleets;
 mod journal;
+mod merging;
 mod outage;
 mod replays;
 mod server;
@@ -19,12 +24,13 @@ use std::{
 use gapura::stores::RedisStore;
 use gapura_config::{
     model::{self, LimitAlgorithm, OnOutage},
+    secret::SecretRef,
     units::Period,
 };
 use gapura_filters::{
     contract::Now,
     metrics::Metrics,
-    rate_limit::{Counted, Demand, Outage, Quota, SharedCounters},
+    rate_limit::{Counted, Demand, Quota, SharedCounters},
 };
 
 use self::{journal::Journal, server::Server};
@@ -44,13 +50,16 @@ struct Instance {
 
 impl Instance {
     fn new(url: &str, on_outage: OnOutage, timeout: Duration) -> Self {
+        Self::with(url, |redis| model::Redis { on_outage, timeout: Period(timeout), ..redis })
+    }
+
+    /// As `[state.redis]` says.
+    fn with(url: &str, change: impl FnOnce(model::Redis) -> model::Redis) -> Self {
         Journal::begin();
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(url.as_bytes()).unwrap();
-        let url = format!("file:{}", file.path().display()).parse().unwrap();
         let metrics = Metrics::new().unwrap();
-        let redis = model::Redis { url, on_outage, timeout: Period(timeout) };
-        Self { store: RedisStore::connect(&redis, 1000, &metrics).unwrap(), metrics }
+        let (_kept, url) = secret(url);
+        let redis = change(model::Redis { timeout: Period(AMPLE), ..model::Redis::new(url) });
+        Self { store: RedisStore::connect(&redis, (1000, 1000), &metrics).unwrap(), metrics }
     }
 
     /// Connected.
@@ -64,8 +73,9 @@ impl Instance {
         until(async || self.store.is_up() == up).await;
     }
 
-    async fn charge(&self, demands: &[Demand<'_>]) -> Result<Vec<Counted>, Outage> {
-        self.store.charge(NOW, demands).await
+    /// None in an outage.
+    async fn charge(&self, demands: &[Demand<'_>]) -> Option<Vec<Counted>> {
+        self.store.charge(NOW, demands).await.into_iter().collect()
     }
 
     async fn one(&self, rule: &str, quota: &Quota, key: &[u8]) -> Counted {
@@ -80,6 +90,14 @@ impl Instance {
     fn calls(&self, result: &str) -> u64 {
         self.metrics.store_calls.with_label_values(&["redis", result]).get()
     }
+}
+
+/// Where the text is found, as long as the file is kept.
+fn secret(text: &str) -> (tempfile::NamedTempFile, SecretRef) {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    let place = format!("file:{}", file.path().display()).parse().unwrap();
+    (file, place)
 }
 
 fn demand<'a>(rule: &'a str, quota: &'a Quota, key: &'a [u8]) -> Demand<'a> {

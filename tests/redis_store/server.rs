@@ -1,6 +1,7 @@
 //! A Redis of the test's own: on a free port of the loopback, in a directory of its own, gone when dropped.
 
 use std::{
+    fs,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     process::{Child, Command, Stdio},
@@ -28,9 +29,22 @@ impl Server {
         Self::with(&[])
     }
 
-    pub(crate) fn with(options: &[&str]) -> Self {
+    /// `redis-server --sentinel`: it writes into its configuration, so it has a file of its own.
+    pub(crate) fn sentinel(configuration: &str) -> Self {
         let dir = TempDir::new().unwrap();
-        let options: Vec<_> = options.iter().map(ToString::to_string).collect();
+        let file = dir.path().join("sentinel.conf");
+        fs::write(&file, configuration).unwrap();
+        let options = vec![file.to_str().unwrap().to_owned(), "--sentinel".to_owned()];
+        Self::on_a_free_port(dir, options)
+    }
+
+    pub(crate) fn with(options: &[&str]) -> Self {
+        let plain = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
+        let options = plain.iter().chain(options).map(ToString::to_string).collect();
+        Self::on_a_free_port(TempDir::new().unwrap(), options)
+    }
+
+    fn on_a_free_port(dir: TempDir, options: Vec<String>) -> Self {
         for _ in 0..20 {
             let port = free_port();
             // Another process may have taken the port meanwhile: then Redis ends, and the next is tried.
@@ -71,6 +85,17 @@ impl Server {
         self.signal("-CONT");
     }
 
+    /// Several, as `--cluster-enabled` or `--replicaof` need them: started at once.
+    pub(crate) fn several(options: &[Vec<String>]) -> Vec<Self> {
+        thread::scope(|scope| {
+            let starting: Vec<_> = options
+                .iter()
+                .map(|options| scope.spawn(|| Self::with(&options.iter().map(String::as_str).collect::<Vec<_>>())))
+                .collect();
+            starting.into_iter().map(|server| server.join().unwrap()).collect()
+        })
+    }
+
     fn signal(&self, signal: &str) {
         let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
@@ -83,6 +108,24 @@ impl Server {
         let mut asked = redis::cmd(command[0]);
         asked.arg(&command[1..]);
         asked.query(&mut connection).unwrap()
+    }
+
+    /// Returns when every replica has what was written here until now. `WAIT` speaks only of its own connection's writes.
+    pub(crate) fn replicate(&self) {
+        let offsets = || {
+            let text: String = self.ask(&["INFO", "replication"]);
+            let number = |value: &str| value.parse::<u64>().unwrap();
+            let own = text.lines().find_map(|line| line.strip_prefix("master_repl_offset:")).map(number).unwrap();
+            let replicas = text.lines().filter(|line| line.starts_with("slave"));
+            let known = replicas.filter_map(|line| line.split(',').find_map(|part| part.strip_prefix("offset=")));
+            (own, known.map(number).collect::<Vec<_>>())
+        };
+        let (written, start) = (offsets().0, Instant::now());
+        while !offsets().1.iter().all(|&known| known >= written) {
+            assert!(start.elapsed() < crate::PATIENCE, "the replicas do not follow");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(!offsets().1.is_empty(), "there are no replicas");
     }
 
     /// Microseconds, by its clock.
@@ -114,8 +157,8 @@ pub(crate) fn free_port() -> u16 {
 /// Until it answers; None if it ends.
 fn launch(dir: &TempDir, port: u16, options: &[String]) -> Option<Child> {
     let mut child = Command::new("redis-server")
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
         .args(options)
+        .args(["--port", &port.to_string()])
         .current_dir(dir.path())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt, str::FromStr};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
-use super::is_token;
+use super::{OnOutage, is_token};
 use crate::units::{Period, written_as_string};
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -37,6 +37,8 @@ pub struct RateLimit {
     /// `observe` counts what would have been refused, and refuses nothing.
     #[serde(default)]
     pub mode: LimitMode,
+    /// What a decision is while Redis cannot be reached: `local`, `open` or `closed`. Default: that of `state.redis`.
+    pub on_outage: Option<OnOutage>,
 }
 
 /// One key, or several: then each combination of their values is counted apart.
@@ -147,6 +149,7 @@ impl RateLimit {
             cost: LimitCost::default(),
             penalty: None,
             mode: LimitMode::default(),
+            on_outage: None,
         }
     }
 }

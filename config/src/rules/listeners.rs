@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use super::{Rules, at};
 use crate::{
     fault::{Fault, Place},
-    model::{Limits, Server, State, Store, Tls},
+    model::{Limits, Server, Tls},
     units::{Address, Size},
 };
 
@@ -20,7 +20,6 @@ pub(super) fn check(rules: &mut Rules<'_>) {
         certificates(rules, tls, server);
     }
     limits(rules, &config.limits);
-    state(rules, &config.state);
     if server.threads > 1024 {
         let fault = Fault::at(at(&["server", "threads"]), "more than 1024 threads only wait for each other");
         rules.add(fault.help("write 0 for one per core"));
@@ -51,7 +50,7 @@ fn listening(rules: &mut Rules<'_>, server: &Server, tls: Option<&Tls>) {
             table.key("plaintext"),
             "requests are served without TLS: bodies and credentials travel in the clear",
         );
-        rules.add(fault.help("only behind something that ends TLS on the same host or network"));
+        rules.add(fault.help("only for development, or behind something that ends TLS on the same host"));
     } else if !server.http.is_empty() && server.https.is_empty() {
         let fault = Fault::at(http, "these listeners redirect to https, and there is no `https` listener");
         rules.add(fault.help("add `https = [\"0.0.0.0:8443\"]`, or `plaintext = true` to serve without TLS"));
@@ -187,30 +186,5 @@ fn limits(rules: &mut Rules<'_>, limits: &Limits) {
                 Fault::warning(table.key(key), format!("`{period}` lets a slow client hold a connection that long"));
             rules.add(fault.help("some seconds are enough: \"10s\""));
         }
-    }
-}
-
-fn state(rules: &mut Rules<'_>, state: &State) {
-    let table = at(&["state"]);
-    if !rules.sound_keys(&table, &["store", "redis"]) {
-        return;
-    }
-    match (&state.redis, state.store) {
-        (None, Store::Redis) => {
-            let fault = Fault::at(table.key("store"), "the store is Redis, and no `redis` says where");
-            rules.add(fault.help("add `redis = { url = \"env:REDIS_URL\" }`"));
-        }
-        (Some(_), Store::Memory) => {
-            let fault =
-                Fault::warning(table.key("redis"), "Redis is set up but not used: the store is memory").on_key();
-            rules.add(fault.help("add `store = \"redis\"`"));
-        }
-        (Some(redis), Store::Redis) if redis.timeout.get() > Duration::from_secs(1) => {
-            let place = table.key("redis").key("timeout");
-            let fault =
-                Fault::warning(place, format!("during an outage of Redis a request may wait `{}`", redis.timeout));
-            rules.add(fault.help("write some milliseconds: \"20ms\""));
-        }
-        _ => {}
     }
 }

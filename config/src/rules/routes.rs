@@ -26,6 +26,8 @@ pub(super) fn check(rules: &mut Rules<'_>) {
         access::guard(rules, &table, route);
         needs_caller(rules, &table, route);
         limits(rules, &table, route);
+        queue(rules, &table, route);
+        priority(rules, &table, route);
         credentials(rules, &table, route);
         for (key, items) in [("permissions", &route.permissions), ("roles", &route.roles)] {
             callers::granted(rules, &table.key(key), items);
@@ -133,7 +135,13 @@ fn methods(rules: &Rules<'_>) -> Vec<String> {
     jwt.chain(rules.config.api_keys.keys().map(|name| format!("api_keys.{name}"))).collect()
 }
 
-fn refer<'n>(rules: &mut Rules<'_>, place: Place, section: &str, name: &str, known: impl Iterator<Item = &'n String>) {
+pub(super) fn refer<'n>(
+    rules: &mut Rules<'_>,
+    place: Place,
+    section: &str,
+    name: &str,
+    known: impl Iterator<Item = &'n String>,
+) {
     // `[upstream.a]` for `[upstreams.a]` is a fault of its own; so is an entry that could not be read.
     let target = at(&[section, name]);
     if !rules.written(&target) {
@@ -204,6 +212,43 @@ fn limits(rules: &mut Rules<'_>, table: &Place, route: &Route) {
     if route.encryption.is_some() && route.max_body > traffic::LARGE_BODY {
         let message = format!("an encrypted body is held whole in memory, up to `{}`", route.max_body);
         rules.add(Fault::warning(table.key("max_body"), message).help("the default is \"1MiB\""));
+    }
+}
+
+fn priority(rules: &mut Rules<'_>, table: &Place, route: &Route) {
+    let bound = at(&["limits", "max_in_flight"]);
+    if !rules.sound(&bound) {
+        return;
+    }
+    let Some(max) = rules.config.limits.max_in_flight else {
+        let place = table.key("priority");
+        if rules.source.has(&place) {
+            let message = "`priority` says nothing without `limits.max_in_flight`: nobody is refused first";
+            rules.add(Fault::warning(place, message).on_key().help("add `max_in_flight = 1000` to `[limits]`"));
+        }
+        return;
+    };
+    let share = route.priority.share(max);
+    if let Some(own) = route.max_in_flight.filter(|own| *own > share) {
+        let name = route.priority.name();
+        let message = format!("never reached: with priority `{name}` at most {share} of all routes are in flight");
+        rules.add(
+            Fault::warning(table.key("max_in_flight"), message)
+                .help(format!("write less than {own}, or raise `limits.max_in_flight`")),
+        );
+    }
+}
+
+fn queue(rules: &mut Rules<'_>, table: &Place, route: &Route) {
+    if route.max_in_flight.is_some() || !rules.sound_keys(table, &["max_in_flight"]) {
+        return;
+    }
+    for key in ["queue", "queue_timeout"] {
+        let place = table.key(key);
+        if rules.source.has(&place) {
+            let fault = Fault::at(place, format!("`{key}` says nothing without `max_in_flight`: nobody waits"));
+            rules.add(fault.on_key().help("add `max_in_flight = 100`, or remove it"));
+        }
     }
 }
 

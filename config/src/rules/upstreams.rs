@@ -3,7 +3,11 @@
 use std::net::IpAddr;
 
 use super::{Rules, at};
-use crate::{fault::Fault, model::Upstream, units::Address};
+use crate::{
+    fault::Fault,
+    model::Upstream,
+    units::{Address, is_dns_name},
+};
 
 pub(super) fn check(rules: &mut Rules<'_>) {
     let config = rules.config;
@@ -25,7 +29,9 @@ fn servers(rules: &mut Rules<'_>, name: &str, upstream: &Upstream) {
             rules.add(fault.help("write the port that the server listens on"));
         }
         let own = |rules: &Rules<'_>, key: &str, listeners: &[Address]| {
-            let listener = listeners.iter().position(|own| own == server);
+            // Port 0 of a listener is any free one, and of a server none at all, which is told above.
+            let is_port_0 = matches!(server, Address::Tcp { port: 0, .. });
+            let listener = listeners.iter().position(|own| own == server && !is_port_0);
             listener.is_some_and(|i| rules.sound(&at(&["server", key]).index(i)))
         };
         if own(rules, "https", &config.server.https) || own(rules, "http", &config.server.http) {
@@ -68,17 +74,4 @@ fn tls(rules: &mut Rules<'_>, name: &str, upstream: &Upstream) {
             rules.add(Fault::at(table.key(key), message).help(format!("add `tls = true`, or remove `{key}`")));
         }
     }
-}
-
-/// RFC 1123, section 2.1; `_` is common inside clusters. Not a numeric address, which would pass for a name otherwise.
-fn is_dns_name(host: &str) -> bool {
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    let host = host.strip_suffix('.').unwrap_or(host);
-    let numeric = host.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
-    host.len() <= 253 && !numeric && host.split('.').all(label)
 }

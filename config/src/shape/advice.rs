@@ -39,6 +39,11 @@ pub(super) fn unknown_key<'s>(
     if let Some(meant) = all_but_same(name, names.iter().copied()) {
         return (fault.help(format!("did you mean `{}`?", as_written(table, meant, schema))), Some(meant));
     }
+    // Whoever writes `key` beside `id` and `hash` has the key itself at hand, and elsewhere a `key` is a path.
+    if names.contains(&"hash") && ["key", "api_key", "secret", "value"].contains(&name) {
+        let help = "an API key itself never stands here: write `hash`, as `gapura keys hash --salt REF` prints it";
+        return (fault.help(help), None);
+    }
     if !table.steps().is_empty() && properties(schema::root()).is_some_and(|all| all.contains_key(name)) {
         // In TOML everything below a `[header]` belongs to it, until the next one.
         let header = as_written(&Place::root(), name, schema::root());
@@ -71,7 +76,7 @@ fn homes(name: &str, value: &DeValue<'_>) -> Vec<String> {
     schema::each_property(schema::root(), &mut |table, key, property| {
         let collection = matches!(value, DeValue::Table(_)) == (schema::kind(property) == "object");
         if key == name && collection && !table.steps().is_empty() {
-            homes.push(format!("`{}`", schema::header(table)));
+            homes.push(schema::header(table));
         }
     });
     if homes.len() > 3 { Vec::new() } else { homes }

@@ -24,9 +24,17 @@ const LISTENERS: &[Case] = &[
     warning("server", "[server]\nhttps = [\"a:1\"]\ntrusted_proxies = [\"0.0.0.0/0\"]", (3, 20), "is everyone", ""),
     error("server", "[server]\nhttps = [\"a:1\"]\nthreads = 5000", (3, 11), "more than 1024 threads", "0 for one per core"),
     error("limits", "[limits]\nmax_head = \"512B\"", (2, 12), "`512B` is out of range", "1KiB"),
+    error("limits", "[limits]\nmax_in_flight = 0", (2, 17), "`max_in_flight` is 0, which is out of range", "from 1 to 1000000"),
     warning("limits", "[limits]\nhead_timeout = \"1h\"", (2, 16), "lets a slow client hold a connection", ""),
+    error("state", "[state]\nstore = \"redis\"\n[state.redis]\nurl = \"env:R\"\ncluster = true\nsentinel = { master = \"m\" }", (5, 11), "no Sentinel watches it", "remove `sentinel`, or `cluster`"),
+    error("state", "[state]\nstore = \"redis\"\n[state.redis]\nurl = \"env:R\"\nsentinel = { master = \"\" }", (5, 23), "", ""),
+    error("state", "[state]\nstore = \"redis\"\n[state.redis]\nurl = \"env:R\"\nsentinel = { master = \"m\", username = \"u\" }", (5, 39), "a user without a password", "password = \"env:REDIS_PASSWORD\""),
+    error("state", "[state]\nstore = \"redis\"\n[state.redis]\nurl = \"env:R\"\nmode = \"adaptive\"", (5, 8), "follows from how many count", "add `instances = 3`"),
+    warning("state", "[state]\nstore = \"redis\"\n[state.redis]\nurl = \"env:R\"\ninstances = 3", (5, 13), "only `mode = \"adaptive\"` asks", "or write `mode = \"adaptive\"`"),
+    warning("rate_limits", "[rate_limits.slow]\nlimit = 1\nwindow = \"1s\"\nby = \"user\"\non_outage = \"closed\"", (5, 1), "the store is memory", "remove it, or write `store = \"redis\"`"),
     error("state", "[state]\nstore = \"redis\"", (2, 9), "no `redis` says where", "redis = { url"),
     warning("state", "[state]\nredis = { url = \"env:R\" }", (2, 1), "Redis is set up but not used", "store = \"redis\""),
+    error("state", "[state]\nsnapshot = \"a\"\nstore = \"redis\"\nredis = { url = \"env:R\" }", (2, 1), "`snapshot` is of the memory store", "remove it"),
     warning("state", "[state]\nstore = \"redis\"\nredis = { url = \"env:R\", timeout = \"5s\" }", (3, 36), "a request may wait `5s`", ""),
 ];
 
@@ -45,7 +53,7 @@ const LOCKOUT: &[Case] = &[
 const UPSTREAMS: &[Case] = &[
     error("upstreams", "[upstreams.app]\nservers = [\"10.0.0.1:443\"]\ntls = true", (3, 7), "`10.0.0.1:443` has no name to verify its certificate by", "server_name"),
     error("upstreams", "[upstreams.app]\nservers = [\"a:443\", \"unix:/a\"]\ntls = true", (3, 7), "`unix:/a` has no name", "server_name"),
-    error("upstreams", "[upstreams.app]\nservers = [\"1.2.3:443\"]\ntls = true", (3, 7), "has no name", "server_name"),
+    error("upstreams", "[upstreams.app]\nservers = [\"10.2.3.4:443\"]\ntls = true", (3, 7), "has no name", "server_name"),
     error("upstreams", "[upstreams.app]\nservers = [\"a:443\"]\ntls = true\nserver_name = \"\"", (4, 15), "is not a host name", ""),
     error("upstreams", "[upstreams.app]\nservers = [\"a:443\"]\ntls = true\nserver_name = \"https://a\"", (4, 15), "is not a host name", ""),
     error("upstreams", "[upstreams.app]\nservers = [\"a:80\"]\nserver_name = \"a\"", (3, 15), "`server_name` belongs to TLS", "add `tls = true`"),
@@ -135,6 +143,30 @@ macro_rules! guarded {
     };
 }
 
+/// A key with these limits, and a rule with these settings.
+macro_rules! limited {
+    ($limits:literal, $rule:literal) => {
+        concat!(
+            "[api_keys.devs]\nscheme = \"ApiKey\"\nsalt = \"env:B\"\n[[api_keys.devs.keys]]\nid = \"ci\"\n\
+             hash = \"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\"\nuser_id = \"u\"\nlimits = ",
+            $limits,
+            "\n[rate_limits.api]\nlimit = 10\nwindow = \"1h\"\n",
+            $rule
+        )
+    };
+}
+
+#[rustfmt::skip]
+const KEY_LIMITS: &[Case] = &[
+    error("api_keys", limited!("{ nobody = 5 }", "by = \"api_key\""), (8, 21), "there is no `[rate_limits.nobody]`", "there are `api` and `slow`"),
+    error("api_keys", limited!("{ apis = 5 }", "by = \"api_key\""), (8, 19), "there is no `[rate_limits.apis]`", "did you mean \"api\"?"),
+    error("api_keys", limited!("{ slow = 5 }", "by = \"api_key\""), (8, 12), "`slow` does not count by API key", "by = \"api_key\""),
+    error("api_keys", limited!("{ api = 0 }", "by = \"api_key\""), (8, 18), "`api` is 0, which is out of range", "from 1 to 1000000000"),
+    error("api_keys", limited!("{ api = \"many\" }", "by = \"api_key\""), (8, 18), "`api`", ""),
+    error("api_keys", limited!("{ api = 5000 }", "by = \"api_key\"\nalgorithm = \"sliding_log\""), (8, 18), "takes 19 KiB for each key", "at most 4096"),
+    error("api_keys", limited!("{ api = 3 }", "by = [\"route\", \"api_key\"]\ncost = 4"), (8, 18), "a request may cost 4 and would never pass", "lower the `cost`"),
+];
+
 #[rustfmt::skip]
 const ROUTES: &[Case] = &[
     error("routes", "[[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"apps\"", (4, 12), "there is no `[upstreams.apps]`", "did you mean \"app\"?"),
@@ -188,6 +220,12 @@ const ROUTES: &[Case] = &[
     error("routes", guarded!("'a' in [claims.b]"), (6, 19), "only texts and numbers stand in a list", ""),
     error("routes", "[[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"app\"\nguard = \"claims.a\"", (5, 9), "the guard asks who calls, and this route is public", "add `auth"),
     warning("routes", "[[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"app\"\nauth = [\"api_keys.devs\"]\nguard = \"claims.a\"", (6, 9), "no caller of this route has a token", "user.id"),
+    error("routes", route!("queue = 5"), (5, 1), "`queue` says nothing without `max_in_flight`", "add `max_in_flight"),
+    error("routes", route!("queue_timeout = \"1s\""), (5, 1), "`queue_timeout` says nothing without `max_in_flight`", "add `max_in_flight"),
+    error("routes", route!("max_in_flight = 0"), (5, 17), "`max_in_flight` is 0, which is out of range", "from 1 to 1000000"),
+    warning("routes", route!("priority = \"low\""), (5, 1), "`priority` says nothing without `limits.max_in_flight`", "add `max_in_flight"),
+    warning("routes", concat!(route!("max_in_flight = 10"), "\n[limits]\nmax_in_flight = 10"), (5, 17), "never reached: with priority `normal` at most 9", "raise `limits"),
+    error("routes", route!("priority = \"urgent\""), (5, 12), "`urgent`", "\"low\""),
     error("routes", route!("methods = [\"GET\", \"GET\"]"), (5, 19), "stands in the list already", ""),
     warning("routes", route!("rate_limits = [\"slow\"]"), (5, 16), "no caller of this route has a user: all of them share one count", "client_ip"),
     warning("routes", route!("methods = [\"GET\"]\nrate_limits = [\"w\"]\n[rate_limits.w]\nlimit = 1\nwindow = \"1s\"\nby = \"route\"\nmethods = [\"POST\", \"PUT\"]"), (6, 16), "`w` counts POST, PUT only, which this route does not take", "change the `methods`"),
@@ -218,6 +256,11 @@ fn callers() {
 #[test]
 fn traffic() {
     check_all(TRAFFIC);
+}
+
+#[test]
+fn limits_of_keys() {
+    check_all(KEY_LIMITS);
 }
 
 #[test]

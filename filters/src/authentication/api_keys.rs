@@ -12,7 +12,7 @@ use std::{
 
 use gapura_config::{
     fault::{Fault, Place},
-    model::{self, DatabaseRef},
+    model::{self, DatabaseRef, is_token},
     secret::SecretRef,
 };
 use hmac::{Hmac, KeyInit, Mac};
@@ -26,8 +26,8 @@ use crate::{
     networks::Networks,
 };
 
-/// Longer than any key that anyone issues.
-const MAX_KEY: usize = 1024;
+/// Longer than any key that anyone issues. A longer one is never looked up.
+pub const MAX_API_KEY: usize = 1024;
 /// Half of what SHA-256 takes; below, salt and hash of a leaked file can be searched together.
 const SHORT_SALT: usize = 16;
 
@@ -86,7 +86,7 @@ impl ApiKeysMethod {
     /// The table is searched by the digest. How long that takes depends on the digest alone, which nobody without the salt
     /// can predict or steer, so it tells nothing about a stored key; the comparison takes constant time all the same.
     pub(super) fn find(&self, key: &[u8]) -> Result<Option<Arc<Record>>, Denial> {
-        if key.is_empty() || key.len() > MAX_KEY {
+        if key.is_empty() || key.len() > MAX_API_KEY {
             return Ok(None);
         }
         let digest = digest(&self.salted, key);
@@ -238,7 +238,7 @@ fn read_salt(place: &Place, reference: &SecretRef, warnings: &mut Vec<Fault>) ->
     let help = "set the variable or name a readable file; `openssl rand -hex 32` makes a salt";
     let salt = reference.read().map_err(|why| Fault::at(place.clone(), why).help(help))?;
     if salt.bytes().len() < SHORT_SALT {
-        warnings.push(Fault::at(place.clone(), format!("the salt has fewer than {SHORT_SALT} bytes")).help(help));
+        warnings.push(Fault::warning(place.clone(), format!("the salt has fewer than {SHORT_SALT} bytes")).help(help));
     }
     Hmac::new_from_slice(salt.bytes()).map_err(|_| Fault::at(place.clone(), "the salt cannot be used").help(help))
 }
@@ -317,9 +317,4 @@ pub(super) fn read_digest(hex: &str) -> Option<Digest> {
     let (pairs, []) = hex.as_bytes().as_chunks::<2>() else { return None };
     let bytes: Option<Vec<u8>> = pairs.iter().map(|[high, low]| Some(nibble(*high)? << 4 | nibble(*low)?)).collect();
     bytes?.try_into().ok()
-}
-
-/// RFC 9110, section 5.6.2.
-fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }

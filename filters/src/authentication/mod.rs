@@ -28,7 +28,7 @@ use gapura_config::{
 use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION, request};
 
 pub use self::{
-    api_keys::{ApiKeysMethod, api_key_hash},
+    api_keys::{ApiKeysMethod, MAX_API_KEY, api_key_hash},
     held::{HeldKey, HeldKeys, HeldTables, MAX_HELD_KEYS, Usage},
     jwt::{JwtMethod, KeySet, KeySets, KeySource, Location, Taken},
     key_format::NewKey,

@@ -9,7 +9,7 @@ use crate::{contract::Principal, encryption::Sealing, rate_limit::Charges};
 /// The present, handed in by the adapter: filters never ask a clock themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
-    /// Time since the process started. Never goes back.
+    /// Time since the process started, or since the one whose counters it goes on with. Never goes back.
     pub monotonic: Duration,
     /// Milliseconds since 1970-01-01T00:00:00Z, as the wall clock has it.
     pub unix_ms: u64,
@@ -34,6 +34,8 @@ pub struct Exchange {
     pub principal: Option<Arc<Principal>>,
     /// Recorded by `rate_limit`: what was charged, and the tightest rule for the `RateLimit` fields.
     pub charges: Charges,
+    /// The response is the gateway's own: no upstream has said anything.
+    pub refused: bool,
     /// Recorded by `encryption`: how the response is to be sealed, if it is.
     pub sealing: Option<Sealing>,
 }
@@ -47,6 +49,7 @@ impl Exchange {
             secure: false,
             principal: None,
             charges: Charges::default(),
+            refused: false,
             sealing: None,
         }
     }

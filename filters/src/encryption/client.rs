@@ -27,6 +27,7 @@ pub enum Fault {
     /// What the JSON lacks.
     NotAnEnvelope(&'static str),
     UserId,
+    Timestamp,
     KeyHash,
     Ciphertext(LocalFailure),
 }
@@ -45,6 +46,15 @@ pub fn seal_request(plaintext: &[u8], identity: Identity<'_>, timestamp: u64) ->
 
 /// Opens an envelope, bare or within `{"success":…,"data":…}`. The content may be anything: not every upstream answers JSON.
 pub fn open_envelope(json: &[u8], identity: Identity<'_>) -> Result<Vec<u8>, Fault> {
+    open(json, identity, None)
+}
+
+/// The same for an envelope that must carry this time, in milliseconds since 1970.
+pub fn open_envelope_of(json: &[u8], identity: Identity<'_>, timestamp: u64) -> Result<Vec<u8>, Fault> {
+    open(json, identity, Some(timestamp))
+}
+
+fn open(json: &[u8], identity: Identity<'_>, timestamp: Option<u64>) -> Result<Vec<u8>, Fault> {
     let fields = EnvelopeFields::default();
     let inner;
     let envelope = match envelope::read(json, &fields) {
@@ -56,6 +66,9 @@ pub fn open_envelope(json: &[u8], identity: Identity<'_>) -> Result<Vec<u8>, Fau
     };
     if envelope.user_id != identity.user_id {
         return Err(Fault::UserId);
+    }
+    if timestamp.is_some_and(|wanted| wanted != envelope.timestamp) {
+        return Err(Fault::Timestamp);
     }
     let passphrase = identity.passphrase(envelope.timestamp);
     if envelope.key_hash.as_bytes() != crypto::key_hash(passphrase.as_bytes()) {
@@ -112,6 +125,7 @@ impl fmt::Display for Fault {
         f.write_str(match self {
             Self::NotAnEnvelope(why) => return write!(f, "the input is not an envelope: {why}"),
             Self::UserId => "the envelope is for another user id",
+            Self::Timestamp => "the envelope carries another timestamp",
             Self::KeyHash => {
                 "the envelope was sealed under another passphrase: user id, email, master key or key derivation differ"
             }

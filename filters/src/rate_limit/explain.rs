@@ -12,9 +12,9 @@ use super::{
 };
 
 impl Rule {
-    /// The rule with its guarantee, then what it comes to.
-    pub(super) fn explain(&self) -> [String; 2] {
-        let Quota { limit, window, .. } = &self.quota;
+    /// The rule with its guarantee, then what it comes to, then the keys with limits of their own.
+    pub(super) fn explain(&self) -> Vec<String> {
+        let Quota { limit, window, .. } = &self.terms.quota;
         let methods: Vec<&str> = self.methods.iter().map(Method::as_str).collect();
         let rule = format!(
             "{}: {limit}{}{} per {} by {}, {}{}: {}{}{}",
@@ -23,24 +23,25 @@ impl Rule {
             methods.join(", "),
             spelled(*window),
             self.by,
-            self.quota.method(),
+            self.terms.quota.method(),
             self.costs(),
-            self.quota.guarantee(),
+            self.terms.quota.guarantee(),
             self.penalty(),
             if self.observes { "; observed only, nothing is refused" } else { "" },
         );
         let sums = format!(
             "  worst case {} in any {}, sustained at least {}; {} bytes per key in memory",
-            self.quota.worst(),
+            self.terms.quota.worst(),
             spelled(*window),
-            self.quota.sustained(),
-            memory::bytes_per_key(&self.quota),
+            self.terms.quota.sustained(),
+            // One layout for all keys: that of the largest limit.
+            self.overrides.quotas().chain([&self.terms.quota]).map(memory::bytes_per_key).max().unwrap_or_default(),
         );
-        [rule, sums]
+        [rule, sums].into_iter().chain(self.overrides.explain()).collect()
     }
 
     fn penalty(&self) -> String {
-        match self.quota.penalty {
+        match self.terms.quota.penalty {
             Duration::ZERO => String::new(),
             penalty => format!("; after a refusal, none for {}", spelled(penalty)),
         }

@@ -19,25 +19,28 @@ mod charges;
 mod explain;
 mod key;
 mod memory;
+mod overrides;
 mod rule;
 mod settle;
 mod store;
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
-use gapura_config::model;
+use gapura_config::model::{self, OnOutage};
 use http::{HeaderName, HeaderValue, header::RETRY_AFTER, request};
 
 use self::{
     algorithm::nanos,
     charges::{Place, Receipt, Receipts, Report},
+    memory::Charged,
+    overrides::Overrides,
     rule::Rule,
 };
 pub use self::{
     algorithm::{Quota, Verdict},
     charges::Charges,
-    memory::MemoryCounters,
-    store::{Counted, CounterStore, Demand, Outage, Pending, SharedCounters},
+    memory::{Amount, MemoryCounters, Restored, Unusable},
+    store::{Counted, CounterStore, Demand, Pending, SharedCounters},
 };
 use crate::{
     contract::{Code, Exchange, Filter, HeaderEdit, Refusal, Services, Stage},
@@ -109,15 +112,40 @@ impl RateLimits {
         Ok(Some(Self { stage, route: route.into(), rules: built.into(), mine, told, counters: counters.clone() }))
     }
 
+    /// With the limits that the records of API keys have in place of the rules' own. Faults as in [`Self::build`].
+    pub fn with_keys(
+        mut self,
+        rules: &[(&str, &model::RateLimit)],
+        api_keys: &model::Named<model::ApiKeys>,
+    ) -> Result<Self, Vec<(String, String)>> {
+        let (mut built, mut faults) = (Vec::new(), Vec::new());
+        for rule in std::mem::take(&mut self.rules) {
+            let Some((name, written)) = rules.iter().find(|(name, _)| **name == *rule.name) else { continue };
+            match Overrides::build(name, written, api_keys) {
+                Ok(overrides) => built.push(rule.with(overrides, &self.counters)),
+                Err(found) => faults.extend(found),
+            }
+        }
+        self.rules = built.into();
+        if faults.is_empty() { Ok(self) } else { Err(faults) }
+    }
+
     /// The rules of this stage that count such requests.
     fn concerned(&self, head: &request::Parts) -> impl Iterator<Item = usize> {
         self.mine.clone().filter(|&index| self.rules[index].concerns(&head.method))
     }
 
-    /// Every rule is asked in memory. Charges as long as none refuses.
-    fn charge_memory(&self, counters: &MemoryCounters, head: &request::Parts, exchange: &Exchange, tally: &mut Tally) {
+    /// These rules are asked in memory. Charges as long as none refuses.
+    fn charge_memory(
+        &self,
+        counters: &MemoryCounters,
+        rules: impl Iterator<Item = usize>,
+        (head, exchange): (&request::Parts, &Exchange),
+        tally: &mut Tally,
+        mut told: impl FnMut(usize, &Charged),
+    ) {
         let now = nanos(exchange.now.monotonic);
-        for index in self.concerned(head) {
+        for index in rules {
             let rule = &self.rules[index];
             let commit = tally.refused.is_none();
             let charged = rule.decide(counters, (&self.route, head, exchange), (now, commit));
@@ -125,42 +153,84 @@ impl RateLimits {
             tally.add(index, rule, &charged.decision.verdict);
             if commit && charged.decision.verdict.allowed {
                 tally.receipts.push(Receipt { rule: index, at, place: Place::Memory(charged.counter) });
+                told(index, &charged);
             }
-        }
-        if tally.refused.is_some() {
-            self.refund_memory(&tally.receipts);
         }
     }
 
-    /// Every rule is asked in one call to the store.
+    /// Every rule is asked in one call to the store, and those that it does not answer as the operator wants it in an outage.
     async fn charge_shared(
         &self,
-        shared: &dyn SharedCounters,
+        (shared, local): (&dyn SharedCounters, &MemoryCounters),
         head: &request::Parts,
         exchange: &Exchange,
         tally: &mut Tally,
-    ) -> Result<(), Outage> {
+    ) -> Result<(), Refusal> {
         let asked: Vec<_> = self.concerned(head).collect();
         if asked.is_empty() {
             return Ok(());
         }
         let keys: Vec<_> = asked.iter().map(|&index| self.rules[index].key(&self.route, head, exchange)).collect();
-        let demands: Vec<_> = asked.iter().zip(&keys).map(|(&index, key)| self.rules[index].demand(key)).collect();
-        let counted = shared.charge(exchange.now, &demands).await?;
-        for (index, Counted { verdict, at }) in asked.into_iter().zip(counted) {
+        let principal = exchange.principal.as_deref();
+        let demands: Vec<_> =
+            asked.iter().zip(&keys).map(|(&index, key)| self.rules[index].demand(key, principal)).collect();
+        let mut missed = Vec::new();
+        for (place, counted) in shared.charge(exchange.now, &demands).await.into_iter().enumerate() {
+            let index = asked[place];
+            let Some(Counted { verdict, at }) = counted else {
+                missed.push(place);
+                continue;
+            };
             tally.add(index, &self.rules[index], &verdict);
             if verdict.allowed {
                 tally.receipts.push(Receipt { rule: index, at, place: Place::Shared });
             }
         }
+        if tally.refused.is_some() {
+            // Then the store has charged nothing.
+            tally.receipts = Receipts::default();
+        }
+        let outage = |place: &usize| self.rules[asked[*place]].on_outage;
+        let closed = |place: &usize| outage(place) == OnOutage::Closed && !self.rules[asked[*place]].observes;
+        if tally.refused.is_none() && missed.iter().any(closed) {
+            self.refund(shared, &tally.receipts, head, exchange).await;
+            return Err(Refusal::new(Code::Overloaded, "Requests cannot be counted at the moment.")
+                .reason("the shared counters cannot be reached, and on_outage is \"closed\""));
+        }
+        missed.retain(|place| outage(place) == OnOutage::Local);
+        if !missed.is_empty() {
+            let rules = missed.iter().map(|&place| asked[place]);
+            let mut charged = Vec::new();
+            self.charge_memory(local, rules, (head, exchange), tally, |index, counted| charged.push((index, *counted)));
+            if tally.refused.is_none() {
+                for (index, counted) in charged {
+                    if let Some(place) = asked.iter().position(|&other| other == index) {
+                        shared.missed(&demands[place], self.rules[index].used(&counted, principal));
+                    }
+                }
+            }
+        }
         Ok(())
     }
 
+    /// Gives charges back, wherever they were made.
+    async fn refund(
+        &self,
+        shared: &dyn SharedCounters,
+        receipts: &Receipts,
+        head: &request::Parts,
+        exchange: &Exchange,
+    ) {
+        self.refund_memory(receipts, exchange);
+        self.refund_shared(shared, receipts, head, exchange).await;
+    }
+
     /// Gives back charges in memory.
-    fn refund_memory(&self, receipts: &Receipts) {
+    fn refund_memory(&self, receipts: &Receipts, exchange: &Exchange) {
         for receipt in receipts.iter() {
             if let (Some(rule), Place::Memory(counter)) = (self.rules.get(receipt.rule), receipt.place) {
-                rule.bank.refund(counter, &rule.quota, (receipt.at, rule.cost));
+                let quota = &rule.terms(exchange.principal.as_deref()).quota;
+                rule.bank.refund(counter, quota, (receipt.at, rule.cost));
             }
         }
     }
@@ -181,16 +251,17 @@ impl RateLimits {
         if charged.is_empty() {
             return;
         }
-        let demands: Vec<_> = charged.iter().map(|(rule, key, at)| (rule.demand(key), *at)).collect();
+        let principal = exchange.principal.as_deref();
+        let demands: Vec<_> = charged.iter().map(|(rule, key, at)| (rule.demand(key, principal), *at)).collect();
         shared.refund(exchange.now, &demands).await;
     }
 
-    fn refusal(&self, report: &Report) -> Refusal {
+    fn refusal(&self, report: &Report, exchange: &Exchange) -> Refusal {
         let rule = &self.rules[report.rule];
         let refusal = Refusal::new(Code::RateLimited, "The limit of requests is reached; try again later.")
             .reason(format!("rate limit {}", rule.name))
             .header(RETRY_AFTER, HeaderValue::from(report.seconds))
-            .header(RATE_LIMIT_POLICY, rule.policy_field());
+            .header(RATE_LIMIT_POLICY, rule.terms(exchange.principal.as_deref()).policy.clone());
         match rule.state_field(report) {
             Some(state) => refusal.header(RATE_LIMIT, state),
             None => refusal,
@@ -210,19 +281,14 @@ impl Filter for RateLimits {
     async fn on_request(&self, head: &request::Parts, exchange: &mut Exchange) -> Result<(), Refusal> {
         let mut tally = Tally { tightest: exchange.charges.tightest, ..Tally::default() };
         match &self.counters {
-            CounterStore::Memory(memory) => self.charge_memory(memory, head, exchange, &mut tally),
-            CounterStore::Shared { shared, local } => {
-                match self.charge_shared(&**shared, head, exchange, &mut tally).await {
-                    Ok(()) => {}
-                    Err(Outage::Local) => self.charge_memory(local, head, exchange, &mut tally),
-                    Err(Outage::Open) => return Ok(()),
-                    Err(Outage::Closed) if self.concerned(head).all(|index| self.rules[index].observes) => {
-                        return Ok(());
-                    }
-                    Err(Outage::Closed) => {
-                        return Err(Refusal::new(Code::Overloaded, "Requests cannot be counted at the moment.")
-                            .reason("the shared counters cannot be reached, and on_outage is \"closed\""));
-                    }
+            CounterStore::Memory(memory) => {
+                self.charge_memory(memory, self.concerned(head), (head, exchange), &mut tally, |_, _| {});
+            }
+            CounterStore::Shared { shared, local, .. } => {
+                if let Err(refusal) = self.charge_shared((&**shared, local), head, exchange, &mut tally).await {
+                    let earlier = std::mem::take(&mut exchange.charges.receipts);
+                    self.refund(&**shared, &earlier, head, exchange).await;
+                    return Err(refusal);
                 }
             }
         }
@@ -239,12 +305,14 @@ impl Filter for RateLimits {
         };
         let earlier = std::mem::take(&mut exchange.charges.receipts);
         exchange.charges.reservations.clear();
-        self.refund_memory(&earlier);
-        if let CounterStore::Shared { shared, .. } = &self.counters {
-            self.refund_shared(&**shared, &earlier, head, exchange).await;
+        for receipts in [&tally.receipts, &earlier] {
+            match &self.counters {
+                CounterStore::Memory(_) => self.refund_memory(receipts, exchange),
+                CounterStore::Shared { shared, .. } => self.refund(&**shared, receipts, head, exchange).await,
+            }
         }
         exchange.charges.refused = true;
-        Err(self.refusal(&report))
+        Err(self.refusal(&report, exchange))
     }
 
     /// The tightest rule. An upstream's own fields give way: they speak of a limit that the client does not meet first.
@@ -258,7 +326,7 @@ impl Filter for RateLimits {
             return;
         }
         let rule = &self.rules[report.rule];
-        headers.set(&RATE_LIMIT_POLICY, rule.policy_field());
+        headers.set(&RATE_LIMIT_POLICY, rule.terms(exchange.principal.as_deref()).policy.clone());
         if let Some(state) = rule.state_field(report) {
             headers.set(&RATE_LIMIT, state);
         }

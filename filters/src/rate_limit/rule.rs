@@ -2,7 +2,7 @@
 
 use std::{hash::Hasher, sync::Arc};
 
-use gapura_config::model::{self, LimitBy, LimitMode};
+use gapura_config::model::{self, LimitAlgorithm, LimitBy, LimitMode, OnOutage};
 use http::{HeaderValue, Method, request};
 use prometheus::IntCounter;
 
@@ -11,17 +11,20 @@ use super::{
     charges::Report,
     key::{self, Owner},
     memory::{self, Bank, Charged, Fingerprint, MemoryCounters},
+    overrides::{Overrides, Terms},
     settle::Told,
     store::{CounterStore, Demand},
 };
 use crate::{
-    contract::{Exchange, Stage},
+    contract::{Exchange, Principal, Stage},
     metrics::Metrics,
 };
 
 pub(super) struct Rule {
     pub(super) name: Arc<str>,
-    pub(super) quota: Quota,
+    /// Of whoever has none of his own.
+    pub(super) terms: Terms,
+    pub(super) overrides: Overrides,
     /// Of a request, up to what may come at once. Where the response tells, the most that it may tell.
     pub(super) cost: u64,
     pub(super) told: Option<Told>,
@@ -30,9 +33,9 @@ pub(super) struct Rule {
     pub(super) methods: Box<[Method]>,
     /// It only counts: `mode = "observe"`.
     pub(super) observes: bool,
+    /// What it does while the shared store gives no answer.
+    pub(super) on_outage: OnOutage,
     pub(super) bank: Arc<Bank>,
-    /// `"general";q=100;w=60`
-    policy: HeaderValue,
     /// `"general"`
     quoted: String,
     allowed: IntCounter,
@@ -48,30 +51,42 @@ impl Rule {
         counters: &CounterStore,
         metrics: &Metrics,
     ) -> Result<Self, (String, String)> {
-        let quota = Quota::new(rule).map_err(|(key, fault)| (format!("rate_limits.{name}.{key}"), fault))?;
-        let quoted = quoted(name);
-        let seconds = quota.window.as_nanos().div_ceil(1_000_000_000).max(1);
-        let policy = HeaderValue::from_str(&format!("{quoted};q={};w={seconds}", quota.limit))
-            .map_err(|_| (format!("rate_limits.{name}"), "this name fits no header".to_owned()))?;
+        let terms = Terms::new(name, rule).map_err(|(key, fault)| (format!("rate_limits.{name}.{key}"), fault))?;
         let observes = rule.mode == LimitMode::Observe;
         let refused = if observes { "would_refuse" } else { "refused" };
         let Metrics { rate_limit_decisions, rate_limit_overflow, .. } = metrics;
         Ok(Self {
             name: name.into(),
-            bank: counters.memory().bank(name, &quota),
-            quota,
+            bank: counters.memory().bank(name, &terms.quota),
+            terms,
+            overrides: Overrides::default(),
             cost: rule.cost.most(),
             told: Told::new(&rule.cost),
             by: rule.by.clone(),
             // Their form was checked with the file.
             methods: rule.methods.iter().filter_map(|method| method.parse().ok()).collect(),
             observes,
-            policy,
-            quoted,
+            quoted: quoted(name),
+            on_outage: rule.on_outage.unwrap_or(counters.on_outage()),
             allowed: rate_limit_decisions.with_label_values(&[name, "allowed"]),
             refused: rate_limit_decisions.with_label_values(&[name, refused]),
             overflow: rate_limit_overflow.with_label_values(&[name]),
         })
+    }
+
+    /// With the limits that API keys have of their own.
+    pub(super) fn with(mut self, overrides: Overrides, counters: &CounterStore) -> Self {
+        for quota in overrides.quotas() {
+            // The same counters, laid out so that they hold the larger limit too.
+            self.bank = counters.memory().bank(&self.name, quota);
+        }
+        self.overrides = overrides;
+        self
+    }
+
+    /// For this caller.
+    pub(super) fn terms(&self, principal: Option<&Principal>) -> &Terms {
+        self.overrides.of(principal).unwrap_or(&self.terms)
     }
 
     pub(super) fn stage(&self) -> Stage {
@@ -94,7 +109,8 @@ impl Rule {
     ) -> Charged {
         let key = self.fingerprint(counters, route, head, exchange);
         let networks = || self.networks(counters, exchange);
-        let charged = self.bank.decide(counters, (key, networks), &self.quota, (now, self.cost, commit));
+        let quota = &self.terms(exchange.principal.as_deref()).quota;
+        let charged = self.bank.decide(counters, (key, networks), quota, (now, self.cost, commit));
         if charged.overflowed(key) {
             self.overflow.inc();
         }
@@ -112,12 +128,16 @@ impl Rule {
         bytes
     }
 
-    pub(super) fn demand<'a>(&'a self, key: &'a [u8]) -> Demand<'a> {
-        Demand { rule: &self.name, quota: &self.quota, key, cost: self.cost, binding: !self.observes }
+    pub(super) fn demand<'a>(&'a self, key: &'a [u8], principal: Option<&Principal>) -> Demand<'a> {
+        let quota = &self.terms(principal).quota;
+        Demand { rule: &self.name, quota, key, cost: self.cost, binding: !self.observes }
     }
 
-    pub(super) fn policy_field(&self) -> HeaderValue {
-        self.policy.clone()
+    /// What the counter in memory holds after this charge. That of a network is not of this key alone.
+    pub(super) fn used(&self, charged: &Charged, principal: Option<&Principal>) -> u64 {
+        let quota = &self.terms(principal).quota;
+        let most = if quota.algorithm == LimitAlgorithm::Gcra { quota.burst } else { quota.limit };
+        most.saturating_sub(charged.decision.verdict.remaining)
     }
 
     /// `"general";r=42;t=13`
@@ -153,6 +173,12 @@ impl Rule {
         hasher.write(&network[..bytes]);
         [memory::network(&hasher), rest]
     }
+}
+
+/// `"general";q=100;w=60`
+pub(super) fn policy_field(name: &str, quota: &Quota) -> Option<HeaderValue> {
+    let seconds = quota.window.as_nanos().div_ceil(1_000_000_000).max(1);
+    HeaderValue::from_str(&format!("{};q={};w={seconds}", quoted(name), quota.limit)).ok()
 }
 
 /// RFC 9651, section 3.3.3: a string of visible ASCII. TOML allows any text for a name.

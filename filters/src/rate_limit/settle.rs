@@ -80,15 +80,17 @@ impl RateLimits {
 
     /// Reads the costs, of all stages, from the head of the response; and hides the headers from the client.
     pub(super) fn read_costs(&self, headers: &mut impl HeaderEdit, exchange: &mut Exchange) {
-        let charges = &mut exchange.charges;
+        let Exchange { charges, principal, .. } = exchange;
         for reservation in charges.reservations.iter_mut().filter(|reservation| reservation.spent.is_none()) {
             let rule = &self.rules[reservation.rule];
             let Some(told) = &rule.told else { continue };
-            let spent = told.read(headers);
+            // A refusal tells nothing, and is not for nothing: whoever guesses credentials uses up the limit by address.
+            let spent = if exchange.refused { told.default.max(1) } else { told.read(headers) };
             reservation.spent = Some(spent);
             let unused = rule.cost - spent;
             if let Held::Memory(counter) = reservation.held {
-                rule.bank.refund(counter, &rule.quota, (reservation.at, unused));
+                let quota = &rule.terms(principal.as_deref()).quota;
+                rule.bank.refund(counter, quota, (reservation.at, unused));
             }
             if let Some(report) = charges.tightest.as_mut().filter(|report| report.rule == reservation.rule) {
                 report.remaining += unused;
@@ -109,7 +111,7 @@ impl RateLimits {
             if let (Held::Shared(key), Some(spent)) = (held, *spent)
                 && spent < rule.cost
             {
-                unused.push((rule.demand(key).costing(rule.cost - spent), *at));
+                unused.push((rule.demand(key, exchange.principal.as_deref()).costing(rule.cost - spent), *at));
             }
         }
         if !unused.is_empty() {

@@ -2,6 +2,8 @@
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
+use gapura_config::model::OnOutage;
+
 use super::{
     algorithm::{Quota, Verdict},
     memory::MemoryCounters,
@@ -12,21 +14,28 @@ use crate::contract::Now;
 #[derive(Clone)]
 pub enum CounterStore {
     Memory(Arc<MemoryCounters>),
-    /// Counters shared between instances; `local` counts while they cannot be reached and `on_outage = "local"`.
+    /// Counters shared between instances; `local` counts while they cannot be reached and `on_outage = "local"`, which is for
+    /// rules that do not say otherwise.
     Shared {
         shared: Arc<dyn SharedCounters>,
         local: Arc<MemoryCounters>,
+        on_outage: OnOutage,
     },
 }
 
 /// The port. Rules of one request are decided in one call, all or nothing.
 pub trait SharedCounters: Send + Sync {
-    /// One verdict for each demand, in order. If any *binding* one refuses, nothing is charged, and the `wait` of the others is as
-    /// if it had not been asked; else all that agree are charged. A key is charged under the store's own clock where it has one; `now` is for those that have none.
-    fn charge<'a>(&'a self, now: Now, demands: &'a [Demand<'a>]) -> Pending<'a, Result<Vec<Counted>, Outage>>;
+    /// One answer for each demand, in order; None where the store gives none. If any *binding* one refuses, nothing is charged, and
+    /// the `wait` of the others is as if it had not been asked; else all that agree are charged. A key is charged under the store's
+    /// own clock where it has one; `now` is for those that have none.
+    fn charge<'a>(&'a self, now: Now, demands: &'a [Demand<'a>]) -> Pending<'a, Vec<Option<Counted>>>;
 
     /// Gives back what [`Self::charge`] took. What is no longer counted, or cannot be reached, stays as it is.
     fn refund<'a>(&'a self, now: Now, charged: &'a [(Demand<'a>, u64)]) -> Pending<'a, ()>;
+
+    /// What [`Self::charge`] did not answer was counted in this instance, whose counter holds `used` since. The store adds it when it
+    /// can be reached again.
+    fn missed(&self, demand: &Demand<'_>, used: u64);
 }
 
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -51,17 +60,6 @@ pub struct Counted {
     pub at: u64,
 }
 
-/// The store cannot be reached: what the operator wants of a request then.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outage {
-    /// Count in this instance.
-    Local,
-    /// Let it pass uncounted.
-    Open,
-    /// Refuse it: 503.
-    Closed,
-}
-
 impl Demand<'_> {
     /// The same with another cost.
     pub fn costing(self, cost: u64) -> Self {
@@ -74,6 +72,14 @@ impl CounterStore {
     pub fn memory(&self) -> &Arc<MemoryCounters> {
         match self {
             Self::Memory(memory) | Self::Shared { local: memory, .. } => memory,
+        }
+    }
+
+    /// Of rules that do not say it themselves.
+    pub(super) fn on_outage(&self) -> OnOutage {
+        match self {
+            Self::Memory(_) => OnOutage::default(),
+            Self::Shared { on_outage, .. } => *on_outage,
         }
     }
 }

@@ -278,14 +278,15 @@ fn faults_name_their_place() {
 #[derive(Default)]
 struct Elsewhere {
     counts: Mutex<HashMap<(String, Vec<u8>), u64>>,
-    outage: Mutex<Option<Outage>>,
+    away: Mutex<bool>,
+    missed: Mutex<Vec<(String, u64)>>,
 }
 
 impl SharedCounters for Elsewhere {
-    fn charge<'a>(&'a self, _: Now, demands: &'a [Demand<'a>]) -> Pending<'a, Result<Vec<Counted>, Outage>> {
+    fn charge<'a>(&'a self, _: Now, demands: &'a [Demand<'a>]) -> Pending<'a, Vec<Option<Counted>>> {
         Box::pin(async move {
-            if let Some(outage) = *self.outage.lock() {
-                return Err(outage);
+            if *self.away.lock() {
+                return vec![None; demands.len()];
             }
             let mut counts = self.counts.lock();
             let mut counted = Vec::new();
@@ -303,7 +304,7 @@ impl SharedCounters for Elsewhere {
                     *counts.entry((demand.rule.into(), demand.key.into())).or_default() += demand.cost;
                 }
             }
-            Ok(counted)
+            counted.into_iter().map(Some).collect()
         })
     }
 
@@ -315,13 +316,23 @@ impl SharedCounters for Elsewhere {
             }
         })
     }
+
+    fn missed(&self, demand: &Demand<'_>, used: u64) {
+        self.missed.lock().push((demand.rule.to_owned(), used));
+    }
 }
 
 #[test]
 fn a_shared_store_decides_and_its_outage_does_what_the_operator_said() {
     let elsewhere = Arc::new(Elsewhere::default());
-    let store = CounterStore::Shared { shared: elsewhere.clone(), local: Arc::new(MemoryCounters::new(1000)) };
-    let gate = Gate::over(store, "payments", &[("general", rule(3, "client_ip")), ("per user", rule(1, "user"))]);
+    let of = |on_outage| CounterStore::Shared {
+        shared: elsewhere.clone(),
+        local: Arc::new(MemoryCounters::new(1000)),
+        on_outage,
+    };
+    let rules = [("general", rule(3, "client_ip")), ("per user", rule(1, "user"))];
+    let [gate, open, closed] = [OnOutage::Local, OnOutage::Open, OnOutage::Closed]
+        .map(|on_outage| Gate::over(of(on_outage), "payments", &rules));
     assert!(gate.user("u1", 10).is_ok());
     (0..9).for_each(|_| assert_eq!(fields(&gate.user("u1", 10).unwrap_err())[0], ("retry-after", "60")));
     assert!(gate.user("u2", 10).is_ok() && gate.user("u3", 10).is_ok());
@@ -329,16 +340,44 @@ fn a_shared_store_decides_and_its_outage_does_what_the_operator_said() {
 
     // Of a rule that does not count such requests nothing is asked, not even whether the store is there.
     let writes = model::RateLimit { methods: vec!["POST".into()], ..rule(1, "global") };
-    let other = Gate::over(gate.counters.clone(), "other", &[("writes", writes)]);
-    *elsewhere.outage.lock() = Some(Outage::Closed);
+    let other = Gate::over(of(OnOutage::Closed), "other", &[("writes", writes)]);
+    *elsewhere.away.lock() = true;
     assert!(other.from("192.0.2.1").is_ok());
 
-    *elsewhere.outage.lock() = Some(Outage::Local);
     assert!(gate.user("u4", 10).is_ok() && gate.user("u4", 10).is_err(), "this instance counts for itself");
-    *elsewhere.outage.lock() = Some(Outage::Open);
-    assert!(gate.user("u4", 10).is_ok());
-    *elsewhere.outage.lock() = Some(Outage::Closed);
-    assert_eq!(gate.user("u4", 10).unwrap_err().code, Code::Overloaded);
+    // What passed is told to the store, what a counter held after it.
+    assert_eq!(
+        *elsewhere.missed.lock(),
+        [("general".to_owned(), 1), ("per user".to_owned(), 1), ("general".to_owned(), 2)]
+    );
+    assert!((0..5).all(|_| open.user("u4", 10).is_ok()));
+    assert_eq!(closed.user("u4", 10).unwrap_err().code, Code::Overloaded);
+}
+
+/// Each rule has its own; what a rule has charged is given back where another one refuses.
+#[test]
+fn an_outage_is_a_matter_of_each_rule() {
+    let elsewhere = Arc::new(Elsewhere::default());
+    let local = Arc::new(MemoryCounters::new(1000));
+    let store = CounterStore::Shared { shared: elsewhere.clone(), local, on_outage: OnOutage::Open };
+    let own = |on_outage, rule| model::RateLimit { on_outage: Some(on_outage), ..rule };
+    let gate = Gate::over(
+        store.clone(),
+        "payments",
+        &[("passes", rule(1, "client_ip")), ("counts", own(OnOutage::Local, rule(2, "client_ip")))],
+    );
+    *elsewhere.away.lock() = true;
+    assert!(gate.from("192.0.2.1").is_ok() && gate.from("192.0.2.1").is_ok());
+    assert_eq!(gate.from("192.0.2.1").unwrap_err().code, Code::RateLimited);
+    let strict = Gate::over(
+        store,
+        "payments",
+        &[("counts", own(OnOutage::Local, rule(9, "global"))), ("strict", own(OnOutage::Closed, rule(9, "global")))],
+    );
+    (0..20).for_each(|_| assert_eq!(strict.from("192.0.2.1").unwrap_err().code, Code::Overloaded));
+    *elsewhere.away.lock() = false;
+    assert!(strict.from("192.0.2.1").is_ok());
 }
 
 mod features;
+mod keys;

@@ -28,9 +28,11 @@ use pingora::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
+    time::{Sleep, sleep},
 };
 use tokio_rustls::server::TlsStream;
 
+use super::io::{Io, poll_read_at_most};
 use crate::http1::Chunks;
 
 /// What filters may know of a connection.
@@ -56,11 +58,6 @@ pub(super) enum Framing {
     Open,
 }
 
-enum Io {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
 pub(crate) struct Connection {
     io: Io,
     digest: Arc<ProxyDigest>,
@@ -72,13 +69,29 @@ pub(crate) struct Connection {
     /// The next write is a response head: hold it.
     hold: bool,
     ended: bool,
+    leaving: Option<Box<Leaving>>,
+}
+
+/// A connection that closes.
+struct Leaving {
+    deadline: Pin<Box<Sleep>>,
+    /// The client knows that it will hear no more.
+    said: bool,
+    read: usize,
+}
+
+impl Leaving {
+    fn begin() -> Box<Self> {
+        Box::new(Self { deadline: Box::pin(sleep(LINGER)), said: false, read: 0 })
+    }
 }
 
 /// Read at once while a client is watched for its end: enough for a pipelined head.
 const AHEAD: usize = 64 * 1024;
-/// What a refused client may still send before it is cut off: it is read so that the refusal is not lost to a reset.
-const LINGER_BYTES: usize = 512 * 1024;
-const LINGER: Duration = Duration::from_secs(2);
+/// What a refused client may still send before it is cut off: it is read so that the refusal is not lost to a reset. Many look at
+/// what came only when their last write is done, or fails.
+const LINGER_BYTES: usize = 64 * 1024 * 1024;
+const LINGER: Duration = Duration::from_secs(5);
 /// One TLS record.
 const RECORD: usize = 16 * 1024;
 
@@ -105,7 +118,12 @@ impl Connection {
             held: Vec::new(),
             hold: false,
             ended: false,
+            leaving: None,
         }
+    }
+
+    pub(super) fn facts(&self) -> &Facts {
+        facts(&self.digest).expect("set with the connection")
     }
 
     pub(super) fn is_http2(&self) -> bool {
@@ -188,24 +206,31 @@ impl Connection {
         let _ = tokio::time::timeout(LINGER, AsyncWriteExt::shutdown(&mut self.io)).await;
     }
 
-    /// Closes so that the client can still read what was written: the end first, then a bounded look at what comes.
+    /// Closes so that the client can still read what was written.
     pub(super) async fn close(&mut self) {
-        let finish = async {
-            self.flush().await?;
-            AsyncWriteExt::shutdown(&mut self.io).await?;
-            let mut read = 0;
-            // A client that has said all it will say needs no patience.
-            while !self.ended && read < LINGER_BYTES {
-                self.ahead.clear();
-                match self.read_ahead().await? {
-                    0 => break,
-                    n => read += n,
-                }
-            }
-            io::Result::Ok(())
-        };
         // A client that is gone needs no answer.
-        let _ = tokio::time::timeout(LINGER, finish).await;
+        let _ = AsyncWriteExt::shutdown(self).await;
+    }
+
+    /// The end first, then a bounded look at what comes: a connection that is dropped with bytes unread is reset, and the reset
+    /// outruns what was written.
+    fn poll_close(&mut self, cx: &mut Context<'_>, leaving: &mut Leaving) -> Poll<io::Result<()>> {
+        if leaving.deadline.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        if !leaving.said {
+            ready!(self.poll_send(cx))?;
+            ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+            leaving.said = true;
+        }
+        // A client that has said all it will say needs no patience.
+        while !self.ended && leaving.read < LINGER_BYTES {
+            self.ahead.clear();
+            let read = ready!(self.poll_ahead(cx))?;
+            leaving.read += read;
+            self.ended = read == 0;
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -280,51 +305,12 @@ impl AsyncWrite for Connection {
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
+    /// However a session ends that has something to say, it ends here.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_send(cx))?;
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
-
-/// Reads no byte beyond `most`: it would be lost with the session that it was read for.
-fn poll_read_at_most(most: usize, io: &mut Io, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-    if most >= out.remaining() {
-        return Pin::new(io).poll_read(cx, out);
-    }
-    let mut limited = ReadBuf::new(out.initialize_unfilled_to(most));
-    ready!(Pin::new(io).poll_read(cx, &mut limited))?;
-    let read = limited.filled().len();
-    out.advance(read);
-    Poll::Ready(Ok(()))
-}
-
-impl AsyncRead for Io {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, out),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, out),
-        }
-    }
-}
-
-impl AsyncWrite for Io {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
-    }
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+        let mut leaving = self.leaving.take().unwrap_or_else(Leaving::begin);
+        let closed = self.poll_close(cx, &mut leaving);
+        self.leaving = Some(leaving);
+        closed
     }
 }
 

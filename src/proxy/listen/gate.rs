@@ -19,7 +19,10 @@ use super::{
     connection::{Connection, Framing},
     head::{self, Head, HeadLimits},
 };
-use crate::proxy::problem::{self, X_REQUEST_ID};
+use crate::proxy::{
+    access,
+    problem::{self, X_REQUEST_ID},
+};
 
 /// What a connection may take.
 #[derive(Debug, Clone, Copy)]
@@ -27,10 +30,12 @@ pub(crate) struct GateLimits {
     pub(super) head: HeadLimits,
     pub(super) head_timeout: Duration,
     pub(super) idle_timeout: Duration,
+    /// Refusals that no application sees leave a line, too.
+    pub(super) access_log: bool,
 }
 
-impl From<&gapura_config::model::Limits> for GateLimits {
-    fn from(limits: &gapura_config::model::Limits) -> Self {
+impl GateLimits {
+    pub(crate) fn new(limits: &gapura_config::model::Limits, access_log: bool) -> Self {
         Self {
             head: HeadLimits {
                 bytes: usize::try_from(limits.max_head.bytes()).unwrap_or(usize::MAX),
@@ -38,6 +43,7 @@ impl From<&gapura_config::model::Limits> for GateLimits {
             },
             head_timeout: limits.head_timeout.get(),
             idle_timeout: limits.idle_timeout.get(),
+            access_log,
         }
     }
 }
@@ -84,7 +90,7 @@ pub(crate) async fn serve<A>(
         let head = match next_head(&mut connection, limits, shutdown.clone()).await {
             Ok(Next::Head(head)) => head,
             Ok(Next::Over) => return connection.leave().await,
-            Err(refusal) => return refuse(&mut connection, refusal, tally).await,
+            Err(refusal) => return refuse(&mut connection, refusal, tally, limits.access_log).await,
         };
         let mut bytes: BytesMut = connection.ahead().split_to(head.len);
         if let Some(instead) = &head.instead {
@@ -157,7 +163,7 @@ fn skip_empty_line(ahead: &mut BytesMut, known: usize) {
 }
 
 /// Answers a request that no session was made for, and closes.
-async fn refuse(connection: &mut Connection, refusal: Refusal, tally: &Tally) {
+async fn refuse(connection: &mut Connection, refusal: Refusal, tally: &Tally, access_log: bool) {
     tally.metrics.refused(refusal.code);
     // The method is not to be trusted: it may be what is malformed.
     tally.unrouted.count(&Method::from_bytes(b"-").unwrap_or_default(), refusal.code.status());
@@ -179,6 +185,22 @@ async fn refuse(connection: &mut Connection, refusal: Refusal, tally: &Tally) {
     answer.extend_from_slice(b"\r\n");
     answer.extend_from_slice(&body);
     debug_assert!(fields.contains_key(X_REQUEST_ID) && fields.contains_key(header::CONTENT_LENGTH));
+    if access_log {
+        let line = access::Line {
+            id: request_id.as_str(),
+            client: connection.facts().peer_ip(),
+            method: "-",
+            path: "-",
+            route: "-",
+            status: status.as_u16(),
+            taken: Duration::ZERO,
+            bytes: body.len(),
+            user: "-",
+            code: refusal.code.name(),
+            reason: &refusal.reason,
+        };
+        line.write();
+    }
     connection.frame(Framing::Open);
     if connection.write_all(&answer).await.is_ok() {
         connection.close().await;

@@ -3,11 +3,11 @@
 mod connection;
 mod gate;
 mod head;
+mod io;
 mod target;
 mod tls;
 
 use std::{
-    io,
     net::SocketAddr,
     sync::{
         Arc,
@@ -104,7 +104,7 @@ pub(crate) fn bind(address: &Address) -> Result<TcpListener, String> {
     let Address::Tcp { host, port } = address else {
         return Err(format!("`{address}` is no address to listen on"));
     };
-    let failed = |why: io::Error| format!("cannot listen on {address}: {why}");
+    let failed = |why: std::io::Error| format!("cannot listen on {address}: {why}");
     let resolved = std::net::ToSocketAddrs::to_socket_addrs(&(host.as_str(), *port)).map_err(failed)?.next();
     let resolved = resolved.ok_or_else(|| format!("cannot listen on {address}: the name has no address"))?;
     let socket = Socket::new(Domain::for_address(resolved), Type::STREAM, Some(Protocol::TCP)).map_err(failed)?;

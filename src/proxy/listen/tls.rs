@@ -10,11 +10,13 @@ use rustls::{
     RootCertStore, ServerConfig,
     client::verify_server_name,
     crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, pem::PemObject},
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName},
     server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier},
     sign::CertifiedKey,
 };
 use sha2::{Digest as _, Sha256};
+
+use crate::pem::{self, Unfit};
 
 /// A certificate made at start. It outlives reloads: clients that trust it would otherwise be lost.
 pub(crate) struct SelfSigned(Arc<CertifiedKey>);
@@ -56,8 +58,9 @@ pub(crate) fn build(tls: &Tls, self_signed: Option<&SelfSigned>) -> Result<Arc<S
     for (index, certificate) in tls.certificates.iter().enumerate() {
         match read_certificate(&certificate.cert, &certificate.key, &provider) {
             Ok(key) => certificates.push(Arc::new(key)),
-            Err((key, message)) => {
-                faults.push(Fault::at(place.key("certificates").index(index).key(key), message));
+            Err(found) => {
+                let place = place.key("certificates").index(index);
+                faults.extend(found.into_iter().map(|(key, unfit)| unfit.at(place.key(key))));
             }
         }
     }
@@ -66,7 +69,7 @@ pub(crate) fn build(tls: &Tls, self_signed: Option<&SelfSigned>) -> Result<Arc<S
         None => None,
         Some(path) => {
             let required = tls.client_auth != Some(ClientAuth::Optional);
-            client_verifier(path, required).map_err(|why| faults.push(Fault::at(place.key("client_ca"), why))).ok()
+            client_verifier(path, required).map_err(|unfit| faults.push(unfit.at(place.key("client_ca")))).ok()
         }
     };
     if !faults.is_empty() {
@@ -91,42 +94,51 @@ pub(crate) fn build(tls: &Tls, self_signed: Option<&SelfSigned>) -> Result<Arc<S
     Ok(Arc::new(config))
 }
 
-/// Names the key of the file's entry that is at fault.
+/// Each fault with the key of the entry that it is about.
 fn read_certificate(
     cert: &Path,
     key: &Path,
     provider: &CryptoProvider,
-) -> Result<CertifiedKey, (&'static str, String)> {
-    let chain = read_chain(cert).map_err(|why| ("cert", why))?;
-    let private = PrivateKeyDer::from_pem_file(key)
-        .map_err(|why| ("key", format!("no private key can be read from `{}`: {why}", key.display())))?;
-    CertifiedKey::from_der(chain, private, provider).map_err(|why| match why {
-        rustls::Error::InconsistentKeys(_) => {
-            ("key", format!("`{}` is not the private key of `{}`", key.display(), cert.display()))
+) -> Result<CertifiedKey, Vec<(&'static str, Unfit)>> {
+    let (chain, private) = match (pem::certificates(cert), pem::private_key(key)) {
+        (Ok(chain), Ok(private)) => (chain, private),
+        (chain, private) => {
+            let faults = [chain.err().map(|unfit| ("cert", unfit)), private.err().map(|unfit| ("key", unfit))];
+            return Err(faults.into_iter().flatten().collect());
         }
-        why => ("cert", format!("`{}` with `{}`: {why}", cert.display(), key.display())),
+    };
+    CertifiedKey::from_der(chain, private, provider).map_err(|why| {
+        let (cert, key) = (cert.display(), key.display());
+        let (at, message, help) = match why {
+            rustls::Error::InconsistentKeys(_) => (
+                "key",
+                format!("`{key}` is not the private key of `{cert}`"),
+                "name the two files that were made together; of a bundle the server's own certificate comes first",
+            ),
+            // What is left to go wrong with the key alone.
+            rustls::Error::General(_) => (
+                "key",
+                format!("the private key in `{key}` is of no kind that TLS takes here"),
+                "RSA, ECDSA (P-256, P-384, P-521) and Ed25519 are taken",
+            ),
+            why => ("cert", format!("the certificate in `{cert}` cannot be used: {why}"), "name another"),
+        };
+        vec![(at, Unfit { message, help })]
     })
 }
 
-fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let unreadable =
-        |why: rustls::pki_types::pem::Error| format!("no certificate can be read from `{}`: {why}", path.display());
-    let chain: Vec<_> =
-        CertificateDer::pem_file_iter(path).map_err(unreadable)?.collect::<Result<_, _>>().map_err(unreadable)?;
-    if chain.is_empty() {
-        return Err(format!("`{}` holds no certificate in PEM", path.display()));
-    }
-    Ok(chain)
-}
-
-fn client_verifier(path: &Path, required: bool) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, String> {
+fn client_verifier(path: &Path, required: bool) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, Unfit> {
+    let unfit = |why: &dyn std::fmt::Display| {
+        let message = format!("a certificate in `{}` cannot be an authority: {why}", path.display());
+        Unfit { message, help: "name a PEM file of the authorities that sign the clients' certificates" }
+    };
     let mut roots = RootCertStore::empty();
-    for certificate in read_chain(path)? {
-        roots.add(certificate).map_err(|why| format!("`{}`: {why}", path.display()))?;
+    for certificate in pem::certificates(path)? {
+        roots.add(certificate).map_err(|why| unfit(&why))?;
     }
     let builder = WebPkiClientVerifier::builder_with_provider(roots.into(), aws_lc_rs::default_provider().into());
     let builder = if required { builder } else { builder.allow_unauthenticated() };
-    builder.build().map_err(|why| format!("`{}`: {why}", path.display()))
+    builder.build().map_err(|why| unfit(&why))
 }
 
 impl ResolvesServerCert for Certificates {

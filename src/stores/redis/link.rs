@@ -14,28 +14,47 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use gapura_filters::metrics::Metrics;
-use prometheus::{Histogram, IntCounter, IntGauge};
+use parking_lot::Mutex;
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisError, RedisResult,
-    aio::MultiplexedConnection, io::tcp::TcpSettings,
+    AsyncConnectionConfig, Client, ConnectionInfo, ErrorKind, RedisConnectionInfo, RedisError, RedisResult,
+    ServerErrorKind, aio::MultiplexedConnection,
 };
 use tokio::{sync::Notify, time::timeout};
+
+use super::{address, meters::Meters};
 
 /// After so many failures in a row Redis is not asked any more. One is a lost packet.
 const FAILURES: u32 = 5;
 /// To connect: name, TCP, TLS, password. No request waits for it.
-const CONNECT: Duration = Duration::from_secs(2);
+pub(super) const CONNECT: Duration = Duration::from_secs(2);
 
 pub(super) struct Link {
-    client: Client,
+    origin: Origin,
     /// Host and port, for the log.
     server: String,
+    /// What no line of the log may hold.
+    secrets: Arc<[String]>,
     budget: Duration,
     live: ArcSwapOption<Live>,
     /// Woken when `live` becomes None: once for each connection.
     lost: Notify,
-    meters: Meters,
+    /// Woken then, too, and when another server has the keys.
+    stale: Option<Arc<Notify>>,
+    /// Of the key that the probe asks for: one that this server has.
+    tag: Mutex<Arc<str>>,
+    meters: Arc<Meters>,
+}
+
+/// Whom to connect to.
+pub(super) enum Origin {
+    Server(ConnectionInfo),
+    /// Whom the Sentinels name.
+    Sentinel {
+        sentinels: Vec<ConnectionInfo>,
+        master: String,
+        login: RedisConnectionInfo,
+        tls: bool,
+    },
 }
 
 /// A connection on which Redis answers.
@@ -46,53 +65,42 @@ struct Live {
 }
 
 /// There was no answer; the breaker knows, and the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Down;
-
-struct Meters {
-    up: IntGauge,
-    duration: Histogram,
-    answered: IntCounter,
-    failed: IntCounter,
-    late: IntCounter,
-    skipped: IntCounter,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Down {
+    Silent,
+    /// Another server has the keys: host and port.
+    Moved(String),
 }
 
 impl Link {
-    /// Does not connect. The error never holds the URL.
-    pub(super) fn new(url: &str, budget: Duration, metrics: &Metrics) -> Result<Self, String> {
-        if !["redis://", "rediss://"].iter().any(|scheme| url.starts_with(scheme)) {
-            return Err("the URL of Redis begins with `redis://` or `rediss://`".to_owned());
-        }
-        // redis-rs reads `#insecure` as leave to skip the check of the certificate.
-        if url.contains('#') {
-            return Err("the URL of Redis ends before a `#`; in a password write `%23`".to_owned());
-        }
-        let info = url.into_connection_info().map_err(|fault| {
-            format!(
-                "the URL of Redis is not one: {}; in a password `/`, `?`, `@` and `:` are written %xx",
-                fault.category()
-            )
-        })?;
-        // Without it the kernel holds back every question that is asked while another is on its way.
-        let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
-        let server = match info.addr() {
-            ConnectionAddr::Tcp(host, port) => format!("{host}:{port}"),
-            ConnectionAddr::TcpTls { host, port, .. } => {
-                // rustls is built with two providers in this process, so one has to be chosen; the first choice stands.
-                let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-                format!("{host}:{port}, TLS")
-            }
-            _ => return Err("the URL of Redis names no host".to_owned()),
-        };
-        let client =
-            Client::open(info).map_err(|fault| format!("the URL of Redis is not one: {}", fault.category()))?;
-        let live = ArcSwapOption::empty();
-        Ok(Self { client, server, budget, live, lost: Notify::new(), meters: Meters::new(metrics) })
+    /// Does not connect.
+    pub(super) fn new(
+        origin: Origin,
+        server: String,
+        (secrets, budget): (Arc<[String]>, Duration),
+        stale: Option<Arc<Notify>>,
+        meters: Arc<Meters>,
+    ) -> Self {
+        meters.begin();
+        let (live, lost, tag) = (ArcSwapOption::empty(), Notify::new(), Mutex::new("limits".into()));
+        Self { origin, server, secrets, budget, live, lost, stale, tag, meters }
     }
 
     pub(super) fn is_up(&self) -> bool {
         self.live.load().is_some()
+    }
+
+    /// The connection, for questions of the background.
+    pub(super) fn connection(&self) -> Option<MultiplexedConnection> {
+        self.live.load().as_ref().map(|live| live.connection.clone())
+    }
+
+    pub(super) fn tag(&self) -> Arc<str> {
+        self.tag.lock().clone()
+    }
+
+    pub(super) fn set_tag(&self, tag: Arc<str>) {
+        *self.tag.lock() = tag;
     }
 
     /// Puts one question, within the budget.
@@ -102,7 +110,7 @@ impl Link {
     {
         let Some(live) = self.live.load_full() else {
             self.meters.skipped.inc();
-            return Err(Down);
+            return Err(Down::Silent);
         };
         let start = Instant::now();
         let answer = timeout(self.budget, question(live.connection.clone())).await;
@@ -118,13 +126,20 @@ impl Link {
             }
             Ok(Err(fault)) => {
                 self.meters.failed.inc();
+                // The server is well, and has answered in time.
+                if let (Some(stale), true) = (&self.stale, redirects(&fault)) {
+                    stale.notify_one();
+                    let moved = fault.kind() == ErrorKind::Server(ServerErrorKind::Moved);
+                    let to = fault.redirect_node().filter(|_| moved);
+                    return Err(to.map_or(Down::Silent, |(node, _)| Down::Moved(node.to_owned())));
+                }
                 self.failed(&live, || self.spelled(&fault), broken(&fault));
-                Err(Down)
+                Err(Down::Silent)
             }
             Err(_late) => {
                 self.meters.late.inc();
                 self.failed(&live, || self.late(), false);
-                Err(Down)
+                Err(Down::Silent)
             }
         }
     }
@@ -137,24 +152,48 @@ impl Link {
     where
         F: Future<Output = RedisResult<()>>,
     {
-        // Times are measured here, so not in the connection too.
-        let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-        let connection = timeout(CONNECT, self.client.get_multiplexed_async_connection_with_config(&config))
+        let connection = timeout(CONNECT, self.connect())
             .await
             .map_err(|_| format!("no connection within {} s", CONNECT.as_secs()))?
             .map_err(|fault| self.spelled(&fault))?;
         match timeout(self.budget, probe(connection.clone())).await {
             Ok(Ok(())) => Ok(connection),
+            Ok(Err(fault)) if self.stale.is_none() && fault.kind() == ErrorKind::Server(ServerErrorKind::Moved) => {
+                Err(format!("{}; it is a node of a Cluster: write `cluster = true`", self.spelled(&fault)))
+            }
             Ok(Err(fault)) => Err(self.spelled(&fault)),
             Err(_late) => Err(self.late()),
         }
     }
 
+    async fn connect(&self) -> RedisResult<MultiplexedConnection> {
+        match &self.origin {
+            Origin::Server(server) => connect(server.clone()).await,
+            Origin::Sentinel { sentinels, master, login, tls } => {
+                let mut found = Err(RedisError::from((ErrorKind::EmptySentinelList, "no Sentinel has answered")));
+                // One that hangs must not use up the time of the others.
+                let patience = CONNECT / (sentinels.len() as u32 + 1);
+                for sentinel in sentinels {
+                    match timeout(patience, ask_sentinel(sentinel, master)).await {
+                        Ok(Ok((host, port))) => {
+                            found = Ok(address::at(login.clone(), *tls, &host, port)?);
+                            break;
+                        }
+                        Ok(Err(fault)) => found = Err(fault),
+                        Err(_late) => {}
+                    }
+                }
+                // A server that has just become a replica refuses the probe, which writes.
+                connect(found?).await
+            }
+        }
+    }
+
     /// Requests ask from now on.
     pub(super) fn publish(&self, connection: MultiplexedConnection) {
-        self.meters.up.set(1);
         log::info!("Redis at {} answers", self.server);
         self.live.store(Some(Arc::new(Live { connection, failures: AtomicU32::new(0) })));
+        self.meters.came();
     }
 
     /// Until the connection that was published is given up.
@@ -162,6 +201,7 @@ impl Link {
         self.lost.notified().await;
     }
 
+    /// Host and port, for the log.
     pub(super) fn server(&self) -> &str {
         &self.server
     }
@@ -174,9 +214,12 @@ impl Link {
         // Of all that fail at once one gives the connection up, and a late one never the connection that came after it.
         let before = self.live.compare_and_swap(live, None);
         if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, live)) {
-            self.meters.up.set(0);
+            self.meters.went();
             log::warn!("Redis at {} is not asked for now: {}", self.server, fault());
             self.lost.notify_one();
+            if let Some(stale) = &self.stale {
+                stale.notify_one();
+            }
         }
     }
 
@@ -186,30 +229,41 @@ impl Link {
 
     /// Redis repeats arguments in some of its errors.
     fn spelled(&self, fault: &RedisError) -> String {
-        match self.client.get_connection_info().redis_settings().password() {
-            Some(password) if !password.is_empty() => fault.to_string().replace(password, "…"),
-            _ => fault.to_string(),
-        }
+        self.secrets.iter().fold(fault.to_string(), |text, secret| text.replace(secret.as_str(), "…"))
     }
 }
 
-/// Nothing more will come on this connection.
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.meters.end(self.is_up());
+    }
+}
+
+/// Times are measured by who asks, so not in the connection too.
+pub(super) async fn connect(server: ConnectionInfo) -> RedisResult<MultiplexedConnection> {
+    let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+    Client::open(server)?.get_multiplexed_async_connection_with_config(&config).await
+}
+
+/// Host and port of the server that is the master now.
+async fn ask_sentinel(sentinel: &ConnectionInfo, master: &str) -> RedisResult<(String, u16)> {
+    let mut connection = connect(sentinel.clone()).await?;
+    let mut question = redis::cmd("SENTINEL");
+    let found: Option<(String, u16)> =
+        question.arg("get-master-addr-by-name").arg(master).query_async(&mut connection).await?;
+    found
+        .ok_or_else(|| RedisError::from((ErrorKind::MasterNameNotFoundBySentinel, "the Sentinels know no such master")))
+}
+
+/// Nothing more will come on this connection, or nothing but refusals: who was the master is a replica.
 fn broken(fault: &RedisError) -> bool {
-    fault.is_io_error() || fault.is_unrecoverable_error()
+    fault.is_io_error() || fault.is_unrecoverable_error() || fault.to_string().contains("READONLY")
 }
 
-impl Meters {
-    fn new(metrics: &Metrics) -> Self {
-        let calls = |result| metrics.store_calls.with_label_values(&["redis", result]);
-        Self {
-            up: metrics.store_up.with_label_values(&["redis"]),
-            duration: metrics.store_duration.with_label_values(&["redis"]),
-            answered: calls("answered"),
-            failed: calls("failed"),
-            late: calls("late"),
-            skipped: calls("skipped"),
-        }
-    }
+/// The keys are elsewhere, or on their way.
+fn redirects(fault: &RedisError) -> bool {
+    use ServerErrorKind::{Ask, Moved, TryAgain};
+    matches!(fault.kind(), ErrorKind::Server(Moved | Ask | TryAgain))
 }
 
 #[cfg(test)]
@@ -217,28 +271,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_that_is_none_is_named_without_its_password() {
-        let metrics = Metrics::new().unwrap();
-        for url in [
-            "http://u:hunter2@localhost",
-            "redis://u:hunter2@localhost:port",
-            "redis://u:hunter2@localhost/zero",
-            "rediss://u:hunter2@localhost/#insecure",
-            "redis://u:hunter2@",
-            "hunter2",
-        ] {
-            let fault = Link::new(url, CONNECT, &metrics).err().unwrap();
-            assert!(fault.contains("the URL of Redis") && !fault.contains("hunter2"), "{url}: {fault}");
-        }
-        let link = Link::new("redis://u:hunter2@localhost:7000/3", CONNECT, &metrics).unwrap();
-        assert_eq!(link.server(), "localhost:7000");
-        assert!(!link.is_up());
-    }
-
-    #[test]
     fn what_redis_says_is_logged_without_the_password() {
-        let link = Link::new("redis://u:hunter%402@localhost", CONNECT, &Metrics::new().unwrap()).unwrap();
+        let info = redis::IntoConnectionInfo::into_connection_info("redis://localhost").unwrap();
+        let meters = Arc::new(Meters::new(&gapura_filters::metrics::Metrics::new().unwrap()));
+        let secrets = Arc::from(["hunter@2".to_owned()]);
+        let link = Link::new(Origin::Server(info), String::new(), (secrets, CONNECT), None, meters);
         let fault = redis::make_extension_error("ERR".into(), Some("unknown user u hunter@2".into()));
         assert_eq!(link.spelled(&fault).matches("hunter").count(), 0);
+        assert!(!link.is_up());
     }
 }

@@ -1,96 +1,172 @@
-//! Limits and replays shared between instances, in Redis 6 or newer, one server or what stands for it at one address.
+//! Limits and replays shared between instances, in Redis 6 or newer: one server, one that Sentinels name, or a Cluster.
 //!
-//! * one connection per process (`link`), kept by a task of its own (`keeper`);
+//! * where it is (`address`), and whom a question goes to (`servers`, `cluster`);
+//! * one connection per server and process (`link`), kept by a task of its own (`keeper`);
 //! * one script call per request for all its rules, on Redis' clock (`counters`, `charge.lua`, `refund.lua`);
+//! * decisions of this instance, far from a limit (`adaptive`, `loans`, `borrow.lua`), and of an outage (`ledger`);
 //! * one `SET NX` per envelope (`replays`).
 //!
 //! `rediss://` trusts the authorities of the system, or those that the environment variable `SSL_CERT_FILE` names.
 //!
 //! What it writes begins with `gapura:`, holds no personal data in clear, and expires by itself. Let Redis evict none of it
 //! (`maxmemory-policy noeviction`): an evicted counter is a fresh quota, an evicted envelope may come again. Its user needs
-//! `~gapura:* +evalsha +eval +time +get +set +del +llen +lindex +ltrim +rpush +lrem +pexpire`.
+//! `~gapura:* +evalsha +eval +time +get +set +del +llen +lindex +ltrim +rpush +lrem +pexpire`, in a Cluster also
+//! `+cluster|slots`; at Sentinels `+sentinel|get-master-addr-by-name`.
 
+mod adaptive;
+mod address;
+mod cluster;
 mod counters;
 mod keeper;
+mod ledger;
 mod link;
+mod loans;
+mod meters;
 mod replays;
+mod servers;
+mod terms;
+mod together;
 
 use std::{sync::Arc, time::Duration};
 
-use gapura_config::model::{self, OnOutage};
+use gapura_config::model::{self, LimitAlgorithm, RedisMode};
 use gapura_filters::{
     contract::Now,
     encryption::{Mark, ReplayId, SharedReplays},
     metrics::Metrics,
-    rate_limit::{Counted, Demand, Outage, Pending, SharedCounters},
+    rate_limit::{Counted, Demand, Pending, Quota, SharedCounters},
 };
 use tokio::task::AbortHandle;
 
-use self::{counters::Counters, link::Link, replays::Replays};
+use self::{
+    adaptive::Adaptive,
+    address::Address,
+    cluster::Cluster,
+    counters::Counters,
+    ledger::Ledger,
+    link::{Link, Origin},
+    meters::Meters,
+    replays::Replays,
+    servers::Servers,
+};
 
-/// Both ports over one connection. Lives as long as the process.
+/// Both ports. Lives as long as the process.
 pub struct RedisStore {
-    link: Arc<Link>,
+    servers: Servers,
+    meters: Arc<Meters>,
+    adaptive: Option<Arc<Adaptive>>,
+    duties: Arc<Duties>,
+    tasks: Vec<AbortHandle>,
+}
+
+/// What is done when Redis can be asked again.
+struct Duties {
+    replays: Replays,
+    ledger: Ledger,
     counters: Counters,
-    replays: Arc<Replays>,
-    outage: Outage,
-    keeper: AbortHandle,
 }
 
 impl RedisStore {
     /// Begins to connect in the background, on the runtime it is called in: that one must live as long as the store.
     /// A Redis that is not there is an outage, not an error; an error is a URL that cannot be read or is none, and never holds it.
-    /// `max_replays` bounds what this instance remembers while `on_outage = "local"`.
-    pub fn connect(redis: &model::Redis, max_replays: usize, metrics: &Metrics) -> Result<Arc<Self>, String> {
-        let link = link(redis, metrics)?;
-        let link = Arc::new(link);
-        let replays = Arc::new(Replays::new(redis.on_outage, max_replays));
-        let keeper = tokio::spawn(keeper::keep(link.clone(), replays.clone())).abort_handle();
-        let outage = match redis.on_outage {
-            OnOutage::Local => Outage::Local,
-            OnOutage::Open => Outage::Open,
-            OnOutage::Closed => Outage::Closed,
+    /// `max_replays` bounds what this instance remembers while `on_outage = "local"`, `max_keys` the counters it knows something of.
+    pub fn connect(
+        redis: &model::Redis,
+        (max_keys, max_replays): (usize, usize),
+        metrics: &Metrics,
+    ) -> Result<Arc<Self>, String> {
+        let address = Address::read(redis)?;
+        let meters = Arc::new(Meters::new(metrics));
+        let replays = Replays::new(redis.on_outage, max_replays);
+        let duties = Arc::new(Duties { replays, ledger: Ledger::new(max_keys), counters: Counters::new() });
+        let (secrets, budget, server) = (Arc::from(address.secrets()), redis.timeout.get(), address.spelled());
+        let one = |origin| {
+            let link = Arc::new(Link::new(origin, server, (Arc::clone(&secrets), budget), None, meters.clone()));
+            let keeper = tokio::spawn(keeper::keep(link.clone(), duties.clone(), |_| true));
+            (Servers::One(link), keeper.abort_handle())
         };
-        Ok(Arc::new(Self { link, counters: Counters::new(), replays, outage, keeper }))
+        let (servers, keeper) = match address {
+            Address::Server(server) => one(Origin::Server(server)),
+            Address::Sentinel { sentinels, master, login, tls } => {
+                one(Origin::Sentinel { sentinels, master, login, tls })
+            }
+            Address::Cluster(seeds) => {
+                let cluster = Arc::new(Cluster::new(seeds, secrets.clone(), budget, meters.clone()));
+                let keeper = tokio::spawn(cluster.clone().follow(duties.clone())).abort_handle();
+                (Servers::Cluster(cluster), keeper)
+            }
+        };
+        let mut tasks = vec![keeper];
+        let adaptive = (redis.mode == RedisMode::Adaptive).then(|| {
+            let adaptive = Arc::new(Adaptive::new(redis.instances.unwrap_or(1), max_keys, budget));
+            let (reporter, servers, duties) = (adaptive.clone(), servers.clone(), duties.clone());
+            let report = async move { reporter.report(&servers, &duties.counters).await };
+            tasks.push(tokio::spawn(report).abort_handle());
+            adaptive
+        });
+        Ok(Arc::new(Self { servers, meters, adaptive, duties, tasks }))
     }
 
     /// What [`Self::connect`] would refuse, without connecting.
-    pub fn check(redis: &model::Redis, metrics: &Metrics) -> Result<(), String> {
-        link(redis, metrics).map(drop)
+    pub fn check(redis: &model::Redis) -> Result<(), String> {
+        Address::read(redis).map(drop)
     }
 
-    /// Redis answered last time.
+    /// Redis answered last time; in a Cluster every primary did.
     pub fn is_up(&self) -> bool {
-        self.link.is_up()
+        self.meters.all_up()
     }
-}
-
-fn link(redis: &model::Redis, metrics: &Metrics) -> Result<Link, String> {
-    let secret = redis.url.read()?;
-    let url = std::str::from_utf8(secret.bytes()).map_err(|_| format!("`{}` is no text", redis.url))?;
-    Link::new(url, redis.timeout.get(), metrics).map_err(|fault| format!("`{}`: {fault}", redis.url))
 }
 
 impl Drop for RedisStore {
     fn drop(&mut self) {
-        self.keeper.abort();
+        self.tasks.iter().for_each(AbortHandle::abort);
+        if let Servers::Cluster(cluster) = &self.servers {
+            cluster.leave();
+        }
     }
 }
 
 impl SharedCounters for RedisStore {
-    fn charge<'a>(&'a self, _: Now, demands: &'a [Demand<'a>]) -> Pending<'a, Result<Vec<Counted>, Outage>> {
-        Box::pin(async move { self.counters.charge(&self.link, demands).await.map_err(|_| self.outage) })
+    fn charge<'a>(&'a self, _: Now, demands: &'a [Demand<'a>]) -> Pending<'a, Vec<Option<Counted>>> {
+        let Self { servers, meters, adaptive, duties, .. } = self;
+        Box::pin(async move {
+            match adaptive {
+                Some(adaptive) => adaptive.charge((servers, &duties.counters, meters), demands).await,
+                None => duties.counters.charge((servers, meters), demands).await,
+            }
+        })
     }
 
     fn refund<'a>(&'a self, _: Now, charged: &'a [(Demand<'a>, u64)]) -> Pending<'a, ()> {
-        Box::pin(self.counters.refund(&self.link, charged))
+        let Self { servers, adaptive, duties, .. } = self;
+        Box::pin(async move {
+            match adaptive {
+                Some(adaptive) => adaptive.refund(servers, &duties.counters, charged).await,
+                None => duties.counters.refund(servers, charged).await,
+            }
+        })
+    }
+
+    fn missed(&self, demand: &Demand<'_>, used: u64) {
+        let (name, terms) = terms::named(&self.servers, demand);
+        let Quota { algorithm, limit, window, burst, .. } = *demand.quota;
+        // A bucket that is full drains for longer than one window, or not as long.
+        let windows = if algorithm == LimitAlgorithm::Gcra { burst as f64 / limit.max(1) as f64 } else { 1.0 };
+        self.duties.ledger.note(name, terms, used, window.mul_f64(windows.min(1000.0)));
     }
 }
 
 impl SharedReplays for RedisStore {
     fn check_and_mark(&self, id: ReplayId, keep: Duration, now: Now) -> Pending<'_, Mark> {
-        Box::pin(self.replays.check_and_mark(&self.link, id, keep, now))
+        Box::pin(self.duties.replays.check_and_mark(&self.servers, id, keep, now))
     }
+}
+
+/// Of a rule with this limit, how many more than it `mode = "adaptive"` may admit in a window; None where it decides as `sync`.
+pub fn adaptive_excess(limit: u64, instances: u64) -> Option<u64> {
+    let share = loans::share(limit, instances.max(1));
+    (share > 0).then(|| share * (instances.max(1) - 1))
 }
 
 /// `prefix`, then the bytes in lowercase hexadecimal.

@@ -246,6 +246,11 @@ impl Call<'_> {
         std::mem::take(&mut self.connection.buffer)
     }
 
+    /// The connection itself, for a script that reads and writes at once.
+    pub fn stream(&self) -> TcpStream {
+        self.connection.stream.try_clone().unwrap()
+    }
+
     /// A whole answer with its length.
     pub fn respond(&mut self, status: u16, headers: &[(&str, &str)], body: &[u8]) -> Flow {
         let mut bytes = format!("HTTP/1.1 {status} Scripted\r\n").into_bytes();

@@ -187,7 +187,7 @@ fn secret(
     let wanted = wanted.max().unwrap_or(0);
     if secret.bytes().len() < wanted {
         let message = format!("the secret has fewer than {wanted} bytes: a token is enough to guess it offline");
-        warnings.push(Fault::at(place.clone(), message).help(format!("`openssl rand -hex {wanted}` makes one")));
+        warnings.push(Fault::warning(place.clone(), message).help(format!("`openssl rand -hex {wanted}` makes one")));
     }
     let keys = Keys::secret(algorithms, secret.bytes());
     let keys = keys.ok_or_else(|| one(Fault::at(place, "the secret does not fit the algorithms").help(ONE_KEY)))?;
@@ -242,7 +242,7 @@ fn key_set(
         return Err(vec![Fault::at(at, message).help("change `algorithms` or the key set")]);
     }
     let unused = without.into_iter().map(|name| {
-        Fault::at(at.clone(), format!("`{reference}` has no key for {name}"))
+        Fault::warning(at.clone(), format!("`{reference}` has no key for {name}"))
             .help(format!("remove {name} from `algorithms`"))
     });
     warnings.extend(unused);

@@ -1,8 +1,11 @@
 //! Which keys are taken, and what the operator reads about those that are not.
 
-use gapura_config::model::{
-    self,
-    JwtAlgorithm::{self, *},
+use gapura_config::{
+    fault::Severity,
+    model::{
+        self,
+        JwtAlgorithm::{self, *},
+    },
 };
 use jsonwebtoken::{Algorithm, EncodingKey};
 
@@ -140,6 +143,7 @@ fn a_short_secret_is_warned_about() {
     let short = short.unwrap();
     assert_eq!(short.warnings()[0].place.to_string(), "jwt.users.secret");
     assert!(short.warnings()[0].message.contains("fewer than 32 bytes"));
+    assert_eq!(short.warnings()[0].severity, Severity::Warning);
     assert!(jwt("users", &secret_config()).warnings().is_empty());
     let unused = jwt("users", &set_config(&[RS256, RS512]));
     assert!(unused.warnings().is_empty());

@@ -5,6 +5,7 @@ use super::*;
 /// Two keys, `ci-key` and `old-key` (ended at [`NOW`]).
 pub(super) fn config() -> model::ApiKeys {
     let key = |id: &str, secret: &[u8], expires: Option<&str>| model::ApiKey {
+        limits: Default::default(),
         id: id.into(),
         hash: api_key_hash(SALT, secret),
         user_id: "u1".into(),
@@ -151,6 +152,7 @@ fn hashes_are_lowercase_hex_and_unique() {
 fn a_short_salt_is_warned_about() {
     let method = developers(|config| config.salt = reference("short.secret").parse().unwrap());
     assert_eq!(method.warnings()[0].place.to_string(), "api_keys.developers.salt");
+    assert_eq!(method.warnings()[0].severity, gapura_config::fault::Severity::Warning);
     assert!(developers(|_| {}).warnings().is_empty());
 }
 

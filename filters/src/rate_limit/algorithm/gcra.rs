@@ -89,6 +89,10 @@ pub(super) fn refund(counter: &mut [u64], quota: &Quota, at: u64, cost: u64) {
     counter[EMPTY] = counter[EMPTY].saturating_sub(given);
 }
 
+pub(super) fn is_sound(counter: &[u64], now: u64) -> bool {
+    counter[EMPTY] <= LATEST && counter[LATEST_CHARGE] <= now
+}
+
 pub(super) fn expired(counter: &[u64], now: u64) -> bool {
     counter[EMPTY] <= now
 }

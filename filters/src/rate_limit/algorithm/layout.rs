@@ -31,6 +31,17 @@ impl Layout {
         narrow.then_some(Self { meter, penal: self.penal || asked.penal })
     }
 
+    /// Whoever lays counters out for this limit, with a penalty or without, gets the same layout; algorithm and window given.
+    pub(in super::super) fn describe(&self) -> (u64, bool) {
+        (self.meter.most(), self.penal)
+    }
+
+    /// The counter can have come about by `now`.
+    pub(in super::super) fn is_sound(&self, counter: &[u64], now: u64) -> bool {
+        let (counted, penalty) = counter.split_at(self.meter.words());
+        self.meter.is_sound(counted, now) && penalty.iter().all(|&ends| ends <= LATEST)
+    }
+
     /// Asks, and charges where the answer is yes and `commit` is set. A refusal begins a penalty.
     pub(in super::super) fn decide(
         &self,

@@ -106,6 +106,12 @@ impl Log {
         counter[ENDS] >> 32 == 0 || now.saturating_sub(counter[TOUCHED]) > self.lasting()
     }
 
+    /// Its ends are in the ring. Instants are only ever compared, so that any will do.
+    pub(super) fn is_sound(&self, counter: &[u64], now: u64) -> bool {
+        let (oldest, len) = (counter[ENDS] & u64::from(u32::MAX), counter[ENDS] >> 32);
+        counter[TOUCHED] <= now && oldest < u64::from(self.most.max(1)) && len <= self.most()
+    }
+
     pub(super) fn widen(&self, counter: &[u64], wider: &Self, fresh: &mut [u64]) {
         let mut copy = counter.to_vec();
         let from = Ring::open(&mut copy, self.most);

@@ -133,10 +133,24 @@ impl Meter {
 
     /// Counters laid out like this can count up to `limit`.
     pub(super) fn holds(&self, limit: u64) -> bool {
+        limit <= self.most()
+    }
+
+    /// The largest limit that counters laid out like this can count up to.
+    fn most(&self) -> u64 {
         match self {
-            Self::Slices(slices) => limit <= slices.most(),
-            Self::Log(log) => limit <= log.most(),
-            Self::Gcra => true,
+            Self::Slices(slices) => slices.most(),
+            Self::Log(log) => log.most(),
+            Self::Gcra => u64::MAX,
+        }
+    }
+
+    /// The counter can have come about by `now`. What else it may hold no method here is ready for.
+    fn is_sound(&self, counter: &[u64], now: u64) -> bool {
+        match self {
+            Self::Slices(slices) => slices.is_sound(counter, now),
+            Self::Log(log) => log.is_sound(counter, now),
+            Self::Gcra => gcra::is_sound(counter, now),
         }
     }
 

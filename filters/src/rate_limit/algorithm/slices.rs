@@ -4,7 +4,7 @@
 //! its weight decays), and so do slices with a weighted oldest one. Counted whole, the ring always covers more than the window
 //! that ends now, so its sum is a hard bound; the price is a sustained rate of N / (W (1 + 1/k)).
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use super::{Decision, Verdict};
 
@@ -84,6 +84,15 @@ impl Slices {
 
     pub(super) fn expired(&self, counter: &[u64], now: u64) -> bool {
         sum(counter).0 == 0 || now / self.width >= counter[NEWEST] + u64::from(self.ring)
+    }
+
+    /// The sum is that of the slices, and all of them lie between the oldest and the newest.
+    pub(super) fn is_sound(&self, counter: &[u64], now: u64) -> bool {
+        let newest = counter[NEWEST];
+        let (used, age) = sum(counter);
+        let inside = newest <= now / self.width && age < u64::from(self.ring) && age <= newest;
+        let within = |slices: Range<u64>| slices.map(|slice| self.count(counter, slice)).sum::<u64>();
+        inside && used == within(0..u64::from(self.ring)) && used == within(newest - age..newest + 1)
     }
 
     pub(super) fn widen(&self, counter: &[u64], wider: &Self, fresh: &mut [u64]) {

@@ -6,6 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod millions;
+
 const MS: u64 = 1_000_000;
 
 fn quota(algorithm: LimitAlgorithm, limit: u64, window_ms: u64, burst: u64) -> Quota {
@@ -248,44 +250,6 @@ proptest! {
             prop_assert!(!penal.with.layout.expired(&penal.with.counter, now));
             told = Some(at + expected - now);
         }
-    }
-}
-
-/// A million decisions at every limit of a layout: never more than N in any window.
-#[test]
-fn a_million_decisions_never_exceed_the_limit() {
-    for (algorithm, limit, decisions) in [
-        (LimitAlgorithm::SlidingWindow, 100, 1_000_000),
-        (LimitAlgorithm::SlidingWindow, 60_000, 1_000_000),
-        (LimitAlgorithm::SlidingLog, 100, 1_000_000),
-    ] {
-        let quota = quota(algorithm, limit, 60_000, limit);
-        let window = nanos(quota.window);
-        let meter = Meter::new(&quota);
-        let mut counter = vec![0; meter.words()];
-        let mut inside: VecDeque<u64> = VecDeque::new();
-        let (mut now, mut random, mut admitted) = (12_345_678_901_u64, 0x9E37_79B9_7F4A_7C15_u64, 0_u64);
-        for _ in 0..decisions {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            // In bursts at one instant, then up to 20 times faster than the limit allows, now and then a long silence.
-            now += match random % 64 {
-                0..32 => 0,
-                63 if random >> 32 & 255 == 0 => window,
-                _ => (random >> 16) % (window / limit / 10),
-            };
-            while inside.front().is_some_and(|at| at + window <= now) {
-                inside.pop_front();
-            }
-            if meter.decide(&mut counter, &quota, now, 1, true).verdict.allowed {
-                inside.push_back(now);
-                admitted += 1;
-                assert!(inside.len() as u64 <= limit);
-            }
-        }
-        // And it is used: at least what the sustained rate promises for the time that went by without silence.
-        assert!(admitted > limit * 10, "{admitted}");
     }
 }
 

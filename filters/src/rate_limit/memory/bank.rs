@@ -6,18 +6,17 @@
 //! When room comes back, the key's own counter begins with what its network's counter holds. It may have been used up by
 //! others; but to begin at zero would give a client 2N in one window, N with its network and N alone.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use parking_lot::Mutex;
+use std::io;
 
 use super::{
     Fingerprint, MemoryCounters, Room,
     slab::{Class, Slab},
+    sync::{AtomicUsize, Mutex, Ordering},
 };
 use crate::rate_limit::algorithm::{Decision, Layout, Quota, Verdict};
 
 /// Enough that 2 to 32 threads rarely meet, and that growing one index stays under a millisecond at ten million keys.
-const SHARDS: usize = 128;
+pub(super) const SHARDS: usize = if cfg!(model) { 2 } else { 128 };
 /// Slots looked at for each new key: expired counters go twice as fast as new ones come.
 const SWEPT: usize = 2;
 
@@ -67,6 +66,43 @@ impl Bank {
         self.identity
     }
 
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Those of the policy that made it: the limit may be another now.
+    pub(super) fn terms(&self) -> &Quota {
+        &self.terms
+    }
+
+    /// All its slabs, each under its lock, those of networks last.
+    pub(super) fn each_slab(&self, mut look: impl FnMut(&Slab) -> io::Result<()>) -> io::Result<()> {
+        self.slabs().try_for_each(|slab| look(&slab.lock()))
+    }
+
+    /// As many as [`Self::each_slab`] shows.
+    pub(super) const SLABS: usize = SHARDS + 1;
+
+    /// Which of them holds a counter.
+    pub(super) fn place(print: Fingerprint) -> usize {
+        if print.class() == Class::Network { SHARDS } else { print.shard(SHARDS) }
+    }
+
+    /// Takes a slab over.
+    pub(super) fn put(&self, place: usize, slab: Slab) {
+        match self.shards.get(place) {
+            Some(shard) => *shard.0.lock() = slab,
+            None => {
+                self.sharing.store(slab.len(), Ordering::Relaxed);
+                *self.networks.lock() = slab;
+            }
+        }
+    }
+
+    fn slabs(&self) -> impl Iterator<Item = &Mutex<Slab>> {
+        self.shards.iter().map(|shard| &shard.0).chain([&self.networks])
+    }
+
     /// Same name, window and algorithm: the counts mean the same, whatever the limit.
     pub(super) fn serves(&self, name: &str, quota: &Quota) -> bool {
         *self.name == *name && self.terms.algorithm == quota.algorithm && self.terms.window == quota.window
@@ -79,7 +115,7 @@ impl Bank {
     /// Lays the counters out so that they can hold what the quota asks, shard by shard. Counters are never narrowed: the policy
     /// before a reload still counts with the larger limit, and a reload that fails later on must have changed nothing.
     pub(super) fn widen(&self, quota: &Quota) {
-        for slab in self.shards.iter().map(|shard| &shard.0).chain([&self.networks]) {
+        for slab in self.slabs() {
             let mut slab = slab.lock();
             if let Some(layout) = slab.layout().wider(quota) {
                 *slab = slab.widened(layout);

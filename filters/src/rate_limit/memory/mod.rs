@@ -7,28 +7,27 @@
 mod bank;
 mod index;
 mod slab;
+mod snapshot;
+mod sync;
 
-use std::{
-    hash::Hasher,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::{hash::Hasher, sync::Arc};
 
-use parking_lot::RwLock;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-use self::slab::Class;
+pub use self::snapshot::{Amount, Restored, Unusable};
 pub(super) use self::{
     bank::{Bank, Charged},
     slab::Fingerprint,
+};
+use self::{
+    slab::Class,
+    sync::{AtomicUsize, Ordering, RwLock},
 };
 use super::algorithm::{Layout, Quota};
 
 /// The counters of all rules; it outlives every policy, so that a reload keeps every count.
 pub struct MemoryCounters {
-    /// Of this process: who cannot know it cannot choose keys that meet in one counter or one shard (SipHash-1-3).
+    /// Of this process, or of the one whose counts it goes on with: who cannot know it cannot choose keys that meet in one counter or one shard (SipHash-1-3).
     secret: (u64, u64),
     room: Room,
     banks: RwLock<Vec<Arc<Bank>>>,
@@ -151,5 +150,7 @@ fn fingerprint(hasher: &SipHasher13, class: Class) -> Fingerprint {
     Fingerprint::new(hash.h1, hash.h2, class)
 }
 
-#[cfg(test)]
+#[cfg(all(test, model))]
+mod model;
+#[cfg(all(test, not(model)))]
 mod tests;

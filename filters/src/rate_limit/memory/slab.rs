@@ -63,6 +63,15 @@ impl Fingerprint {
         Self(low, high & !CLASS | class)
     }
 
+    /// None: no class is like this.
+    pub(super) fn of(low: u64, high: u64) -> Option<Self> {
+        (high & CLASS != 0).then_some(Self(low, high))
+    }
+
+    pub(super) fn words(self) -> [u64; 2] {
+        [self.0, self.1]
+    }
+
     pub(super) fn class(self) -> Class {
         match self.1 & CLASS {
             1 => Class::Key,
@@ -89,6 +98,12 @@ impl Slab {
 
     pub(super) fn len(&self) -> usize {
         self.index.len()
+    }
+
+    /// In no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Fingerprint, &[u64])> {
+        let slots = (0..self.fresh).map(|slot| self.plan.slot(&self.slabs, slot));
+        slots.filter_map(|words| Some((Fingerprint::of(words[0], words[1])?, &words[HEAD..])))
     }
 
     pub(super) fn find(&mut self, print: Fingerprint) -> Option<&mut [u64]> {
@@ -144,13 +159,9 @@ impl Slab {
     /// The same counters in a wider layout.
     pub(super) fn widened(&self, layout: Layout) -> Self {
         let mut wider = Self::new(layout);
-        for slot in 0..self.fresh {
-            let words = self.plan.slot(&self.slabs, slot);
-            if words[1] & CLASS == 0 {
-                continue;
-            }
-            if let Some(fresh) = wider.insert(Fingerprint(words[0], words[1])) {
-                self.layout.widen(&words[HEAD..], &layout, fresh);
+        for (print, counter) in self.iter() {
+            if let Some(fresh) = wider.insert(print) {
+                self.layout.widen(counter, &layout, fresh);
             }
         }
         wider

@@ -1,4 +1,9 @@
-use std::{collections::HashSet, thread, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+    time::Duration,
+};
 
 use gapura_config::model::LimitAlgorithm;
 
@@ -147,6 +152,50 @@ fn threads_together_get_exactly_the_limit() {
             threads.into_iter().map(|thread| thread.join().unwrap()).sum()
         });
         assert_eq!(passed, 1000, "{algorithm:?}");
+    }
+}
+
+/// A million decisions from four threads, on a clock that they push on, with charges given back among them: what stays admitted is
+/// never more than the limit in any window.
+#[test]
+fn threads_together_never_exceed_the_limit_in_any_window() {
+    const EACH: usize = 250_000;
+    let limit = 500;
+    for algorithm in [LimitAlgorithm::SlidingWindow, LimitAlgorithm::SlidingLog] {
+        let asked = Asked::new(1000, Quota { algorithm, ..per_minute(limit) });
+        let clock = AtomicU64::new(SECOND);
+        let mut kept: Vec<u64> = thread::scope(|scope| {
+            let ask = |thread: u64| {
+                let (asked, clock) = (&asked, &clock);
+                scope.spawn(move || {
+                    let (mut kept, mut dice) = (Vec::new(), 0x9E37_79B9_7F4A_7C15 + thread);
+                    for _ in 0..EACH {
+                        dice ^= dice << 13;
+                        dice ^= dice >> 7;
+                        dice ^= dice << 17;
+                        // Twelve times as fast as the limit: a second passes in a hundred decisions.
+                        let now = clock.fetch_add(dice % (SECOND / 50), Ordering::Relaxed);
+                        let charged = asked.charge(1, now);
+                        if !charged.decision.verdict.allowed {
+                            continue;
+                        }
+                        match dice >> 61 {
+                            0 => asked.bank.refund(charged.counter, &asked.quota, (charged.decision.at, 1)),
+                            _ => kept.push(charged.decision.at),
+                        }
+                    }
+                    kept
+                })
+            };
+            let threads: Vec<_> = (0..4).map(ask).collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        });
+        kept.sort_unstable();
+        let window = 60 * SECOND;
+        // The one so many later than another is in a later window.
+        let limit = limit as usize;
+        assert!(kept.iter().zip(&kept[limit..]).all(|(first, later)| later - first >= window), "{algorithm:?}");
+        assert!(kept.len() > 20 * limit, "{algorithm:?}: {}", kept.len());
     }
 }
 

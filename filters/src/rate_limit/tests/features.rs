@@ -61,7 +61,10 @@ fn only_requests_with_the_methods_of_a_rule_are_asked_and_charged() {
 fn a_rule_that_observes_counts_as_if_it_enforced_and_refuses_nothing() {
     let elsewhere = Arc::new(Elsewhere::default());
     let local = || Arc::new(MemoryCounters::new(1000));
-    let stores = [CounterStore::Memory(local()), CounterStore::Shared { shared: elsewhere.clone(), local: local() }];
+    let stores = [
+        CounterStore::Memory(local()),
+        CounterStore::Shared { shared: elsewhere.clone(), local: local(), on_outage: OnOutage::default() },
+    ];
     let observe = |rule| model::RateLimit { mode: model::LimitMode::Observe, ..rule };
     for store in stores {
         let rules = [
@@ -101,8 +104,8 @@ fn a_rule_that_observes_counts_as_if_it_enforced_and_refuses_nothing() {
         assert!(encoded.contains("{result=\"would_refuse\",rule=\"seen\"} 1\n"), "{encoded}");
     }
     // Nor does the outage of a store: nobody is refused for what is only observed.
-    *elsewhere.outage.lock() = Some(Outage::Closed);
-    let store = CounterStore::Shared { shared: elsewhere, local: local() };
+    *elsewhere.away.lock() = true;
+    let store = CounterStore::Shared { shared: elsewhere, local: local(), on_outage: OnOutage::Closed };
     let observed = observe(rule(1, "client_ip"));
     assert!(Gate::over(store.clone(), "r", &[("observed", observed.clone())]).from("192.0.2.1").is_ok());
     let both = Gate::over(store, "r", &[("observed", observed), ("enforced", rule(1, "global"))]);
@@ -151,7 +154,10 @@ fn a_response_may_tell_the_cost_and_what_it_does_not_use_is_given_back() {
     };
     let local = || Arc::new(MemoryCounters::new(1000));
     let elsewhere = Arc::new(Elsewhere::default());
-    for store in [CounterStore::Memory(local()), CounterStore::Shared { shared: elsewhere.clone(), local: local() }] {
+    for store in [
+        CounterStore::Memory(local()),
+        CounterStore::Shared { shared: elsewhere.clone(), local: local(), on_outage: OnOutage::default() },
+    ] {
         let rules = [("points", told(1, 5, rule(20, "client_ip"))), ("per user", told(2, 4, rule(100, "user")))];
         let gate = Gate::over(store, "payments", &rules);
         let ask = || {
@@ -182,6 +188,12 @@ fn a_response_may_tell_the_cost_and_what_it_does_not_use_is_given_back() {
         assert_eq!(fields(&refusal)[2].1.split(';').nth(1), Some(&*format!("r={}", 20 - used - 5)));
         gate.answer_with(&[("x-cost", "2")], &mut first);
         gate.complete(&mut first);
+        // What the gateway itself refuses tells nothing, and is not for nothing.
+        let mut guessed = ask().unwrap();
+        guessed.refused = true;
+        gate.answer_with(&[("x-cost", "0")], &mut guessed);
+        gate.complete(&mut guessed);
+        used += 1;
         // Who leaves before the response has had it all.
         let mut gone = ask().unwrap();
         assert_eq!(left(&gone), 20 - used - 2 - 5);

@@ -1,0 +1,71 @@
+//! A configuration held to everything that can be known without serving it: for `gapura check`, and for a reload that is refused.
+
+use std::{path::Path, sync::Arc};
+
+use gapura_config::{
+    Faults, Loaded, Source,
+    fault::{Fault, Place, Severity},
+    model::Config,
+};
+use gapura_filters::{contract::Services, metrics::Metrics};
+
+use crate::wiring;
+
+/// Loads and compiles, and forgets what it compiled. All warnings come with a good file, all faults with a bad one.
+pub(crate) fn file(path: &Path) -> Result<(Loaded, Vec<Fault>), (Source, Vec<Fault>)> {
+    let loaded = gapura_config::load(path).map_err(with_the_rest)?;
+    match compile(&loaded.config) {
+        Ok(warnings) => {
+            let all = loaded.warnings.iter().cloned().chain(warnings).collect();
+            Ok((loaded, all))
+        }
+        Err(faults) => {
+            let all = loaded.warnings.into_iter().chain(faults).collect();
+            Err((loaded.source, all))
+        }
+    }
+}
+
+/// Secrets, keys, certificates, the store's address. Nothing is connected to. The warnings, or the faults.
+pub(crate) fn compile(config: &Config) -> Result<Vec<Fault>, Vec<Fault>> {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let services = services().map_err(|why| vec![environment(why)])?;
+    let self_signed = wiring::self_signed(config).map_err(|why| vec![environment(why)])?;
+    let compiled = wiring::compile(config, &services, self_signed.as_ref(), None).map(|compiled| compiled.warnings);
+    match (compiled, wiring::store_faults(config)) {
+        (compiled, faults) if faults.is_empty() => compiled,
+        (Ok(_), faults) => Err(faults),
+        (Err(mut all), faults) => {
+            all.extend(faults);
+            Err(all)
+        }
+    }
+}
+
+/// A file whose text is at fault in one place is still held to secrets and certificates in the others: one run shows all.
+pub(crate) fn with_the_rest(Faults { source, mut faults, repaired }: Faults) -> (Source, Vec<Fault>) {
+    if let Some(config) = repaired
+        && let Err(more) = compile(&config)
+    {
+        let known =
+            |fault: &Fault| faults.iter().any(|one| one.place.holds(&fault.place) || fault.place.holds(&one.place));
+        let more: Vec<Fault> = more.into_iter().filter(|fault| !known(fault)).collect();
+        faults.extend(more);
+    }
+    (source, faults)
+}
+
+/// State of the smallest size: nothing is served with it.
+pub(crate) fn services() -> Result<Services, String> {
+    let metrics = Metrics::new().map_err(|why| why.to_string())?;
+    Ok(Services::in_memory(1000, 1000, Arc::new(metrics)))
+}
+
+fn environment(why: String) -> Fault {
+    Fault::at(Place::root(), why)
+}
+
+/// In the order of the file; what stops the start and what only should be changed are told apart by their titles.
+pub(crate) fn sort(source: &Source, faults: &mut [Fault]) {
+    faults.sort_by_key(|fault| (source.locate_fault(fault), fault.severity == Severity::Warning));
+}
