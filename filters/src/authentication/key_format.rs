@@ -34,7 +34,7 @@ impl NewKey {
 }
 
 /// What a presented key is, by its form.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form<'k> {
     /// One of ours: its id.
     Ours(&'k str),

@@ -284,9 +284,6 @@ impl Authentication {
         (now_ms, from): Asked,
     ) -> Result<Proof, Denial> {
         let form = key_format::form(key);
-        if form == Form::Damaged {
-            return Err("the API key was never issued: its checksum is wrong".into());
-        }
         let mut first = None;
         for (rank, method) in methods {
             if let Some(found) = method.find(key)? {
@@ -299,7 +296,12 @@ impl Authentication {
             (Form::Ours(id), Some(method)) => Some(Claimed::new(method.name(), id)),
             _ => None,
         };
-        Err(Denial::from("the API key is not known").at(claimed))
+        // Another issuer's keys may begin as ours do, so the form alone refuses nothing.
+        let reason = match form {
+            Form::Damaged => "the API key was never issued: its checksum is wrong",
+            _ => "the API key is not known",
+        };
+        Err(Denial::from(reason).at(claimed))
     }
 
     fn jwt_methods(&self, source: &TokenSource) -> impl Iterator<Item = (usize, &JwtMethod)> {

@@ -155,3 +155,52 @@ fn a_short_salt_is_warned_about() {
     assert_eq!(method.warnings()[0].severity, gapura_config::fault::Severity::Warning);
     assert!(developers(|_| {}).warnings().is_empty());
 }
+
+#[test]
+fn keys_of_a_database_are_unready_then_known_then_as_they_change() {
+    let mut config = config();
+    config.database = Some("sqlite:/nowhere".parse().unwrap());
+    let shared = Shared::default();
+    let method = Method::api_keys_with("developers", &config, &shared).unwrap();
+    let route = route(vec![method]);
+    let by = |key: &str| route.authenticate(&headers(&[("authorization", &format!("ApiKey {key}"))]), NOW_MS);
+    let held = route.held_keys().next().unwrap();
+    assert!(by("ci-key").is_ok(), "those of the file need no database");
+    assert_eq!(by("held").unwrap_err().code, Code::Overloaded);
+    assert!(held.missing().unwrap().contains("api_keys.developers: no keys yet"));
+    let key = |secret: &str| HeldKey {
+        id: "k".into(),
+        hash: api_key_hash(SALT, secret.as_bytes()),
+        user_id: "u9".into(),
+        ..HeldKey::default()
+    };
+    let odd = HeldKey { id: "odd".into(), ..HeldKey::default() };
+    assert_eq!(held.apply(&[key("held"), odd], true), ["the key \"odd\": its hash is none"]);
+    assert_eq!((held.missing(), held.count()), (None, 1));
+    assert_eq!(by("held").unwrap().user_id.as_str(), "u9");
+    refused(by("gk_live_other"), "its checksum is wrong");
+    refused(by("other"), "not known");
+    // Another text under the same id, as after an import; its uses go on being counted.
+    assert!(held.apply(&[key("gk_held")], false).is_empty());
+    refused(by("held"), "not known");
+    assert!(by("gk_held").is_ok(), "another issuer's key may begin as ours do");
+    let usage = held.take_usage();
+    assert_eq!((usage.len(), usage[0].count, usage[0].last_ms), (1, 2, NOW_MS));
+    assert!(held.take_usage().is_empty());
+    held.give_back(&usage);
+    assert_eq!(held.take_usage(), usage);
+    for (change, reason) in [
+        (HeldKey { revoked: true, ..key("gk_held") }, "is revoked"),
+        (HeldKey { expires: Some(NOW_MS as i64), ..key("gk_held") }, "is expired"),
+        (HeldKey { addresses: vec!["10.0.0.0/8".parse().unwrap()], ..key("gk_held") }, "not for this address"),
+    ] {
+        held.apply(&[change], false);
+        refused(by("gk_held"), reason);
+    }
+    assert!(held.apply(&[], true).is_empty());
+    refused(by("gk_held"), "checksum");
+    // A reload finds the same keys.
+    let again = Method::api_keys_with("developers", &config, &shared).unwrap();
+    let Method::ApiKeys(again) = &again else { panic!("API keys") };
+    assert!(Arc::ptr_eq(again.held().unwrap(), held));
+}

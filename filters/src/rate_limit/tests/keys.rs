@@ -17,8 +17,8 @@ fn developers(keys: &[(&str, &[(&str, u64)])]) -> Named<ApiKeys> {
         expires: None,
     };
     let salt = "env:SALT".parse().unwrap();
-    let keys = keys.iter().map(key).collect();
-    let table = ApiKeys { header: String::new(), scheme: None, salt, keys, database: None };
+    let table =
+        ApiKeys { header: String::new(), scheme: None, salt, database: None, keys: keys.iter().map(key).collect() };
     [("developers".to_owned(), table)].into()
 }
 
