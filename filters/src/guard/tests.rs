@@ -208,3 +208,34 @@ proptest! {
         }
     }
 }
+
+/// The guard and the application read the same, or the guard reads nothing.
+#[test]
+fn a_header_that_the_application_may_read_otherwise_is_absent() {
+    let guard = guard("/a", "header.X-Tenant == 't1'");
+    let holds = |fields: &[(&str, &str)]| {
+        let now = Now { monotonic: std::time::Duration::ZERO, unix_ms: 0 };
+        let exchange = Exchange::new(now, [10, 0, 0, 1].into());
+        let mut request = http::Request::get("/a");
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        guard.holds(&request.body(()).unwrap().into_parts().0, &exchange)
+    };
+    let tenant = ("x-tenant", "t1");
+    assert_eq!(holds(&[tenant, ("connection", "keep-alive"), ("x-tenants", "t2")]), Some(true));
+    for other in [("x_tenant", "t2"), ("x.tenant", "t1"), ("connection", "close, X-Tenant"), ("x-tenant", "t2")] {
+        assert_eq!(holds(&[tenant, other]), None, "{other:?}");
+    }
+}
+
+#[test]
+fn who_has_no_roles_is_not_without_this_one() {
+    let nobody = Principal { roles: Vec::new(), permissions: Vec::new(), ..alice() };
+    for list in ["user.roles", "user.permissions"] {
+        for guarded in [format!("!('banned' in {list})"), format!("'a' in {list}")] {
+            assert_eq!(ask(&guard("/a", &guarded), "/a", Some(nobody.clone())), None, "{guarded}");
+        }
+        assert_eq!(ask(&guard("/a", &format!("!('banned' in {list})")), "/a", Some(alice())), Some(true));
+    }
+}
