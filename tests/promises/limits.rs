@@ -223,6 +223,37 @@ fn a_reload_forgets_nobody_who_is_in_flight() {
     counts(&gateway, "hasty", 0, 0);
 }
 
+/// A wider bound lets in who waits, though nobody leaves and nobody comes; one that goes and comes back has forgotten nobody.
+#[test]
+fn a_reload_lets_in_who_waits_and_counts_who_is_there() {
+    let gate = Gate::default();
+    let (_upstream, gateway) = held(&gate);
+    let reload = |text: &str| {
+        gateway.rewrite(text);
+        assert_eq!(gateway.reload().status, 200);
+    };
+    thread::scope(|scope| {
+        let first = scope.spawn(|| gateway.get("/narrow"));
+        counts(&gateway, "narrow", 1, 0);
+        let second = scope.spawn(|| gateway.get("/narrow"));
+        counts(&gateway, "narrow", 1, 1);
+        let wider = gateway
+            .text()
+            .replace("max_in_flight = 1\n", "max_in_flight = 2\n")
+            .replace("\"1h\"\n\n[[", "\"10ms\"\n\n[[");
+        reload(&wider);
+        counts(&gateway, "narrow", 2, 0);
+        reload(&wider.replacen("max_in_flight = 2\nqueue = 1\nqueue_timeout = \"10ms\"\n", "", 1));
+        let third = scope.spawn(|| gateway.get("/narrow"));
+        counts(&gateway, "narrow", 3, 0);
+        reload(&wider);
+        expect_problem(&gateway.get("/narrow"), 503, "OVERLOADED");
+        gate.open();
+        assert!([first, second, third].into_iter().all(|asked| asked.join().unwrap().status == 200));
+    });
+    counts(&gateway, "narrow", 0, 0);
+}
+
 /// Of small bodies that the gateway sends itself, and of large ones that stream.
 #[test]
 fn a_response_tells_what_its_request_cost_and_the_client_never_sees_it() {
