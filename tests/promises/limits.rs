@@ -170,6 +170,66 @@ fn a_websocket_holds_its_place_until_it_ends() {
     counts(&gateway, "narrow", 0, 0);
 }
 
+/// One that waits for its turn, and one whose upstream has not answered; also a client that says more than is read ahead of it.
+#[test]
+fn a_websocket_that_is_left_before_it_opens_gives_back_its_place() {
+    let gate = Gate::default();
+    let (_upstream, gateway) = held(&gate);
+    let upgrade = [("Connection", "Upgrade"), ("Upgrade", "websocket")];
+    for (headers, more) in [(&upgrade[..], 0), (&upgrade[..], 5), (&upgrade[..], 100_000), (&[], 100_000)] {
+        for tls in [false, true] {
+            let begin = || {
+                let mut wire = if tls { Wire::tls(gateway.https(), &["http/1.1"]) } else { gateway.connect() };
+                wire.send(request_bytes("GET", "/narrow", headers, b""));
+                wire.send(vec![b'x'; more]);
+                wire
+            };
+            let first = begin();
+            counts(&gateway, "narrow", 1, 0);
+            let second = begin();
+            counts(&gateway, "narrow", 1, 1);
+            drop(second);
+            counts(&gateway, "narrow", 1, 0);
+            drop(first);
+            counts(&gateway, "narrow", 0, 0);
+        }
+    }
+    gate.open();
+}
+
+/// All that a client says before its tunnel opens is for the tunnel, however much it is.
+#[test]
+fn what_is_said_before_a_websocket_opens_arrives_in_it() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let upstream = Upstream::start(move |call| {
+        held.wait();
+        call.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+        let mut heard = 0;
+        while heard < 200_000 {
+            let bytes = call.receive();
+            assert!(!bytes.is_empty() && bytes.iter().all(|byte| *byte == b'x'), "after {heard}");
+            heard += bytes.len();
+        }
+        call.send("all");
+        Flow::Close
+    });
+    let gateway = Setup::tls(TABLES).put("UPSTREAM", upstream.address()).start();
+    for tls in [false, true] {
+        let mut wire = if tls { Wire::tls(gateway.https(), &["http/1.1"]) } else { gateway.connect() };
+        let mut sent = request_bytes("GET", "/narrow", &[("Connection", "Upgrade"), ("Upgrade", "websocket")], b"");
+        sent.extend([b'x'; 100]);
+        wire.send(sent);
+        counts(&gateway, "narrow", 1, 0);
+        wire.send(vec![b'x'; 199_900]);
+        gate.open();
+        assert_eq!(wire.head().expect("a head").status, 101);
+        assert_eq!(wire.take(3).as_deref(), Some(b"all".as_slice()));
+        drop(wire);
+        counts(&gateway, "narrow", 0, 0);
+    }
+}
+
 /// A response is in flight until its last byte, however it ends.
 #[test]
 fn a_response_that_streams_holds_its_place_until_it_ends() {
