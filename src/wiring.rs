@@ -192,6 +192,7 @@ impl Gateway {
 
     pub(crate) fn replace(self: &Arc<Self>, live: Live) {
         self.live.store(Arc::new(live));
+        self.live().lanes.begin();
         self.tell_pingora();
         self.follow_keys();
     }

@@ -135,11 +135,7 @@ pub(super) async fn first(
             let body = whole::read_body(session, max_body, pause).await?;
             // Who is slow to send holds no place; and an envelope that is refused for want of one has not been used up.
             let entering = context.live.lanes.enter(context.route_name());
-            context.place = match session.is_upgrade_req() {
-                // What its client may say already belongs to the tunnel.
-                true => entering.await?,
-                false => whole::while_there(session, entering).await??,
-            };
+            context.place = whole::while_there(session, entering).await??;
             let tunnel = whole::exchange(gateway, session, context, body, seen).await?;
             Ok(tunnel.map_or(Next::Nothing, Next::Tunnel))
         }

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -22,11 +22,15 @@ use tokio::{sync::oneshot, time::timeout};
 use super::load::{Load, Share};
 
 /// What bounds the routes: a lane of their own, and the load of all.
-#[derive(Default)]
 pub(crate) struct Lanes {
     routes: HashMap<String, Way>,
     load: Option<Load>,
+    known: Known,
 }
+
+/// The lanes of all policies that are in use, by the names of their routes. A route that is gone and comes back finds its own
+/// again as long as one of its requests is in flight: in a new one they would not count.
+type Known = Arc<Mutex<HashMap<String, Weak<Lane>>>>;
 
 struct Way {
     lane: Option<(Arc<Lane>, Bounds)>,
@@ -40,10 +44,9 @@ struct Lane {
     waiting: IntGauge,
 }
 
-#[derive(Default)]
 struct State {
     running: usize,
-    /// Of the policy that asked last.
+    /// Of the policy that is live.
     max: usize,
     /// The first to come first; those who have left stand among them until it is their turn.
     queue: VecDeque<oneshot::Sender<()>>,
@@ -75,21 +78,41 @@ pub(super) struct Place {
 struct Seat(Arc<Lane>);
 
 impl Lanes {
-    /// Those of `before` go on.
+    /// Those of `before` go on. Nothing changes for them until [`Self::begin`].
     pub(crate) fn build(config: &Config, before: Option<&Self>, metrics: &Metrics) -> Self {
         let load = Load::build(config, before.and_then(|before| before.load.as_ref()), metrics);
-        let way = |route: &Route| {
-            let lane = route.max_in_flight.map(|max| {
-                let known = before.and_then(|before| before.routes.get(&route.name)?.lane.as_ref());
-                let lane =
-                    known.map_or_else(|| Arc::new(Lane::new(&route.name, metrics)), |(lane, _)| Arc::clone(lane));
+        let known = before.map_or_else(Known::default, |before| Arc::clone(&before.known));
+        let mut lanes = known.lock();
+        lanes.retain(|_, lane| lane.strong_count() > 0);
+        let mut way = |route: &Route| {
+            let lane = lanes.get(&route.name).and_then(Weak::upgrade);
+            let lane = match (lane, route.max_in_flight) {
+                // Without a bound it goes on counting: whoever comes in now is there when the bound comes back.
+                (Some(lane), max) => Some((lane, max.map_or(usize::MAX, |max| max as usize))),
+                (None, Some(max)) => {
+                    let lane = Arc::new(Lane::new(&route.name, max as usize, metrics));
+                    lanes.insert(route.name.clone(), Arc::downgrade(&lane));
+                    Some((lane, max as usize))
+                }
+                (None, None) => None,
+            };
+            let lane = lane.map(|(lane, max)| {
                 let (queue, patience) = (route.queue as usize, route.queue_timeout.get());
-                (lane, Bounds { max: max as usize, queue, patience })
+                (lane, Bounds { max, queue, patience })
             });
             let bounded = lane.is_some() || load.is_some();
             bounded.then(|| (route.name.clone(), Way { lane, priority: route.priority }))
         };
-        Self { routes: config.routes.iter().filter_map(way).collect(), load }
+        let routes = config.routes.iter().filter_map(&mut way).collect();
+        drop(lanes);
+        Self { routes, load, known }
+    }
+
+    /// The policy is live: its bounds hold, and those whom a wider one has room for need not wait until somebody leaves.
+    pub(crate) fn begin(&self) {
+        for (lane, bounds) in self.routes.values().filter_map(|way| way.lane.as_ref()) {
+            lane.bound(bounds.max);
+        }
     }
 
     /// Whether the gateway as a whole has room for one of this route, before anything is spent on it.
@@ -121,27 +144,30 @@ fn refuse(route: &str, bounds: &Bounds, why: &str) -> Refusal {
 }
 
 impl Lane {
-    fn new(route: &str, metrics: &Metrics) -> Self {
+    fn new(route: &str, max: usize, metrics: &Metrics) -> Self {
         Self {
-            state: Mutex::default(),
+            state: Mutex::new(State { running: 0, max, queue: VecDeque::new(), waiting: 0 }),
             running: metrics.in_flight.with_label_values(&[route]),
             waiting: metrics.queued.with_label_values(&[route]),
         }
     }
 
+    fn bound(&self, max: usize) {
+        let mut state = self.state.lock();
+        state.max = max;
+        state.call();
+        self.show(&state);
+    }
+
     async fn enter(self: &Arc<Self>, bounds: &Bounds) -> Result<Seat, &'static str> {
         let mut turn = {
             let mut state = self.state.lock();
-            state.max = bounds.max;
-            // A reload may have made room.
-            state.call();
             if state.running < state.max {
                 state.running += 1;
                 self.show(&state);
                 return Ok(Seat(Arc::clone(self)));
             }
             if state.waiting >= bounds.queue {
-                self.show(&state);
                 return Err("max_in_flight is reached and the queue is full");
             }
             let called = state.wait();

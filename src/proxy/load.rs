@@ -34,9 +34,10 @@ struct Used {
 pub(super) struct Share(Arc<Used>);
 
 impl Load {
-    /// None without a bound. What `before` counts goes on counting.
+    /// None where there has never been a bound. What `before` counts goes on counting, though the bound be gone: it may come back
+    /// before the requests have ended.
     pub(super) fn build(config: &Config, before: Option<&Self>, metrics: &Metrics) -> Option<Self> {
-        let max = config.limits.max_in_flight?;
+        let max = config.limits.max_in_flight.or_else(|| before.map(|_| u32::MAX))?;
         let fresh = || Arc::new(Used { count: AtomicUsize::new(0), gauge: metrics.load.clone() });
         let used = before.map_or_else(fresh, |before| Arc::clone(&before.used));
         let shed = Priority::ALL.map(|priority| metrics.shed.with_label_values(&[priority.name()]));
@@ -116,6 +117,27 @@ mod tests {
         drop(low);
         assert!(load.check(Priority::Low).is_ok());
         assert_eq!(load.used.gauge.get(), 0);
+    }
+
+    /// Who came in before and while there was none is there when it comes back.
+    #[test]
+    fn a_bound_that_is_removed_and_comes_back_knows_who_is_there() {
+        let metrics = Metrics::new().unwrap();
+        let text = "[server]\nplaintext = true\nhttp = [\"127.0.0.1:1\"]\n[upstreams.u]\nservers = [\"127.0.0.1:2\"]\n\
+                    [[routes]]\nname = \"r\"\npath = \"/\"\nupstream = \"u\"\n";
+        let mut config = gapura_config::parse("test.toml", text).expect("a sound configuration").config;
+        assert!(Load::build(&config, None, &metrics).is_none());
+        config.limits.max_in_flight = Some(2);
+        let first = Load::build(&config, None, &metrics).unwrap();
+        let before = first.enter(Priority::High).ok();
+        config.limits.max_in_flight = None;
+        let without = Load::build(&config, Some(&first), &metrics).unwrap();
+        let meanwhile = without.enter(Priority::Low).ok();
+        config.limits.max_in_flight = Some(2);
+        let back = Load::build(&config, Some(&without), &metrics).unwrap();
+        assert!(before.is_some() && meanwhile.is_some() && back.enter(Priority::High).is_err());
+        drop(before);
+        assert!(back.enter(Priority::High).is_ok());
     }
 
     #[test]

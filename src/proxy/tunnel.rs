@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{answer, context::Context, whole::Broken};
+use super::{answer, context::Context, listen::Connection, whole::Broken};
 use crate::upstream::Answer;
 
 /// As long as a tunnel may be silent both ways. Its ends tell the living from the dead by their own pings.
@@ -64,6 +64,9 @@ impl Tunnel {
     /// for each other: an end that only reads once it has written would stop both. Returns the bytes that the client got.
     pub(super) async fn run(self, client: Stream) -> usize {
         let Self { upstream, early, pause } = self;
+        // As the gate made it.
+        let Ok(mut client) = client.into_any().downcast::<Connection>() else { return 0 };
+        client.open();
         let (mut from_client, mut to_client) = split(client);
         let (mut from_upstream, mut to_upstream) = split(upstream);
         let (begun, heard, sent) = (Instant::now(), AtomicU64::new(0), AtomicUsize::new(0));

@@ -154,11 +154,7 @@ pub(super) async fn exchange(
         answer.finish();
         return seal(gateway, session, context, route, (head, body)).await.map(|()| None);
     }
-    let mut answer = match tunnel {
-        // Its client has nothing to say before the answer; if it does, that belongs to the tunnel.
-        true => call.send().await.map_err(refusal)?,
-        false => unless_left(session, call.send()).await?,
-    };
+    let mut answer = unless_left(session, call.send()).await?;
     upstream.seconds.observe((gateway.clock.now().monotonic - sent.monotonic).as_secs_f64());
     if tunnel {
         session.set_keepalive(None);
@@ -285,7 +281,8 @@ async fn unless_left<T>(
     while_there(session, work).await?.map_err(|failure| Broken::Refused(refusal(failure)))
 }
 
-/// The request has been read whole: what comes now is the end of the connection, or the next request.
+/// The request has been read whole: what comes now is the end of the connection, or the next request, or what is meant for the
+/// tunnel that was asked for. The connection keeps it.
 pub(super) async fn while_there<T>(session: &mut ServerSession, work: impl Future<Output = T>) -> Result<T, Broken> {
     tokio::select! {
         biased;

@@ -58,7 +58,7 @@ pub(super) fn services(config: &Config) -> Result<Services, CannotStart> {
 pub(super) fn resume(config: &Config, services: &mut Services) -> Result<SystemClock, CannotStart> {
     let mut clock = SystemClock { since: Instant::now(), before: Duration::ZERO };
     let Some(path) = &config.state.snapshot else { return Ok(clock) };
-    snapshot::check(path).map_err(|why| CannotStart::Faults(vec![Fault::at(snapshot_path(), why)]))?;
+    snapshot::check(path).map_err(|wrong| CannotStart::Faults(vec![snapshot_fault(wrong)]))?;
     if let Some(restored) = snapshot::restore(path, config, clock.now().unix_ms) {
         clock.before = restored.monotonic;
         services.counters = CounterStore::Memory(Arc::new(restored.counters));
@@ -71,7 +71,7 @@ pub(crate) fn store_faults(config: &Config) -> Vec<Fault> {
     let redis = config.state.redis.as_ref().filter(|_| config.state.store == model::Store::Redis);
     let checked = redis.map_or(Ok(()), RedisStore::check);
     let kept = config.state.snapshot.as_ref().map_or(Ok(()), |path| snapshot::check(path));
-    let kept = kept.err().map(|why| Fault::at(snapshot_path(), why));
+    let kept = kept.err().map(snapshot_fault);
     checked.err().map(redis_fault).into_iter().chain(kept).collect()
 }
 
@@ -81,8 +81,8 @@ fn redis_fault(why: String) -> Fault {
         .help("set the variable or name a readable file that holds `redis://HOST:PORT` or `rediss://HOST:PORT`")
 }
 
-fn snapshot_path() -> Place {
-    Place::root().key("state").key("snapshot")
+fn snapshot_fault(wrong: snapshot::Wrong) -> Fault {
+    Fault::at(Place::root().key("state").key("snapshot"), wrong.what).help(wrong.help)
 }
 
 /// How long the start waits for a store that it cannot do without.

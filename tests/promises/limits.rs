@@ -170,6 +170,66 @@ fn a_websocket_holds_its_place_until_it_ends() {
     counts(&gateway, "narrow", 0, 0);
 }
 
+/// One that waits for its turn, and one whose upstream has not answered; also a client that says more than is read ahead of it.
+#[test]
+fn a_websocket_that_is_left_before_it_opens_gives_back_its_place() {
+    let gate = Gate::default();
+    let (_upstream, gateway) = held(&gate);
+    let upgrade = [("Connection", "Upgrade"), ("Upgrade", "websocket")];
+    for (headers, more) in [(&upgrade[..], 0), (&upgrade[..], 5), (&upgrade[..], 100_000), (&[], 100_000)] {
+        for tls in [false, true] {
+            let begin = || {
+                let mut wire = if tls { Wire::tls(gateway.https(), &["http/1.1"]) } else { gateway.connect() };
+                wire.send(request_bytes("GET", "/narrow", headers, b""));
+                wire.send(vec![b'x'; more]);
+                wire
+            };
+            let first = begin();
+            counts(&gateway, "narrow", 1, 0);
+            let second = begin();
+            counts(&gateway, "narrow", 1, 1);
+            drop(second);
+            counts(&gateway, "narrow", 1, 0);
+            drop(first);
+            counts(&gateway, "narrow", 0, 0);
+        }
+    }
+    gate.open();
+}
+
+/// All that a client says before its tunnel opens is for the tunnel, however much it is.
+#[test]
+fn what_is_said_before_a_websocket_opens_arrives_in_it() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let upstream = Upstream::start(move |call| {
+        held.wait();
+        call.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+        let mut heard = 0;
+        while heard < 200_000 {
+            let bytes = call.receive();
+            assert!(!bytes.is_empty() && bytes.iter().all(|byte| *byte == b'x'), "after {heard}");
+            heard += bytes.len();
+        }
+        call.send("all");
+        Flow::Close
+    });
+    let gateway = Setup::tls(TABLES).put("UPSTREAM", upstream.address()).start();
+    for tls in [false, true] {
+        let mut wire = if tls { Wire::tls(gateway.https(), &["http/1.1"]) } else { gateway.connect() };
+        let mut sent = request_bytes("GET", "/narrow", &[("Connection", "Upgrade"), ("Upgrade", "websocket")], b"");
+        sent.extend([b'x'; 100]);
+        wire.send(sent);
+        counts(&gateway, "narrow", 1, 0);
+        wire.send(vec![b'x'; 199_900]);
+        gate.open();
+        assert_eq!(wire.head().expect("a head").status, 101);
+        assert_eq!(wire.take(3).as_deref(), Some(b"all".as_slice()));
+        drop(wire);
+        counts(&gateway, "narrow", 0, 0);
+    }
+}
+
 /// A response is in flight until its last byte, however it ends.
 #[test]
 fn a_response_that_streams_holds_its_place_until_it_ends() {
@@ -221,6 +281,37 @@ fn a_reload_forgets_nobody_who_is_in_flight() {
         assert!([first, second].into_iter().all(|asked| asked.join().unwrap().status == 200));
     });
     counts(&gateway, "hasty", 0, 0);
+}
+
+/// A wider bound lets in who waits, though nobody leaves and nobody comes; one that goes and comes back has forgotten nobody.
+#[test]
+fn a_reload_lets_in_who_waits_and_counts_who_is_there() {
+    let gate = Gate::default();
+    let (_upstream, gateway) = held(&gate);
+    let reload = |text: &str| {
+        gateway.rewrite(text);
+        assert_eq!(gateway.reload().status, 200);
+    };
+    thread::scope(|scope| {
+        let first = scope.spawn(|| gateway.get("/narrow"));
+        counts(&gateway, "narrow", 1, 0);
+        let second = scope.spawn(|| gateway.get("/narrow"));
+        counts(&gateway, "narrow", 1, 1);
+        let wider = gateway
+            .text()
+            .replace("max_in_flight = 1\n", "max_in_flight = 2\n")
+            .replace("\"1h\"\n\n[[", "\"10ms\"\n\n[[");
+        reload(&wider);
+        counts(&gateway, "narrow", 2, 0);
+        reload(&wider.replacen("max_in_flight = 2\nqueue = 1\nqueue_timeout = \"10ms\"\n", "", 1));
+        let third = scope.spawn(|| gateway.get("/narrow"));
+        counts(&gateway, "narrow", 3, 0);
+        reload(&wider);
+        expect_problem(&gateway.get("/narrow"), 503, "OVERLOADED");
+        gate.open();
+        assert!([first, second, third].into_iter().all(|asked| asked.join().unwrap().status == 200));
+    });
+    counts(&gateway, "narrow", 0, 0);
 }
 
 /// Of small bodies that the gateway sends itself, and of large ones that stream.

@@ -106,9 +106,8 @@ fn a_file_that_is_broken_stops_nothing() {
     let whole = fs::read(&file).unwrap();
     let mut other = whole.clone();
     other[60] ^= 1;
-    let cases: [(&[u8], &str); 5] = [
+    let cases: [(&[u8], &str); 4] = [
         (b"", "it ends too early"),
-        (b"[server]\nhttp = [\"127.0.0.1:80\"]", "it is no snapshot of counters"),
         (&whole[..whole.len() - 5], "it ends too early"),
         (&other, "it"),
         (&[&whole[..], b"more"].concat(), "it goes on behind its end"),
@@ -140,4 +139,44 @@ fn a_place_where_nothing_can_be_written_is_a_fault() {
     assert!(told.contains("the folder `/no/such/folder` cannot be used: No such file"), "{told}");
     assert!(told.contains("gapura.toml:8:12"), "{told}");
     assert_eq!(setup.command(&["run"]).status.code(), Some(1));
+}
+
+/// By `check` and by the start, which never waits for what has no end.
+#[test]
+fn what_stands_there_and_is_not_ours_is_a_fault_and_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("counters");
+    let setup = Setup::plain(TABLES).put("FOLDER", folder.path().display()).put("UPSTREAM", "127.0.0.1:1");
+    let setup = setup.put("ALGORITHM", "gcra").put("WINDOW", "1h");
+    let refused = |why: &str| {
+        for command in ["check", "run"] {
+            let done = setup.command(&[command]);
+            let told = String::from_utf8_lossy(&done.stderr).into_owned();
+            assert_eq!(done.status.code(), Some(1), "{command}: {told}");
+            assert!(told.contains(why) && told.contains("help"), "{command}: {told}");
+        }
+    };
+    fs::write(&file, b"precious").unwrap();
+    refused("is another file, which would be replaced when the gateway stops");
+    assert_eq!(fs::read(&file).unwrap(), b"precious");
+    fs::write(&file, b"gapura counters\n").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+    refused("can be written by others (mode 666)");
+    fs::remove_file(&file).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+    refused("is no regular file");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+/// What came while the gateway ran is not replaced either; the stop is an orderly one all the same.
+#[test]
+fn a_file_that_came_meanwhile_stays() {
+    let upstream = Upstream::ok();
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = start(&upstream, folder.path(), ("gcra", "1h"));
+    let file = folder.path().join("counters");
+    fs::write(&file, b"precious").unwrap();
+    stop(&gateway);
+    until_true("the log says so", || gateway.log().contains("the counters cannot be written to"));
+    assert_eq!(fs::read(&file).unwrap(), b"precious");
 }

@@ -37,6 +37,7 @@ fn rate_limit(rules: &mut Rules<'_>, name: &str, limit: &RateLimit) {
         rules.add(fault.help(format!("write \"{}\" to \"{}\"", Period(*penalties.start()), Period(*penalties.end()))));
     }
     combination(rules, &table, limit);
+    headers(rules, &table, limit);
     rules.repeated(&table.key("methods"), &limit.methods);
     if !rules.written(&table.key("algorithm")) {
         return;
@@ -76,6 +77,66 @@ fn cost(rules: &mut Rules<'_>, table: &Place, limit: &RateLimit) {
         let fault = Fault::at(place, format!("a response that says nothing costs {default}, above the most of {max}"));
         rules.add(fault.help(format!("write a `max` of at least {default}, or a smaller `default`")));
     }
+}
+
+/// A header that tells a cost leaves the response, and one to count by has to say something of who sends it.
+fn headers(rules: &mut Rules<'_>, table: &Place, limit: &RateLimit) {
+    if let LimitCost::Told(ToldCost { header, .. }) = &limit.cost
+        && is_of_the_response(&header.to_ascii_lowercase())
+    {
+        let message = format!("`{header}` would be removed from every response, and clients or the gateway need it");
+        let fault = Fault::at(table.key("cost").key("header"), message);
+        rules.add(fault.help("have the upstream tell the cost in a header made for it: \"X-Cost\""));
+    }
+    let by = table.key("by");
+    for (index, key) in limit.by.keys().iter().enumerate() {
+        let LimitKey::Header(name) = key else { continue };
+        if HOP_BY_HOP.contains(&name.as_str()) || name == "content-length" {
+            let place = if matches!(limit.by, LimitBy::One(_)) { by.clone() } else { by.index(index) };
+            let fault = Fault::at(place, format!("`{name}` says how one message is sent, not who sends it"));
+            rules.add(fault.help("write a header that names the caller, \"header:X-Tenant\", or \"client_ip\""));
+        }
+    }
+}
+
+/// Of one connection (RFC 9110, section 7.6.1), and the framing of a message.
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+];
+
+/// Frames the response, says what its body is and who may keep it, or is written by the gateway.
+fn is_of_the_response(header: &str) -> bool {
+    const MEANT: [&str; 18] = [
+        "accept-ranges",
+        "age",
+        "allow",
+        "authorization",
+        "cache-control",
+        "date",
+        "etag",
+        "expires",
+        "last-modified",
+        "location",
+        "referrer-policy",
+        "retry-after",
+        "set-cookie",
+        "strict-transport-security",
+        "traceparent",
+        "vary",
+        "www-authenticate",
+        "x-request-id",
+    ];
+    const FAMILIES: [&str; 6] =
+        ["access-control-", "content-", "ratelimit", "sec-websocket-", "x-content-type-", "x-frame-"];
+    HOP_BY_HOP.contains(&header) || MEANT.contains(&header) || FAMILIES.iter().any(|family| header.starts_with(family))
 }
 
 /// Each part of a key is read, and hashed, for each request.

@@ -39,7 +39,7 @@ use self::{
 pub use self::{
     algorithm::{Quota, Verdict},
     charges::Charges,
-    memory::{Amount, MemoryCounters, Restored, Unusable},
+    memory::{Amount, MemoryCounters, Restored, SNAPSHOT_MAGIC, Unusable},
     store::{Counted, CounterStore, Demand, Pending, SharedCounters},
 };
 use crate::{

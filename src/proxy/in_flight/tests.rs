@@ -8,8 +8,8 @@ use super::*;
 
 type Entering<'a> = Pin<Box<dyn Future<Output = Result<Seat, &'static str>> + 'a>>;
 
-fn lane() -> Arc<Lane> {
-    Arc::new(Lane::new("r", &Metrics::new().unwrap()))
+fn lane(max: usize) -> Arc<Lane> {
+    Arc::new(Lane::new("r", max, &Metrics::new().unwrap()))
 }
 
 /// Nobody's patience ends within a test but where it says so.
@@ -42,7 +42,7 @@ fn counts(lane: &Lane) -> (usize, i64, i64) {
 #[test]
 fn never_more_than_the_bound_and_the_first_come_first() {
     run(|| {
-        let (lane, bounds) = (lane(), bounds(2, 2));
+        let (lane, bounds) = (lane(2), bounds(2, 2));
         let one = at_once(&lane, &bounds).unwrap().unwrap();
         let two = at_once(&lane, &bounds).unwrap().unwrap();
         let mut waiting: Vec<Entering<'_>> = (0..2).map(|_| Box::pin(lane.enter(&bounds)) as Entering<'_>).collect();
@@ -65,7 +65,7 @@ fn never_more_than_the_bound_and_the_first_come_first() {
 #[test]
 fn who_leaves_the_queue_takes_no_place_along() {
     run(|| {
-        let (lane, bounds) = (lane(), bounds(1, 3));
+        let (lane, bounds) = (lane(1), bounds(1, 3));
         let held = at_once(&lane, &bounds).unwrap().unwrap();
         let mut leaves: Entering<'_> = Box::pin(lane.enter(&bounds));
         let mut handed: Entering<'_> = Box::pin(lane.enter(&bounds));
@@ -89,7 +89,7 @@ fn who_leaves_the_queue_takes_no_place_along() {
 #[test]
 fn the_queue_holds_those_who_wait() {
     run(|| {
-        let (lane, bounds) = (lane(), bounds(1, 10));
+        let (lane, bounds) = (lane(1), bounds(1, 10));
         let held = at_once(&lane, &bounds).unwrap().unwrap();
         let mut waits: Entering<'_> = Box::pin(lane.enter(&bounds));
         assert!(poll(waits.as_mut()).is_none());
@@ -104,7 +104,7 @@ fn the_queue_holds_those_who_wait() {
 fn patience_ends() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
-        let (lane, bounds) = (lane(), Bounds { patience: Duration::from_millis(1), ..bounds(1, 1) });
+        let (lane, bounds) = (lane(1), Bounds { patience: Duration::from_millis(1), ..bounds(1, 1) });
         let held = lane.enter(&bounds).await.unwrap();
         for _ in 0..3 {
             let late = lane.enter(&bounds).await.err();
@@ -117,24 +117,85 @@ fn patience_ends() {
 }
 
 #[test]
-fn another_bound_holds_for_who_comes_after_it() {
+fn another_bound_holds_at_once() {
     run(|| {
-        let lane = lane();
-        let narrow = bounds(1, 1);
-        let held = at_once(&lane, &narrow).unwrap().unwrap();
-        let mut waiting: Entering<'_> = Box::pin(lane.enter(&narrow));
-        assert!(poll(waiting.as_mut()).is_none());
-        let wide = bounds(3, 0);
-        let third = at_once(&lane, &wide).unwrap().unwrap();
-        let second = poll(waiting.as_mut()).expect("room for who has waited, too").unwrap();
-        assert!(at_once(&lane, &wide).unwrap().is_err());
+        let lane = lane(1);
+        let bounds = bounds(1, 2);
+        let held = at_once(&lane, &bounds).unwrap().unwrap();
+        let mut waiting: Vec<Entering<'_>> = (0..2).map(|_| Box::pin(lane.enter(&bounds)) as Entering<'_>).collect();
+        assert!(waiting.iter_mut().all(|waiting| poll(waiting.as_mut()).is_none()));
+        lane.bound(2);
+        assert_eq!(counts(&lane), (2, 2, 1));
+        let second = poll(waiting[0].as_mut()).expect("nobody had to leave or to come").unwrap();
+        assert!(poll(waiting[1].as_mut()).is_none());
+        lane.bound(3);
+        let third = poll(waiting[1].as_mut()).expect("nobody had to leave or to come").unwrap();
         // Narrower: nobody comes in until enough have left.
-        assert!(at_once(&lane, &bounds(2, 0)).unwrap().is_err());
+        lane.bound(2);
+        assert!(at_once(&lane, &bounds).is_none());
         drop(held);
-        assert!(at_once(&lane, &bounds(2, 0)).unwrap().is_err());
+        assert!(at_once(&lane, &bounds).is_none());
         drop(second);
-        assert!(at_once(&lane, &bounds(2, 0)).unwrap().is_ok());
+        assert!(at_once(&lane, &bounds).unwrap().is_ok());
         drop(third);
         assert_eq!(counts(&lane), (0, 0, 0));
+    });
+}
+
+/// These routes and their bounds.
+fn config(routes: &[(&str, Option<u32>)]) -> Config {
+    let mut text = String::from("[server]\nplaintext = true\nhttp = [\"127.0.0.1:1\"]\n");
+    text.push_str("[upstreams.u]\nservers = [\"127.0.0.1:2\"]\n");
+    for (name, max) in routes {
+        text.push_str(&format!("[[routes]]\nname = \"{name}\"\npath = \"/{name}\"\nupstream = \"u\"\n"));
+        text.push_str(&max.map_or_else(String::new, |max| format!("max_in_flight = {max}\n")));
+    }
+    gapura_config::parse("test.toml", &text).expect("a sound configuration").config
+}
+
+/// A policy that is live.
+fn policy(routes: &[(&str, Option<u32>)], before: Option<&Lanes>, metrics: &Metrics) -> Lanes {
+    let lanes = Lanes::build(&config(routes), before, metrics);
+    lanes.begin();
+    lanes
+}
+
+/// A bound that is removed and comes back, and a route that does: who came in before and meanwhile is counted.
+#[test]
+fn what_is_in_flight_is_counted_through_every_reload() {
+    run(|| {
+        let metrics = Metrics::new().unwrap();
+        let enter = |lanes: &Lanes| poll(pin!(lanes.enter("r"))).unwrap().map(|place| place.is_some());
+        let keep = |lanes: &Lanes| poll(pin!(lanes.enter("r"))).unwrap().ok().flatten().expect("a place");
+        let first = policy(&[("r", Some(2)), ("s", None)], None, &metrics);
+        let old = keep(&first);
+        let without = policy(&[("r", None), ("s", None)], Some(&first), &metrics);
+        drop(first);
+        let meanwhile = keep(&without);
+        let back = policy(&[("r", Some(2))], Some(&without), &metrics);
+        drop(without);
+        assert!(enter(&back).is_err(), "two are in flight");
+        let gone = policy(&[("s", None)], Some(&back), &metrics);
+        drop(back);
+        assert_eq!(enter(&gone).ok(), Some(false), "nothing bounds it");
+        let back = policy(&[("r", Some(2))], Some(&gone), &metrics);
+        assert!(enter(&back).is_err(), "two are in flight");
+        assert_eq!(metrics.in_flight.with_label_values(&["r"]).get(), 2);
+        drop(old);
+        assert_eq!(enter(&back).ok(), Some(true));
+        drop(meanwhile);
+        assert_eq!(metrics.in_flight.with_label_values(&["r"]).get(), 0);
+    });
+}
+
+/// Until it is live, a policy changes nothing: its reload may still fail.
+#[test]
+fn a_policy_that_never_begins_bounds_nothing() {
+    run(|| {
+        let metrics = Metrics::new().unwrap();
+        let live = policy(&[("r", Some(1))], None, &metrics);
+        drop(Lanes::build(&config(&[("r", Some(5))]), Some(&live), &metrics));
+        let held = poll(pin!(live.enter("r"))).unwrap().ok().flatten();
+        assert!(held.is_some() && poll(pin!(live.enter("r"))).unwrap().is_err());
     });
 }

@@ -54,7 +54,10 @@ pub(super) enum Framing {
     /// So many bytes of body, and not one of the next request.
     Length(u64),
     Chunked(Chunks),
-    /// Everything: HTTP/2, or a request to upgrade.
+    /// A request to upgrade: nothing until the upstream has agreed ([`Connection::open`]). What the client says before belongs
+    /// to the tunnel.
+    Upgrade,
+    /// Everything: HTTP/2, or a tunnel.
     Open,
 }
 
@@ -70,6 +73,8 @@ pub(crate) struct Connection {
     hold: bool,
     ended: bool,
     leaving: Option<Box<Leaving>>,
+    /// Until the next look at whether a client has left that nothing more is read of.
+    look: Option<Pin<Box<Sleep>>>,
 }
 
 /// A connection that closes.
@@ -88,6 +93,8 @@ impl Leaving {
 
 /// Read at once while a client is watched for its end: enough for a pipelined head.
 const AHEAD: usize = 64 * 1024;
+/// How often a client is looked at that has sent more: its end is behind what is not read, but the system may know of it.
+const LOOK: Duration = Duration::from_secs(1);
 /// What a refused client may still send before it is cut off: it is read so that the refusal is not lost to a reset. Many look at
 /// what came only when their last write is done, or fails.
 const LINGER_BYTES: usize = 64 * 1024 * 1024;
@@ -119,6 +126,7 @@ impl Connection {
             hold: false,
             ended: false,
             leaving: None,
+            look: None,
         }
     }
 
@@ -158,6 +166,11 @@ impl Connection {
         self.hold = true;
     }
 
+    /// The upgrade was agreed to: what was kept of the client and all that it sends is the tunnel's.
+    pub(crate) fn open(&mut self) {
+        self.framing = Framing::Open;
+    }
+
     /// Back from the session: whether another request may follow.
     pub(super) fn next(&mut self) -> bool {
         if self.held.is_empty() {
@@ -166,7 +179,8 @@ impl Connection {
         if self.ahead.is_empty() {
             self.ahead = BytesMut::new();
         }
-        !self.ended && self.is_read()
+        // What follows a request to upgrade that was refused may be meant for the tunnel.
+        !self.ended && self.is_read() && !matches!(self.framing, Framing::Upgrade)
     }
 
     /// The whole request was read.
@@ -174,6 +188,7 @@ impl Connection {
         match &self.framing {
             Framing::Length(left) => *left == 0,
             Framing::Chunked(chunks) => chunks.is_done(),
+            Framing::Upgrade => true,
             Framing::Open => false,
         }
     }
@@ -194,11 +209,26 @@ impl Connection {
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.ended {
             if self.ahead.len() >= AHEAD {
-                return Poll::Pending;
+                ready!(self.poll_left(cx));
+                self.ended = true;
+                break;
             }
             self.ended = ready!(self.poll_ahead(cx))? == 0;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Waits for the client's end without reading. Not by readiness alone: the socket is ready all the time, for bytes that stay
+    /// where they are.
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if self.io.is_closed(cx) {
+                return Poll::Ready(());
+            }
+            let look = self.look.get_or_insert_with(|| Box::pin(sleep(LOOK)));
+            ready!(look.as_mut().poll(cx));
+            self.look = None;
+        }
     }
 
     /// Closes an idle connection: nothing was refused, so nothing can be lost.
@@ -248,7 +278,7 @@ impl AsyncRead for Connection {
         let before = out.filled().len();
         let allowed = match &this.framing {
             Framing::Length(left) => usize::try_from(*left).unwrap_or(usize::MAX),
-            Framing::Chunked(_) | Framing::Open => usize::MAX,
+            Framing::Chunked(_) | Framing::Upgrade | Framing::Open => usize::MAX,
         };
         if this.ahead.is_empty() {
             // Chunks end where their framing says, which is known only once they are read: they go through `ahead`.

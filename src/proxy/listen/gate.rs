@@ -96,7 +96,7 @@ pub(crate) async fn serve<A>(
         if let Some(instead) = &head.instead {
             bytes = BytesMut::from(&instead[..]);
         }
-        let small = matches!(head.framing, Framing::Open | Framing::Length(..=SMALL));
+        let small = matches!(head.framing, Framing::Upgrade | Framing::Length(..=SMALL));
         connection.frame(head.framing);
         let mut session = ServerSession::new_http1(Box::new(connection));
         session.set_pipelined_prefix(bytes);

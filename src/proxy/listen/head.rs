@@ -44,7 +44,7 @@ pub(super) fn read(bytes: &[u8], known: usize, limits: HeadLimits) -> Result<Opt
         Some(len) => {
             let head = &bytes[..len];
             let (framing, upgrade) = framing(head, limits)?;
-            let instead = (upgrade && !matches!(framing, Framing::Open)).then(|| without_upgrade(head));
+            let instead = (upgrade && !matches!(framing, Framing::Upgrade)).then(|| without_upgrade(head));
             Ok(Some(Head { len, framing, instead }))
         }
         None => Ok(None),
@@ -114,7 +114,7 @@ fn framing(head: &[u8], limits: HeadLimits) -> Result<(Framing, bool), Refusal> 
             Some(length) => Framing::Length(length),
             None => return Err(malformed("a Content-Length that is no number")),
         },
-        (None, None) if minor == 1 && is_tunnel(&found) => Framing::Open,
+        (None, None) if minor == 1 && is_tunnel(&found) => Framing::Upgrade,
         (None, None) => Framing::Length(0),
     };
     Ok((framing, found.upgrade.is_some()))
@@ -224,7 +224,7 @@ mod tests {
             ("GET http://X:80/a HTTP/1.1\r\nHost: x:80\r\n\r\n", "Length(0)"),
             ("OPTIONS * HTTP/1.1\r\nHost: [::1]:8443\r\n\r\n", "Length(0)"),
             ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 007\r\n\r\n", "Length(7)"),
-            ("GET / HTTP/1.1\r\nHost: x\r\nConnection: a, Upgrade\r\nUpgrade: WebSocket\r\n\r\n", "Open"),
+            ("GET / HTTP/1.1\r\nHost: x\r\nConnection: a, Upgrade\r\nUpgrade: WebSocket\r\n\r\n", "Upgrade"),
             ("GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n", "Length(0)"),
             ("GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n", "Length(0)"),
         ] {

@@ -2,12 +2,12 @@
 
 use std::{
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, ready},
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
 use tokio_rustls::server::TlsStream;
@@ -15,6 +15,21 @@ use tokio_rustls::server::TlsStream;
 pub(super) enum Io {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Io {
+    /// Whether the client has ended or reset its side, as far as the system has heard, though bytes before that be unread.
+    pub(super) fn is_closed(&self, cx: &mut Context<'_>) -> bool {
+        let stream = match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        };
+        match pin!(stream.ready(Interest::READABLE | Interest::ERROR)).poll(cx) {
+            Poll::Ready(Ok(ready)) => ready.is_read_closed() || ready.is_error(),
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => false,
+        }
+    }
 }
 
 /// Reads no byte beyond `most`: it would be lost with the session that it was read for.

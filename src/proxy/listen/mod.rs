@@ -27,7 +27,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use self::connection::Connection;
+pub(super) use self::connection::Connection;
 pub(crate) use self::{
     connection::{Facts, facts},
     gate::{GateLimits, Tally},
@@ -188,7 +188,7 @@ pub(crate) mod fuzzing {
         Ok(found.map(|head| match head.framing {
             Framing::Length(length) => (head.len, Framed::Length(length)),
             Framing::Chunked(_) => (head.len, Framed::Chunked),
-            Framing::Open => (head.len, Framed::Open),
+            Framing::Upgrade | Framing::Open => (head.len, Framed::Open),
         }))
     }
 }

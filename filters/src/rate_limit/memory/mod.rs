@@ -14,7 +14,7 @@ use std::{hash::Hasher, sync::Arc};
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-pub use self::snapshot::{Amount, Restored, Unusable};
+pub use self::snapshot::{Amount, MAGIC as SNAPSHOT_MAGIC, Restored, Unusable};
 pub(super) use self::{
     bank::{Bank, Charged},
     slab::Fingerprint,

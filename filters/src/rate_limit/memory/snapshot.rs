@@ -32,7 +32,8 @@ use crate::{
     rate_limit::algorithm::{Layout, Quota, nanos},
 };
 
-const MAGIC: &[u8; 16] = b"gapura counters\n";
+/// What every snapshot begins with.
+pub const MAGIC: &[u8; 16] = b"gapura counters\n";
 const VERSION: u64 = 1;
 /// Shorter windows are over before a restart has saved much.
 const SHORTEST: Duration = Duration::from_secs(300);
