@@ -99,7 +99,9 @@ fn counters(state: &model::State) -> String {
     match (state.store, &state.redis) {
         (model::Store::Redis, Some(redis)) => {
             let outage = match redis.on_outage {
-                OnOutage::Local => format!("each instance counts for itself: {alone}, beside what Redis has counted"),
+                OnOutage::Local => format!(
+                    "each instance decides by what it has let pass itself: {alone}, and one never more than a limit, whatever Redis does"
+                ),
                 OnOutage::Open => "everything passes uncounted".to_owned(),
                 OnOutage::Closed => "everything is refused with 503".to_owned(),
             };
@@ -141,7 +143,7 @@ fn shared(state: &model::State, name: &str, rule: &model::RateLimit) -> Option<S
     };
     if let Some(outage) = rule.on_outage {
         let outage = match outage {
-            OnOutage::Local => "each instance counts for itself",
+            OnOutage::Local => "each instance decides by what it has let pass itself",
             OnOutage::Open => "everything passes uncounted",
             OnOutage::Closed => "everything is refused with 503",
         };
@@ -244,7 +246,11 @@ mod tests {
         let kept = "one per network; windows of 5 min and longer outlive a restart in /a/counters";
         assert!(state("snapshot = \"/a/counters\"").ends_with(kept));
         for (on_outage, told) in [
-            ("local", "each instance counts for itself: n instances let n times as much pass"),
+            (
+                "local",
+                "each instance decides by what it has let pass itself: n instances let n times as much pass, and one never \
+                 more than a limit",
+            ),
             ("open", "everything passes uncounted"),
             ("closed", "everything is refused with 503"),
         ] {

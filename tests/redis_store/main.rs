@@ -6,6 +6,7 @@ mod contract;
 mod counters;
 mod failover;
 mod fleets;
+mod hiccups;
 mod journal;
 mod merging;
 mod outage;

@@ -24,9 +24,14 @@ fn local_counts_are_added_and_never_more_than_the_limit() {
             let quota = quota(algorithm, 10, MINUTE * 60);
             for number in 0..120 {
                 // Each instance has let some pass by its own counter, of some keys more than the limit together.
-                one.store.missed(&demand("r", &quota, &key(number)), 3);
-                one.store.missed(&demand("r", &quota, &key(number)), 4);
-                other.store.missed(&demand("r", &quota, &key(number)), if number < 60 { 2 } else { 9 });
+                // What its counter holds beside was granted by Redis before.
+                for (cost, held) in [(3, 8), (1, 9)] {
+                    one.store.missed(&demand("r", &quota, &key(number)).costing(cost), held);
+                }
+                // Seven of them have left the counter since.
+                for (cost, held) in [(7, 7), (2, if number < 60 { 2 } else { 9 })] {
+                    other.store.missed(&demand("r", &quota, &key(number)).costing(cost), held);
+                }
             }
         }
         // What does not count any more is not added.

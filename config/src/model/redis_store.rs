@@ -47,7 +47,7 @@ pub struct Sentinel {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnOutage {
-    /// Each instance counts for itself.
+    /// Each instance decides by what it has let pass itself.
     #[default]
     Local,
     /// Everything passes.

@@ -36,7 +36,10 @@ pub(super) struct Receipt {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Place {
     Memory(Fingerprint),
-    Shared,
+    /// In the shared store; and in this instance's memory, where it is counted beside.
+    Shared {
+        beside: Option<(Fingerprint, u64)>,
+    },
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +64,16 @@ impl Report {
         match other {
             Some(other) if other.seconds >= self.seconds => other,
             _ => self,
+        }
+    }
+}
+
+impl Receipt {
+    /// The counter in memory that holds the charge, and the instant under which it does.
+    pub(super) fn in_memory(&self) -> Option<(Fingerprint, u64)> {
+        match self.place {
+            Place::Memory(counter) => Some((counter, self.at)),
+            Place::Shared { beside } => beside,
         }
     }
 }

@@ -22,17 +22,17 @@ mod memory;
 mod overrides;
 mod rule;
 mod settle;
+mod shared;
 mod store;
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
-use gapura_config::model::{self, OnOutage};
+use gapura_config::model;
 use http::{HeaderName, HeaderValue, header::RETRY_AFTER, request};
 
 use self::{
     algorithm::nanos,
     charges::{Place, Receipt, Receipts, Report},
-    memory::Charged,
     overrides::Overrides,
     rule::Rule,
 };
@@ -142,7 +142,6 @@ impl RateLimits {
         rules: impl Iterator<Item = usize>,
         (head, exchange): (&request::Parts, &Exchange),
         tally: &mut Tally,
-        mut told: impl FnMut(usize, &Charged),
     ) {
         let now = nanos(exchange.now.monotonic);
         for index in rules {
@@ -153,107 +152,18 @@ impl RateLimits {
             tally.add(index, rule, &charged.decision.verdict);
             if commit && charged.decision.verdict.allowed {
                 tally.receipts.push(Receipt { rule: index, at, place: Place::Memory(charged.counter) });
-                told(index, &charged);
             }
         }
-    }
-
-    /// Every rule is asked in one call to the store, and those that it does not answer as the operator wants it in an outage.
-    async fn charge_shared(
-        &self,
-        (shared, local): (&dyn SharedCounters, &MemoryCounters),
-        head: &request::Parts,
-        exchange: &Exchange,
-        tally: &mut Tally,
-    ) -> Result<(), Refusal> {
-        let asked: Vec<_> = self.concerned(head).collect();
-        if asked.is_empty() {
-            return Ok(());
-        }
-        let keys: Vec<_> = asked.iter().map(|&index| self.rules[index].key(&self.route, head, exchange)).collect();
-        let principal = exchange.principal.as_deref();
-        let demands: Vec<_> =
-            asked.iter().zip(&keys).map(|(&index, key)| self.rules[index].demand(key, principal)).collect();
-        let mut missed = Vec::new();
-        for (place, counted) in shared.charge(exchange.now, &demands).await.into_iter().enumerate() {
-            let index = asked[place];
-            let Some(Counted { verdict, at }) = counted else {
-                missed.push(place);
-                continue;
-            };
-            tally.add(index, &self.rules[index], &verdict);
-            if verdict.allowed {
-                tally.receipts.push(Receipt { rule: index, at, place: Place::Shared });
-            }
-        }
-        if tally.refused.is_some() {
-            // Then the store has charged nothing.
-            tally.receipts = Receipts::default();
-        }
-        let outage = |place: &usize| self.rules[asked[*place]].on_outage;
-        let closed = |place: &usize| outage(place) == OnOutage::Closed && !self.rules[asked[*place]].observes;
-        if tally.refused.is_none() && missed.iter().any(closed) {
-            self.refund(shared, &tally.receipts, head, exchange).await;
-            return Err(Refusal::new(Code::Overloaded, "Requests cannot be counted at the moment.")
-                .reason("the shared counters cannot be reached, and on_outage is \"closed\""));
-        }
-        missed.retain(|place| outage(place) == OnOutage::Local);
-        if !missed.is_empty() {
-            let rules = missed.iter().map(|&place| asked[place]);
-            let mut charged = Vec::new();
-            self.charge_memory(local, rules, (head, exchange), tally, |index, counted| charged.push((index, *counted)));
-            if tally.refused.is_none() {
-                for (index, counted) in charged {
-                    if let Some(place) = asked.iter().position(|&other| other == index) {
-                        shared.missed(&demands[place], self.rules[index].used(&counted, principal));
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives charges back, wherever they were made.
-    async fn refund(
-        &self,
-        shared: &dyn SharedCounters,
-        receipts: &Receipts,
-        head: &request::Parts,
-        exchange: &Exchange,
-    ) {
-        self.refund_memory(receipts, exchange);
-        self.refund_shared(shared, receipts, head, exchange).await;
     }
 
     /// Gives back charges in memory.
     fn refund_memory(&self, receipts: &Receipts, exchange: &Exchange) {
         for receipt in receipts.iter() {
-            if let (Some(rule), Place::Memory(counter)) = (self.rules.get(receipt.rule), receipt.place) {
-                let quota = &rule.terms(exchange.principal.as_deref()).quota;
-                rule.bank.refund(counter, quota, (receipt.at, rule.cost));
+            let Some(rule) = self.rules.get(receipt.rule) else { continue };
+            if let Some((counter, at)) = receipt.in_memory() {
+                rule.bank.refund(counter, &rule.terms(exchange.principal.as_deref()).quota, (at, rule.cost));
             }
         }
-    }
-
-    async fn refund_shared(
-        &self,
-        shared: &dyn SharedCounters,
-        receipts: &Receipts,
-        head: &request::Parts,
-        exchange: &Exchange,
-    ) {
-        let charged: Vec<_> = receipts
-            .iter()
-            .filter(|receipt| matches!(receipt.place, Place::Shared))
-            .filter_map(|receipt| Some((self.rules.get(receipt.rule)?, receipt.at)))
-            .map(|(rule, at)| (rule, rule.key(&self.route, head, exchange), at))
-            .collect();
-        if charged.is_empty() {
-            return;
-        }
-        let principal = exchange.principal.as_deref();
-        let demands: Vec<_> = charged.iter().map(|(rule, key, at)| (rule.demand(key, principal), *at)).collect();
-        shared.refund(exchange.now, &demands).await;
     }
 
     fn refusal(&self, report: &Report, exchange: &Exchange) -> Refusal {
@@ -282,7 +192,7 @@ impl Filter for RateLimits {
         let mut tally = Tally { tightest: exchange.charges.tightest, ..Tally::default() };
         match &self.counters {
             CounterStore::Memory(memory) => {
-                self.charge_memory(memory, self.concerned(head), (head, exchange), &mut tally, |_, _| {});
+                self.charge_memory(memory, self.concerned(head), (head, exchange), &mut tally);
             }
             CounterStore::Shared { shared, local, .. } => {
                 if let Err(refusal) = self.charge_shared((&**shared, local), head, exchange, &mut tally).await {

@@ -111,7 +111,7 @@ impl Rule {
         let networks = || self.networks(counters, exchange);
         let quota = &self.terms(exchange.principal.as_deref()).quota;
         let charged = self.bank.decide(counters, (key, networks), quota, (now, self.cost, commit));
-        if charged.overflowed(key) {
+        if charged.overflowed() {
             self.overflow.inc();
         }
         charged

@@ -28,16 +28,12 @@ pub(super) struct Told {
 pub(super) struct Reservation {
     rule: usize,
     at: u64,
-    held: Held,
+    /// In memory, and the instant there.
+    here: Option<(Fingerprint, u64)>,
+    /// In the shared store, under this key.
+    shared: Option<Vec<u8>>,
     /// What the response has told.
     spent: Option<u64>,
-}
-
-#[derive(Debug)]
-enum Held {
-    Memory(Fingerprint),
-    /// In the shared store, under this key.
-    Shared(Vec<u8>),
 }
 
 impl Told {
@@ -69,11 +65,10 @@ impl RateLimits {
             if rule.told.is_none() {
                 continue;
             }
-            let held = match receipt.place {
-                Place::Memory(counter) => Held::Memory(counter),
-                Place::Shared => Held::Shared(rule.key(&self.route, head, exchange)),
-            };
-            let reservation = Reservation { rule: receipt.rule, at: receipt.at, held, spent: None };
+            let is_shared = matches!(receipt.place, Place::Shared { .. });
+            let shared = is_shared.then(|| rule.key(&self.route, head, exchange));
+            let (rule, at, here) = (receipt.rule, receipt.at, receipt.in_memory());
+            let reservation = Reservation { rule, at, here, shared, spent: None };
             exchange.charges.reservations.push(reservation);
         }
     }
@@ -88,9 +83,9 @@ impl RateLimits {
             let spent = if exchange.refused { told.default.max(1) } else { told.read(headers) };
             reservation.spent = Some(spent);
             let unused = rule.cost - spent;
-            if let Held::Memory(counter) = reservation.held {
+            if let Some((counter, at)) = reservation.here {
                 let quota = &rule.terms(principal.as_deref()).quota;
-                rule.bank.refund(counter, quota, (reservation.at, unused));
+                rule.bank.refund(counter, quota, (at, unused));
             }
             if let Some(report) = charges.tightest.as_mut().filter(|report| report.rule == reservation.rule) {
                 report.remaining += unused;
@@ -106,9 +101,9 @@ impl RateLimits {
         let CounterStore::Shared { shared, .. } = &self.counters else { return };
         let reservations = std::mem::take(&mut exchange.charges.reservations);
         let mut unused = Vec::new();
-        for Reservation { rule, at, held, spent } in &reservations {
+        for Reservation { rule, at, shared, spent, .. } in &reservations {
             let rule = &self.rules[*rule];
-            if let (Held::Shared(key), Some(spent)) = (held, *spent)
+            if let (Some(key), Some(spent)) = (shared, *spent)
                 && spent < rule.cost
             {
                 unused.push((rule.demand(key, exchange.principal.as_deref()).costing(rule.cost - spent), *at));

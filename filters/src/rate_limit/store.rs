@@ -14,8 +14,8 @@ use crate::contract::Now;
 #[derive(Clone)]
 pub enum CounterStore {
     Memory(Arc<MemoryCounters>),
-    /// Counters shared between instances; `local` counts while they cannot be reached and `on_outage = "local"`, which is for
-    /// rules that do not say otherwise.
+    /// Counters shared between instances; `local` counts beside them for rules with `on_outage = "local"`, and alone where they
+    /// cannot be reached. `on_outage` is for rules that do not say otherwise.
     Shared {
         shared: Arc<dyn SharedCounters>,
         local: Arc<MemoryCounters>,
@@ -33,9 +33,9 @@ pub trait SharedCounters: Send + Sync {
     /// Gives back what [`Self::charge`] took. What is no longer counted, or cannot be reached, stays as it is.
     fn refund<'a>(&'a self, now: Now, charged: &'a [(Demand<'a>, u64)]) -> Pending<'a, ()>;
 
-    /// What [`Self::charge`] did not answer was counted in this instance, whose counter holds `used` since. The store adds it when it
-    /// can be reached again.
-    fn missed(&self, demand: &Demand<'_>, used: u64);
+    /// What [`Self::charge`] did not answer was let pass by this instance, whose own counter holds `held` since: this demand's cost,
+    /// and what the store may know. It adds what it does not know when it can be reached again, never more than `held`.
+    fn missed(&self, demand: &Demand<'_>, held: u64);
 }
 
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -146,7 +146,11 @@ impl Adaptive {
             Known::Nothing(asking) => asking,
             Known::Full => return None,
         };
-        let _turn = timeout(self.budget, before.lock()).await.ok()?;
+        let Ok(_turn) = timeout(self.budget, before.lock()).await else {
+            // It has asked nothing, and waited as long as one that did.
+            meters.late.inc();
+            return None;
+        };
         match self.loans.decide(name, terms, demand.cost, Instant::now(), true) {
             Known::Verdict(counted) => {
                 meters.here.inc();

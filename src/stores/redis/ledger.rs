@@ -1,7 +1,8 @@
 //! What this instance counted for itself while Redis gave no answer: it is added there in the background, when there are answers
 //! again.
 //!
-//! Of each counter is known how much it held here after the last request of the outage, which is all that can still count. That much is
+//! Of each counter is known how much was let pass without Redis and not added since, but never more than it held here after the last of
+//! that, which is all that can still count. (What it holds beside is what Redis granted, and has counted.) That much is
 //! charged in Redis as of now, but no more than there is room for: so a limit is strict for up to one window after an outage, and
 //! a request counts twice rather than never. A key that shared a counter with its network is charged what that one held. Of more
 //! than `max_keys` counters the rest is not added.
@@ -45,13 +46,15 @@ impl Ledger {
         Self { owed: Mutex::default(), most: max_keys }
     }
 
-    pub(super) fn note(&self, name: Name, terms: Terms, used: u64, lasts: Duration) {
-        let entry = Owed { terms, used, at: Instant::now(), lasts };
+    /// One more of `cost`, after which the counter here holds `held`.
+    pub(super) fn note(&self, name: Name, terms: Terms, (cost, held): (u64, u64), lasts: Duration) {
+        let entry = Owed { terms, used: cost.min(held), at: Instant::now(), lasts };
         let mut owed = self.owed.lock();
         let full = owed.len() >= self.most;
         match owed.entry(name) {
             Entry::Occupied(mut known) => {
-                known.insert(entry);
+                let before = known.get().used;
+                known.insert(Owed { used: before.saturating_add(cost).min(held), ..entry });
             }
             Entry::Vacant(vacant) if !full => {
                 vacant.insert(entry);
@@ -81,8 +84,10 @@ impl Ledger {
             let mut owed = self.owed.lock();
             for (name, paid) in some.iter().zip(&added).filter(|(_, added)| added.is_ok()).flat_map(|(batch, _)| *batch)
             {
-                // Unless more was counted meanwhile.
-                if owed.get(name).is_some_and(|owed| owed.at == paid.at) {
+                // What was counted meanwhile is still owed.
+                let Some(rest) = owed.get_mut(name) else { continue };
+                rest.used = rest.used.saturating_sub(paid.used);
+                if rest.used == 0 || rest.at == paid.at {
                     owed.remove(name);
                 }
             }

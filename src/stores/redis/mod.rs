@@ -148,12 +148,12 @@ impl SharedCounters for RedisStore {
         })
     }
 
-    fn missed(&self, demand: &Demand<'_>, used: u64) {
+    fn missed(&self, demand: &Demand<'_>, held: u64) {
         let (name, terms) = terms::named(&self.servers, demand);
         let Quota { algorithm, limit, window, burst, .. } = *demand.quota;
         // A bucket that is full drains for longer than one window, or not as long.
         let windows = if algorithm == LimitAlgorithm::Gcra { burst as f64 / limit.max(1) as f64 } else { 1.0 };
-        self.duties.ledger.note(name, terms, used, window.mul_f64(windows.min(1000.0)));
+        self.duties.ledger.note(name, terms, (demand.cost, held), window.mul_f64(windows.min(1000.0)));
     }
 }
 

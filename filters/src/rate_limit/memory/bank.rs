@@ -40,12 +40,13 @@ struct Shard(Mutex<Slab>);
 pub(in super::super) struct Charged {
     pub(in super::super) decision: Decision,
     pub(in super::super) counter: Fingerprint,
+    shared: bool,
 }
 
 impl Charged {
-    /// The key shares its counter with its network.
-    pub(in super::super) fn overflowed(&self, key: Fingerprint) -> bool {
-        self.counter != key
+    /// The key has no counter of its own: it shares that of its network, or of the rest.
+    pub(in super::super) fn overflowed(&self) -> bool {
+        self.shared
     }
 }
 
@@ -135,7 +136,7 @@ impl Bank {
         let mut slab = self.shard(key).lock();
         let layout = slab.layout();
         if let Some(counter) = slab.find(key) {
-            return Charged { decision: layout.decide(counter, quota, now, cost, commit), counter: key };
+            return Charged { decision: layout.decide(counter, quota, now, cost, commit), counter: key, shared: false };
         }
         let shared = network();
         // Under this key's lock: what this key charged to its network before is seen, the rest does not matter.
@@ -146,7 +147,11 @@ impl Bank {
             if inherits {
                 self.inherit(shared, layout, &mut fresh);
             }
-            return Charged { decision: layout.decide(&mut fresh, quota, now, cost, false), counter: key };
+            return Charged {
+                decision: layout.decide(&mut fresh, quota, now, cost, false),
+                counter: key,
+                shared: false,
+            };
         }
         let room = &counters.room;
         slab.sweep(SWEPT, now, |class| room.give(class));
@@ -159,7 +164,11 @@ impl Bank {
                 if inherits {
                     self.inherit(shared, layout, counter);
                 }
-                return Charged { decision: layout.decide(counter, quota, now, cost, true), counter: key };
+                return Charged {
+                    decision: layout.decide(counter, quota, now, cost, true),
+                    counter: key,
+                    shared: false,
+                };
             }
             room.give(key.class());
         }
@@ -196,12 +205,16 @@ impl Bank {
             self.sharing.store(networks.len(), Ordering::Relaxed);
             if let Some(counter) = networks.find(print) {
                 // Not for one client's refusal is a network to be punished.
-                return Charged { decision: layout.count(counter, quota, now, cost, true), counter: print };
+                return Charged {
+                    decision: layout.count(counter, quota, now, cost, true),
+                    counter: print,
+                    shared: true,
+                };
             }
         }
         // Only with four million counters in one shard: there is nothing to count in.
         let verdict = Verdict { allowed: false, remaining: 0, wait: quota.window };
-        Charged { decision: Decision { verdict, at: now }, counter: shared[1] }
+        Charged { decision: Decision { verdict, at: now }, counter: shared[1], shared: true }
     }
 
     /// Gives back a charge, where it is still counted.

@@ -71,7 +71,7 @@ fn a_flood_evicts_no_live_counter_and_shares_what_is_left() {
     let flood = 1 << 40;
     let passed = (0..20_000).filter(|n| asked.verdict(flood + n % 256, SECOND).allowed).count();
     assert_eq!(passed, 3);
-    assert!(asked.charge(flood, SECOND).overflowed(asked.key(flood)));
+    assert!(asked.charge(flood, SECOND).overflowed());
     assert_eq!(asked.counters.keys(), 1000);
     // A neighbour network has its own, and who was there before keeps exactly what was left.
     assert!(asked.verdict(flood + 256, SECOND).allowed);
@@ -93,8 +93,7 @@ fn expired_counters_make_room_first() {
     // Another rule of the same store finds the room that the first no longer needs.
     let other = Asked { bank: asked.counters.bank("other", &asked.quota), ..asked };
     let later = 100 * SECOND;
-    let own =
-        (0..4000).filter(|&client| !other.charge(client * 256, later).overflowed(other.key(client * 256))).count();
+    let own = (0..4000).filter(|&client| !other.charge(client * 256, later).overflowed()).count();
     assert_eq!(other.counters.keys(), 1000);
     assert!(own >= 1000, "{own}");
 }
@@ -106,7 +105,7 @@ fn who_shared_a_counter_does_not_get_the_limit_twice() {
         asked.charge(client * 256, SECOND);
     }
     let late = 5 << 30;
-    let overflowed = |now| asked.charge(late, now).overflowed(asked.key(late));
+    let overflowed = |now| asked.charge(late, now).overflowed();
     // Two of three with the network, half a minute on.
     assert!(overflowed(30 * SECOND) && overflowed(30 * SECOND));
     // The thousand have expired: there is room again, and the own counter begins where the network's was.
@@ -115,7 +114,7 @@ fn who_shared_a_counter_does_not_get_the_limit_twice() {
         asked.charge(client * 256, now);
     }
     let charged = asked.charge(late, now);
-    assert!(!charged.overflowed(asked.key(late)));
+    assert!(!charged.overflowed());
     assert_eq!(charged.decision.verdict, Verdict { allowed: true, remaining: 0, wait: Duration::from_secs(21) });
     assert!(!asked.verdict(late, now).allowed);
 }
@@ -273,7 +272,7 @@ fn a_refund_finds_its_counter() {
     }
     for _ in 0..10 {
         let charged = asked.charge(7 << 30, SECOND);
-        assert!(charged.decision.verdict.allowed && charged.overflowed(asked.key(7 << 30)));
+        assert!(charged.decision.verdict.allowed && charged.overflowed());
         refund(charged);
     }
 }

@@ -1,6 +1,8 @@
 //! What a rule can say beyond its limit: combinations, methods, observation, costs.
 
-use super::*;
+use gapura_config::model::OnOutage;
+
+use super::{shared::Elsewhere, *};
 
 #[test]
 fn a_combination_counts_each_of_its_values_apart() {
