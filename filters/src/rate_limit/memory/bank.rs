@@ -29,6 +29,8 @@ pub(in super::super) struct Bank {
     networks: Mutex<Slab>,
     /// How many of them there are: while there are none, new keys need not look.
     sharing: AtomicUsize,
+    /// Counters of keys, of those in the room.
+    keys: AtomicUsize,
 }
 
 /// On cache lines of its own.
@@ -60,6 +62,7 @@ impl Bank {
             shards: (0..SHARDS).map(|_| Shard(Mutex::new(Slab::new(layout)))).collect(),
             networks: Mutex::new(Slab::new(layout)),
             sharing: AtomicUsize::new(0),
+            keys: AtomicUsize::new(0),
         }
     }
 
@@ -92,7 +95,11 @@ impl Bank {
     /// Takes a slab over.
     pub(super) fn put(&self, place: usize, slab: Slab) {
         match self.shards.get(place) {
-            Some(shard) => *shard.0.lock() = slab,
+            Some(shard) => {
+                let keys = slab.iter().filter(|(print, _)| print.class() == Class::Key).count();
+                self.keys.fetch_add(keys, Ordering::Relaxed);
+                *shard.0.lock() = slab;
+            }
             None => {
                 self.sharing.store(slab.len(), Ordering::Relaxed);
                 *self.networks.lock() = slab;
@@ -154,11 +161,11 @@ impl Bank {
             };
         }
         let room = &counters.room;
-        slab.sweep(SWEPT, now, |class| room.give(class));
-        if room.take(key.class()) || {
-            slab.sweep(super::SEARCHED, now, |class| room.give(class));
+        slab.sweep(SWEPT, now, |class| self.give(room, class));
+        if self.take(room, key.class()) || {
+            slab.sweep(super::SEARCHED, now, |class| self.give(room, class));
             counters.reclaim(now);
-            room.take(key.class())
+            self.take(room, key.class())
         } {
             if let Some(counter) = slab.insert(key) {
                 if inherits {
@@ -170,9 +177,25 @@ impl Bank {
                     shared: false,
                 };
             }
-            room.give(key.class());
+            self.give(room, key.class());
         }
         self.share(shared, room, quota, (now, cost))
+    }
+
+    /// Room for one counter more, in a shard.
+    fn take(&self, room: &Room, class: Class) -> bool {
+        let taken = room.take(class, self.keys.load(Ordering::Relaxed));
+        if taken && class == Class::Key {
+            self.keys.fetch_add(1, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    fn give(&self, room: &Room, class: Class) {
+        if class == Class::Key {
+            self.keys.fetch_sub(1, Ordering::Relaxed);
+        }
+        room.give(class);
     }
 
     /// Begins a counter with what the key may have charged to its network's.
@@ -193,7 +216,7 @@ impl Bank {
         let layout = networks.layout();
         networks.sweep(SWEPT, now, |class| room.give(class));
         for print in shared {
-            if networks.find(print).is_none() && room.take(print.class()) {
+            if networks.find(print).is_none() && room.take(print.class(), networks.len()) {
                 // A network that had no counter may have been charged to the one of the rest.
                 let before = networks.find(shared[1]).map(|counter| counter.to_vec());
                 match (networks.insert(print), before) {
@@ -234,7 +257,7 @@ impl Bank {
     /// Looks at a few slots of one shard, if nobody else does.
     pub(super) fn reclaim(&self, shard: usize, slots: usize, now: u64, room: &Room) {
         if let Some(mut slab) = self.shards[shard % SHARDS].0.try_lock() {
-            slab.sweep(slots, now, |class| room.give(class));
+            slab.sweep(slots, now, |class| self.give(room, class));
         }
         if let Some(mut networks) = self.networks.try_lock() {
             networks.sweep(SWEPT, now, |class| room.give(class));

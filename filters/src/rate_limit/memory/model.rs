@@ -39,7 +39,8 @@ impl Store {
             burst: limit,
             penalty: Duration::ZERO,
         };
-        let room = Room { max_keys, max_networks: 1, keys: AtomicUsize::new(0), networks: AtomicUsize::new(0) };
+        let [keys, networks, rules] = [0, 0, 1].map(AtomicUsize::new);
+        let room = Room { max_keys, max_networks: 1, keys, networks, rules };
         let bank = Arc::new(Bank::new("general", &quota, 7));
         let banks = RwLock::new(vec![Arc::clone(&bank)]);
         let counters = MemoryCounters { secret: (1, 2), room, banks, search: AtomicUsize::new(0) };

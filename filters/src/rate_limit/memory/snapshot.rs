@@ -150,6 +150,7 @@ impl super::Room {
         let (keys, networks) = bank.counted();
         self.keys.fetch_add(keys, Ordering::Relaxed);
         self.networks.fetch_add(networks, Ordering::Relaxed);
+        self.rules.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -280,7 +281,7 @@ impl fmt::Display for Unusable {
 
 impl Bank {
     /// Of clients' keys, and of networks.
-    fn counted(&self) -> (usize, usize) {
+    pub(super) fn counted(&self) -> (usize, usize) {
         let (mut keys, mut networks) = (0, 0);
         let count = |slab: &Slab| {
             for (print, _) in slab.iter() {

@@ -94,8 +94,40 @@ fn expired_counters_make_room_first() {
     let other = Asked { bank: asked.counters.bank("other", &asked.quota), ..asked };
     let later = 100 * SECOND;
     let own = (0..4000).filter(|&client| !other.charge(client * 256, later).overflowed()).count();
-    assert_eq!(other.counters.keys(), 1000);
-    assert!(own >= 1000, "{own}");
+    // As much as one of two rules may have.
+    assert_eq!([other.counters.keys(), own], [750, 750]);
+}
+
+/// Whoever chooses the keys of one rule.
+#[test]
+fn a_flood_of_one_rule_leaves_room_to_the_others() {
+    let flooded = Asked::new(1000, per_minute(3));
+    let [second, third] = ["second", "third"].map(|name| flooded.counters.bank(name, &flooded.quota));
+    let own = |bank: &Arc<Bank>, clients: std::ops::Range<u64>| {
+        let one = |client: u64| {
+            let mut hasher = flooded.counters.hasher(bank);
+            hasher.write_u64(client);
+            let print = key(&hasher);
+            let charged = bank.decide(
+                &flooded.counters,
+                (print, || [network(&hasher), fixed(&hasher)]),
+                &flooded.quota,
+                (SECOND, 1, true),
+            );
+            charged.overflowed()
+        };
+        clients.filter(|&client| !one(client)).count()
+    };
+    assert_eq!(own(&flooded.bank, 0..5000), 750);
+    // Its networks leave room to those of others, too.
+    assert!(flooded.bank.counted().1 <= 48, "{:?}", flooded.bank.counted());
+    // Another that is flooded does not take all that is left.
+    assert_eq!(own(&second, 0..5000), 188);
+    assert_eq!(own(&third, 0..40), 40);
+    assert!(flooded.counters.keys() <= 1000);
+    // Nobody who was there has lost anything.
+    assert_eq!([own(&flooded.bank, 0..750), own(&second, 0..188), own(&third, 0..40)], [750, 188, 40]);
+    assert!(flooded.counters.keys() <= 1000);
 }
 
 #[test]
