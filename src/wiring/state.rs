@@ -1,4 +1,4 @@
-//! `[state]`: where counts and replays are kept, and by which clock.
+//! `[state]`: where counts, replays and lock-outs are kept, and by which clock.
 
 use std::{
     sync::Arc,
@@ -10,6 +10,7 @@ use gapura_config::{
     model::{self, Config},
 };
 use gapura_filters::{
+    authentication::Lockouts,
     contract::{Clock, Now, Services},
     encryption::ReplayStore,
     metrics::Metrics,
@@ -49,7 +50,8 @@ pub(super) fn services(config: &Config) -> Result<Services, CannotStart> {
         let local = services.counters.memory().clone();
         let on_outage = redis.on_outage;
         services.counters = CounterStore::Shared { shared: store.clone(), local, on_outage };
-        services.replays = ReplayStore::Shared(store);
+        services.replays = ReplayStore::Shared(store.clone());
+        services.lockouts = Arc::new(Lockouts::shared(store));
     }
     Ok(services)
 }

@@ -1,6 +1,8 @@
 //! Guessing is slow: an address that presents credentials which nobody issued is locked out, and nobody else is.
 
-use crate::support::{Gateway, Setup, Token, Upstream, credential::key_hash, expect_problem, token};
+use crate::support::{
+    Gateway, Redis, Setup, Token, Upstream, credential::key_hash, expect_problem, token, wait::until_true,
+};
 
 const TABLES: &str = r#"
 [server]
@@ -117,4 +119,45 @@ fn a_proxy_that_nobody_listed_is_not_locked_out_for_its_clients() {
         expect_problem(&gateway.request("GET", "/me", &[("X-Api-Key", GUESS)], b""), 401, "CREDENTIALS_INVALID");
     }
     assert_eq!(gateway.request("GET", "/me", &[("X-Api-Key", "the-partners-key")], b"").status, 200);
+}
+
+/// What Redis does is the subject, not how soon.
+const SHARED: &str = r#"
+[state]
+store = "redis"
+
+[state.redis]
+url = "env:REDIS_URL"
+timeout = "20s"
+"#;
+
+#[test]
+fn instances_count_failures_together_and_each_holds_what_it_knows() {
+    let (mut redis, upstream) = (Redis::start(), Upstream::ok());
+    let start = || {
+        let setup = Setup::new(&format!("{TABLES}{SHARED}")).env("REDIS_URL", &redis.url());
+        setup.put("BACKEND", upstream.address()).put("PARTNER", key_hash("the-partners-key")).start()
+    };
+    let gateways = [start(), start()];
+    for gateway in &gateways {
+        until_true("it has found Redis", || gateway.metric("gapura_store_up", &[]) == 1.0);
+    }
+    let guess = |gateway: &Gateway| gateway.request("GET", "/me", &[MALLORY, ("X-Api-Key", GUESS)], b"").status;
+    let locked = |gateway: &Gateway| {
+        let presented = [MALLORY, ("X-Api-Key", "the-partners-key")];
+        gateway.request("GET", "/me", &presented, b"").status == 429
+    };
+    // Ten of both together: the one that sees the last of them is told, the other one with its next.
+    (0..10).for_each(|turn| assert_eq!(guess(&gateways[turn % 2]), 401));
+    assert!(locked(&gateways[1]));
+    assert_eq!(guess(&gateways[0]), 401);
+    assert!(locked(&gateways[0]));
+    redis.kill();
+    assert!(gateways.iter().all(locked));
+    // Without Redis each counts for itself.
+    let other = [("X-Forwarded-For", "198.51.100.8"), ("X-Api-Key", GUESS)];
+    for _ in 0..10 {
+        expect_problem(&gateways[0].request("GET", "/me", &other, b""), 401, "CREDENTIALS_INVALID");
+    }
+    expect_problem(&gateways[0].request("GET", "/me", &other, b""), 429, "RATE_LIMITED");
 }

@@ -8,6 +8,7 @@ mod failover;
 mod fleets;
 mod hiccups;
 mod journal;
+mod lockouts;
 mod merging;
 mod outage;
 mod replays;

@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use gapura_config::model::{LimitAlgorithm, OnOutage};
-use gapura_filters::encryption::{Mark, SharedReplays};
+use gapura_filters::{
+    authentication::SharedLockouts,
+    encryption::{Mark, SharedReplays},
+};
 
 use crate::{AMPLE, Instance, Journal, MINUTE, PATIENCE, demand, info, quota, run, server::Server, until};
 
@@ -131,6 +134,8 @@ fn a_user_with_few_rights_suffices_and_one_with_fewer_is_an_outage() {
             }
         }
         assert_eq!(instance.store.check_and_mark([7; 16], MINUTE, crate::NOW).await, Mark::New);
+        let terms = crate::lockouts::TERMS;
+        assert!(instance.store.fail(&[1; 16], Some(&[2; 16]), &terms).await.is_some());
         assert_eq!((instance.calls("failed"), instance.calls("late")), (0, 0));
 
         // By the same probe an instance would come up; here it must not.

@@ -1,10 +1,11 @@
-//! Limits and replays shared between instances, in Redis 6 or newer: one server, one that Sentinels name, or a Cluster.
+//! Limits, replays and lock-outs shared between instances, in Redis 6 or newer: one server, one that Sentinels name, or a Cluster.
 //!
 //! * where it is (`address`), and whom a question goes to (`servers`, `cluster`);
 //! * one connection per server and process (`link`), kept by a task of its own (`keeper`);
 //! * one script call per request for all its rules, on Redis' clock (`counters`, `charge.lua`, `refund.lua`);
 //! * decisions of this instance, far from a limit (`adaptive`, `loans`, `borrow.lua`), and of an outage (`ledger`);
-//! * one `SET NX` per envelope (`replays`).
+//! * one `SET NX` per envelope (`replays`);
+//! * one script call per failed authentication (`lockouts`, `lockout.lua`).
 //!
 //! `rediss://` trusts the authorities of the system, or those that the environment variable `SSL_CERT_FILE` names.
 //!
@@ -21,6 +22,7 @@ mod keeper;
 mod ledger;
 mod link;
 mod loans;
+mod lockouts;
 mod meters;
 mod replays;
 mod servers;
@@ -31,6 +33,7 @@ use std::{sync::Arc, time::Duration};
 
 use gapura_config::model::{self, LimitAlgorithm, RedisMode};
 use gapura_filters::{
+    authentication::{Failed, LockoutKey, LockoutTerms, SharedLockouts},
     contract::Now,
     encryption::{Mark, ReplayId, SharedReplays},
     metrics::Metrics,
@@ -45,16 +48,18 @@ use self::{
     counters::Counters,
     ledger::Ledger,
     link::{Link, Origin},
+    lockouts::Lockouts,
     meters::Meters,
     replays::Replays,
     servers::Servers,
 };
 
-/// Both ports. Lives as long as the process.
+/// All ports. Lives as long as the process.
 pub struct RedisStore {
     servers: Servers,
     meters: Arc<Meters>,
     adaptive: Option<Arc<Adaptive>>,
+    lockouts: Lockouts,
     duties: Arc<Duties>,
     tasks: Vec<AbortHandle>,
 }
@@ -104,7 +109,7 @@ impl RedisStore {
             tasks.push(tokio::spawn(report).abort_handle());
             adaptive
         });
-        Ok(Arc::new(Self { servers, meters, adaptive, duties, tasks }))
+        Ok(Arc::new(Self { servers, meters, adaptive, lockouts: Lockouts::new(), duties, tasks }))
     }
 
     /// What [`Self::connect`] would refuse, without connecting.
@@ -160,6 +165,17 @@ impl SharedCounters for RedisStore {
 impl SharedReplays for RedisStore {
     fn check_and_mark(&self, id: ReplayId, keep: Duration, now: Now) -> Pending<'_, Mark> {
         Box::pin(self.duties.replays.check_and_mark(&self.servers, id, keep, now))
+    }
+}
+
+impl SharedLockouts for RedisStore {
+    fn fail<'a>(
+        &'a self,
+        address: &'a LockoutKey,
+        identity: Option<&'a LockoutKey>,
+        terms: &'a LockoutTerms,
+    ) -> Pending<'a, Option<Failed>> {
+        Box::pin(self.lockouts.fail(&self.servers, address, identity, terms))
     }
 }
 
