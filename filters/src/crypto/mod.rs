@@ -5,11 +5,15 @@
 //! [`crate::encryption`]: one opaque error, padding in constant time, plaintext that must be well-formed JSON.
 
 mod derive;
+mod fields;
 mod json;
+mod jwk;
 mod padding;
 mod salted;
 
 pub use derive::{KeyHash, KeyIv, Passphrase, evp_bytes_to_key, key_hash, passphrase};
+pub use fields::fields;
 pub use json::is_json;
+pub use jwk::{Curve, PublicJwk};
 pub use padding::unpad;
 pub use salted::{Ciphertext, LocalFailure, OpenError, SALT_LEN, open, seal, sealed_len};
