@@ -35,6 +35,7 @@ mod resets;
 mod restarts;
 mod revocations;
 mod sealed_answers;
+mod shared_revocations;
 mod shared_state;
 mod shared_windows;
 mod shutdown;

@@ -34,7 +34,10 @@ pub use self::{
     key_format::NewKey,
     lockout::{Failed, Key as LockoutKey, Lockout, LockoutDoor, Lockouts, SharedLockouts, Terms as LockoutTerms},
     presented::{BEARER_PROTOCOL, Withheld},
-    revocations::{Full, MAX_NAME, MAX_REVOCATIONS, Revocation, Revocations},
+    revocations::{
+        Full, LAST_INSTANT, MAX_NAME, MAX_REVOCATIONS, Revocation, RevocationEntry, RevocationMark, Revocations,
+        SharedRevocations, Unpublished,
+    },
 };
 use self::{
     challenge::Challenges,

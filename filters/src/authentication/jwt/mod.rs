@@ -81,6 +81,9 @@ impl JwtMethod {
     /// The caller, if the token holds: what it is for, its signature, then dates, issuer, audience and required claims, then
     /// the identity.
     pub(super) fn verify(&self, token: &Token<'_>, now_ms: u64) -> Result<Arc<Principal>, Denial> {
+        if self.revocations.is_blind(now_ms) {
+            return Err(Denial::Unready("which tokens are revoked is not known".into()));
+        }
         // Read first: keys that change and tokens that are revoked meanwhile make what is kept here worthless, not wrong.
         let generation = self.generation();
         token.check_typ(self.typ.as_deref())?;
@@ -119,7 +122,8 @@ impl JwtMethod {
 
     /// The caller of a token that this method has verified before.
     pub(super) fn recall(&self, text: &[u8], now_ms: u64) -> Option<Arc<Principal>> {
-        let verified = self.verified.as_ref().filter(|_| text.len() <= token::MAX_TOKEN)?;
+        let remembers = text.len() <= token::MAX_TOKEN && !self.revocations.is_blind(now_ms);
+        let verified = self.verified.as_ref().filter(|_| remembers)?;
         verified.recall(text, self.generation(), now_ms)
     }
 
