@@ -12,6 +12,7 @@ mod lockouts;
 mod merging;
 mod outage;
 mod replays;
+mod revocations;
 mod server;
 mod tls;
 
