@@ -41,6 +41,7 @@ mod shared_windows;
 mod shutdown;
 mod silence;
 mod slow_readers;
+mod sockets;
 mod streaming;
 mod tampering;
 mod tunnels;

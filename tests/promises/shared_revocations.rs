@@ -68,14 +68,14 @@ fn a_token_taken_back_at_one_is_bad_at_all() {
     let (mut redis, upstream) = (Redis::start(), Upstream::ok());
     let (one, other) = (start(&redis, "local", &upstream), start(&redis, "local", &upstream));
     until_true("both have reached Redis", || is_up(&one) && is_up(&other));
-    let (first, second, bob) = (token("alice", "t-1"), token("alice", "t-2"), token("bob", "t-3"));
+    let (first, second, bob) = (token("alice", "jti-1"), token("alice", "jti-2"), token("bob", "jti-3"));
     for gateway in [&one, &other] {
         // Twice: the second one is remembered.
         for _ in 0..2 {
             assert_eq!([&first, &second, &bob].map(|bearer| status(gateway, bearer)), [200; 3]);
         }
     }
-    let calls = [(r#"{"jwt":"users","jti":"t-1"}"#, &first), (r#"{"jwt":"users","subject":"alice"}"#, &second)];
+    let calls = [(r#"{"jwt":"users","jti":"jti-1"}"#, &first), (r#"{"jwt":"users","subject":"alice"}"#, &second)];
     for (call, bearer) in calls {
         let answer = revoke(&one, call);
         let told = Instant::now();
@@ -97,7 +97,7 @@ fn a_token_taken_back_at_one_is_bad_at_all() {
     for gateway in [&one, &other, &third] {
         assert_eq!([&first, &bob].map(|bearer| status(gateway, bearer)), [401, 200]);
     }
-    let answer = revoke(&one, r#"{"jwt":"users","jti":"t-3"}"#);
+    let answer = revoke(&one, r#"{"jwt":"users","jti":"jti-3"}"#);
     expect_problem(&answer, 503, "OVERLOADED");
     assert!(answer.lossy().contains("It holds on this instance from now on"), "{}", answer.lossy());
     assert_eq!([&one, &other, &third].map(|gateway| status(gateway, &bob)), [401, 200, 200]);
@@ -109,9 +109,9 @@ fn a_token_taken_back_at_one_is_bad_at_all() {
     until_true("a gateway that is new knows all", || {
         [&first, &second, &bob].map(|bearer| status(&fourth, bearer)) == [401; 3]
     });
-    assert_eq!(revoke(&fourth, r#"{"jwt":"users","jti":"t-4"}"#).text(), "revoked\n");
+    assert_eq!(revoke(&fourth, r#"{"jwt":"users","jti":"jti-4"}"#).text(), "revoked\n");
     for gateway in [&one, &other, &third, &fourth] {
-        assert!(!["alice", "bob", "t-1", "t-3"].iter().any(|private| gateway.log().contains(private)));
+        assert!(!["alice", "bob", "jti-1", "jti-3"].iter().any(|private| gateway.log().contains(private)));
     }
 }
 
@@ -120,7 +120,7 @@ fn a_token_taken_back_at_one_is_bad_at_all() {
 fn a_token_that_may_be_revoked_is_not_taken_where_an_outage_closes() {
     let (mut redis, upstream) = (Redis::start(), Upstream::ok());
     let gateway = start(&redis, "closed", &upstream);
-    let bearer = token("alice", "t-1");
+    let bearer = token("alice", "jti-1");
     assert_eq!(status(&gateway, &bearer), 200);
     redis.kill();
     until_true("tokens are not taken", || status(&gateway, &bearer) == 503);

@@ -33,6 +33,8 @@ const KEYS: [&str; 4] = [
 ];
 /// Between looks. What is revoked elsewhere is known here after this and the time to read it.
 const POLL: Duration = Duration::from_millis(200);
+/// Before there was one: the start waits for it.
+const FIRST: Duration = Duration::from_millis(20);
 /// Each question of a look; a hundred thousand are read and written in hundreds of them.
 const STEP: Duration = Duration::from_secs(1);
 /// With `on_outage = "closed"`: without a look that succeeded for so long it is not known any more what is revoked.
@@ -92,12 +94,12 @@ impl Revocations {
     /// Looks again and again. Ends with the store: it is aborted.
     pub(super) async fn follow(self: Arc<Self>, servers: Servers) {
         let (mut seen, mut said) = (Seen::default(), false);
-        let begun = Instant::now();
+        let (begun, mut looked) = (Instant::now(), false);
         loop {
             if let Some(link) = servers.link(TAG) {
                 match self.look(&link, &mut seen).await {
                     Some(Ok(())) => {
-                        said = false;
+                        (looked, said) = (true, false);
                         let lasts = if self.closed { now_ms() + KNOWN_MS } else { u64::MAX };
                         self.held.known_until(lasts);
                     }
@@ -120,7 +122,7 @@ impl Revocations {
             }
             tokio::select! {
                 () = self.owing.notified() => seen = Seen::default(),
-                () = sleep(POLL) => {}
+                () = sleep(if looked { POLL } else { FIRST }) => {}
             }
         }
     }
