@@ -10,6 +10,7 @@ mod hiccups;
 mod journal;
 mod lockouts;
 mod merging;
+mod million;
 mod outage;
 mod replays;
 mod revocations;
