@@ -6,6 +6,7 @@ use std::{
 };
 
 use gapura_filters::{
+    authentication::Ended,
     contract::{Clock, Code, Exchange, Now},
     policy::Route,
 };
@@ -37,6 +38,8 @@ pub(crate) struct Context {
     pub(super) host: HeaderValue,
     /// The refusal that the client got, and why.
     pub(super) refused: Option<(Code, String)>,
+    /// Why a socket or a stream of events was ended.
+    pub(super) ended: Option<Ended>,
     /// Bytes of a streamed request body.
     pub(super) received: u64,
     /// The turn of a streamed exchange among the servers of its upstream, and how many of them it has tried.
@@ -68,6 +71,7 @@ impl Context {
             target: PathAndQuery::from_static("/"),
             host: HeaderValue::from_static(""),
             refused: None,
+            ended: None,
             received: 0,
             turn: None,
             tried: 0,
@@ -100,6 +104,12 @@ impl Context {
         {
             self.request_id = id;
         }
+    }
+
+    /// The caller may not go on with what it has opened.
+    pub(super) fn end(&mut self, kind: &str, ended: Ended) {
+        self.gateway.services.metrics.streams_ended.with_label_values(&[kind, ended.label()]).inc();
+        self.ended = Some(ended);
     }
 
     pub(super) fn route(&self) -> Option<&Route> {

@@ -14,6 +14,7 @@ mod key_format;
 mod lockout;
 mod presented;
 mod revocations;
+mod tenure;
 
 #[cfg(test)]
 mod tests;
@@ -33,7 +34,11 @@ pub use self::{
     key_format::NewKey,
     lockout::{Failed, Key as LockoutKey, Lockout, LockoutDoor, Lockouts, SharedLockouts, Terms as LockoutTerms},
     presented::{BEARER_PROTOCOL, Withheld},
-    revocations::{Full, MAX_NAME, MAX_REVOCATIONS, Revocation, Revocations},
+    revocations::{
+        Full, LAST_INSTANT, MAX_NAME, MAX_REVOCATIONS, Revocation, RevocationEntry, RevocationMark, Revocations,
+        SharedRevocations, Unpublished,
+    },
+    tenure::{Ended, Tenures},
 };
 use self::{
     challenge::Challenges,
@@ -41,6 +46,7 @@ use self::{
     jwt::Token,
     key_format::Form,
     lockout::Claimed,
+    tenure::{KeyTenure, Tenure, TokenTenure},
 };
 use crate::contract::{Code, Exchange, Filter, Principal, Refusal, Stage};
 
@@ -122,8 +128,8 @@ pub struct Authentication {
 /// When, in milliseconds since 1970, and from which address.
 type Asked = (u64, Option<IpAddr>);
 
-/// A good credential: the rank of its method, and the caller.
-type Proof = (usize, Arc<Principal>);
+/// A good credential: the rank of its method, the caller, and how long it is good.
+type Proof = (usize, Arc<Principal>, Tenure);
 
 /// No key in it.
 impl fmt::Debug for Authentication {
@@ -192,12 +198,12 @@ impl Authentication {
 
     /// The caller, or the refusal to send. `now_ms` is the time since 1970.
     pub fn authenticate(&self, headers: &HeaderMap, now_ms: u64) -> Result<Arc<Principal>, Refusal> {
-        self.examine(headers, (now_ms, None)).map_err(|denied| denied.refusal)
+        self.examine(headers, (now_ms, None)).map(|(principal, _)| principal).map_err(|denied| denied.refusal)
     }
 
     /// With the client's address, which keys may be bound to.
-    fn examine(&self, headers: &HeaderMap, asked: Asked) -> Result<Arc<Principal>, Denied> {
-        let mut first: Option<Proof> = None;
+    fn examine(&self, headers: &HeaderMap, asked: Asked) -> Result<(Arc<Principal>, Tenures), Denied> {
+        let (mut first, mut tenures) = (None, Tenures::default());
         for name in &self.headers {
             let mut values = headers.get_all(name).iter();
             let Some(value) = values.next() else { continue };
@@ -206,15 +212,15 @@ impl Authentication {
                 return Err(self.deny(Denial::Invalid(format!("{name} occurs more than once").into())));
             }
             let proof = self.prove(name, value, asked).map_err(|denial| self.deny(denial))?;
-            keep_first(&mut first, proof);
+            keep_first(&mut first, &mut tenures, proof);
         }
         for source in &self.sources {
             let token = presented::token(source, headers).map_err(|reason| self.deny(Denial::Invalid(reason)))?;
             let Some(token) = token else { continue };
             let proof = self.prove_token(source, token, asked.0).map_err(|denial| self.deny(denial))?;
-            keep_first(&mut first, proof);
+            keep_first(&mut first, &mut tenures, proof);
         }
-        first.map(|(_, principal)| principal).ok_or_else(|| self.missing())
+        first.map(|(_, principal)| (principal, tenures)).ok_or_else(|| self.missing())
     }
 
     /// A credential names its method: by its scheme first; what has no scheme that is known here is a bare key, where this
@@ -245,7 +251,7 @@ impl Authentication {
         if let Some((rank, method)) = only
             && let Some(known) = method.recall(text, now_ms)
         {
-            return Ok((rank, known));
+            return Ok(proof_of(rank, known));
         }
         let token = Token::parse(text)?;
         let (rank, method) = match only {
@@ -256,11 +262,11 @@ impl Authentication {
         if only.is_none()
             && let Some(known) = method.recall(text, now_ms)
         {
-            return Ok((rank, known));
+            return Ok(proof_of(rank, known));
         }
         let proven = method.verify(&token, now_ms);
-        let principal = proven.map_err(|denial| denial.by(method.name()).at(|| method.claimed(&token)))?;
-        Ok((rank, principal))
+        let caller = proven.map_err(|denial| denial.by(method.name()).at(|| method.claimed(&token)))?;
+        Ok(proof_of(rank, caller))
     }
 
     /// Among the methods that read tokens from there the exact `iss` chooses, before anything is verified; a method without
@@ -285,9 +291,10 @@ impl Authentication {
         let form = key_format::form(key);
         let mut first = None;
         for (rank, method) in methods {
-            if let Some(found) = method.find(key)? {
-                let proof = found.principal(now_ms, from);
-                return proof.map(|caller| (rank, caller)).map_err(|why| Denial::Invalid(why).by(method.name()));
+            if let Some(tenure) = method.find(key)? {
+                let proof = tenure.record.principal(now_ms, from);
+                let proof = proof.map(|caller| (rank, caller, Tenure::Key(tenure)));
+                return proof.map_err(|why| Denial::Invalid(why).by(method.name()));
             }
             first = first.or(Some(method));
         }
@@ -340,10 +347,15 @@ impl Authentication {
 }
 
 /// The order of `auth` gives the identity, not the order in which credentials are looked at.
-fn keep_first(first: &mut Option<Proof>, proof: Proof) {
-    if first.as_ref().is_none_or(|(rank, _)| proof.0 < *rank) {
-        *first = Some(proof);
+fn keep_first(first: &mut Option<(usize, Arc<Principal>)>, tenures: &mut Tenures, (rank, principal, tenure): Proof) {
+    if first.as_ref().is_none_or(|(best, _)| rank < *best) {
+        *first = Some((rank, principal));
     }
+    tenures.add(tenure);
+}
+
+fn proof_of(rank: usize, token: Arc<TokenTenure>) -> Proof {
+    (rank, Arc::clone(&token.principal), Tenure::Token(token))
 }
 
 fn with_challenge(refusal: Refusal, challenge: &HeaderValue) -> Refusal {
@@ -361,8 +373,9 @@ impl Filter for Authentication {
 
     async fn on_request(&self, head: &request::Parts, exchange: &mut Exchange) -> Result<(), Refusal> {
         match self.examine(&head.headers, (exchange.now.unix_ms, Some(exchange.client_ip))) {
-            Ok(principal) => {
+            Ok((principal, tenures)) => {
                 exchange.principal = Some(principal);
+                exchange.tenures = tenures;
                 Ok(())
             }
             Err(Denied { refusal, guess }) => {

@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use http::{HeaderValue, uri::PathAndQuery};
 
-use crate::{contract::Principal, encryption::Sealing, rate_limit::Charges};
+use crate::{authentication::Tenures, contract::Principal, encryption::Sealing, rate_limit::Charges};
 
 /// The present, handed in by the adapter: filters never ask a clock themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct Exchange {
     pub secure: bool,
     /// Recorded by `authentication`; nothing else sets it.
     pub principal: Option<Arc<Principal>>,
+    /// Recorded with it: how long the caller may go on with what this request opens.
+    pub tenures: Tenures,
     /// Recorded by `rate_limit`: what was charged, and the tightest rule for the `RateLimit` fields.
     pub charges: Charges,
     /// The response is the gateway's own: no upstream has said anything.
@@ -51,6 +53,7 @@ impl Exchange {
             authority: HeaderValue::from_static(""),
             secure: false,
             principal: None,
+            tenures: Tenures::default(),
             charges: Charges::default(),
             refused: false,
             sealing: None,

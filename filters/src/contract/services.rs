@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    authentication::{HeldTables, KeySets, Lockouts, Revocations},
+    authentication::{HeldTables, KeySets, Lockouts, Revocations, SharedRevocations},
     encryption::{MemoryReplays, ReplayStore},
     metrics::Metrics,
     rate_limit::{CounterStore, MemoryCounters},
@@ -20,6 +20,8 @@ pub struct Services {
     pub held_keys: Arc<HeldTables>,
     /// Tokens that were taken back.
     pub revocations: Arc<Revocations>,
+    /// Where other instances learn of those.
+    pub shared_revocations: Option<Arc<dyn SharedRevocations>>,
     /// Keys of token issuers, fetched in the background.
     pub key_sets: Arc<KeySets>,
     pub metrics: Arc<Metrics>,
@@ -34,6 +36,7 @@ impl Services {
             lockouts: Arc::default(),
             held_keys: Arc::default(),
             revocations: Arc::default(),
+            shared_revocations: None,
             key_sets: Arc::default(),
             metrics,
         }

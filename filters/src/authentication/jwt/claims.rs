@@ -88,9 +88,9 @@ fn date(claims: &Object<'_>, name: &'static str) -> Result<Option<i64>, Reason> 
 
 /// While a token holds, leeway included: from the first instant to before the second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Window {
-    pub(super) from_ms: i64,
-    pub(super) until_ms: i64,
+pub(in crate::authentication) struct Window {
+    pub(in crate::authentication) from_ms: i64,
+    pub(in crate::authentication) until_ms: i64,
 }
 
 impl Window {

@@ -21,18 +21,21 @@ use gapura_config::{
 };
 
 pub use self::remote::{KeySet, KeySets, KeySource, Location, Taken};
-pub(super) use self::{claims::issuer, token::Token};
 use self::{
-    claims::{ClaimPath, ClaimPaths, Required, Window},
+    claims::{ClaimPath, ClaimPaths, Required},
     keys::Keys,
     verified::Verified,
+};
+pub(super) use self::{
+    claims::{Window, issuer},
+    token::Token,
 };
 use super::{
     Denial, Reason,
     lockout::Claimed,
     revocations::{Asked, Revocations},
+    tenure::{Named, TokenTenure},
 };
-use crate::contract::Principal;
 
 /// One `[jwt.NAME]`, compiled. Built once per policy, shared by its routes.
 pub struct JwtMethod {
@@ -80,21 +83,24 @@ impl JwtMethod {
 
     /// The caller, if the token holds: what it is for, its signature, then dates, issuer, audience and required claims, then
     /// the identity.
-    pub(super) fn verify(&self, token: &Token<'_>, now_ms: u64) -> Result<Arc<Principal>, Denial> {
+    pub(super) fn verify(&self, token: &Token<'_>, now_ms: u64) -> Result<Arc<TokenTenure>, Denial> {
+        if self.revocations.is_blind(now_ms) {
+            return Err(Denial::Unready("which tokens are revoked is not known".into()));
+        }
         // Read first: keys that change and tokens that are revoked meanwhile make what is kept here worthless, not wrong.
         let generation = self.generation();
         token.check_typ(self.typ.as_deref())?;
         self.keys.verify(token)?;
         // What comes now was signed by whoever may sign: it can be of no use here, but it is no guess.
-        let (window, principal) = self.read(token, now_ms).map_err(Denial::Invalid)?;
+        let caller = Arc::new(self.read(token, now_ms).map_err(Denial::Invalid)?);
         if let Some(verified) = &self.verified {
-            verified.keep(token.text, generation, window, Arc::clone(&principal));
+            verified.keep(token.text, generation, Arc::clone(&caller));
         }
-        Ok(principal)
+        Ok(caller)
     }
 
     /// Dates, issuer, audience, required claims, and the caller, of a token whose signature was verified.
-    fn read(&self, token: &Token<'_>, now_ms: u64) -> Result<(Window, Arc<Principal>), Reason> {
+    fn read(&self, token: &Token<'_>, now_ms: u64) -> Result<TokenTenure, Reason> {
         let claims = token.claims()?;
         let window = claims::check_dates(&claims, now_ms, self.leeway, self.max_age)?;
         let issuer = issuer(&claims)?;
@@ -104,11 +110,13 @@ impl JwtMethod {
         claims::check_audience(&claims, &self.audience)?;
         self.require.iter().try_for_each(|required| required.check(&claims))?;
         let principal = self.claims.principal(&self.name, &claims)?;
+        let named = claims::jti(&claims).and_then(|jti| Ok((jti, claims::issued(&claims)?)));
         if self.revocations.generation() > 0 {
-            let (jti, issued) = (claims::jti(&claims)?, claims::issued(&claims)?);
+            let (jti, issued) = named.clone()?;
             self.revocations.check(&self.name, Asked { jti, user_id: principal.user_id.as_str(), issued })?;
         }
-        Ok((window, Arc::new(principal)))
+        let named = named.ok().map(|(jti, issued)| Named { jti: jti.map(Box::from), issued });
+        Ok(TokenTenure { principal: Arc::new(principal), window, named, revocations: Arc::clone(&self.revocations) })
     }
 
     /// Whose token it says it is.
@@ -118,8 +126,9 @@ impl JwtMethod {
     }
 
     /// The caller of a token that this method has verified before.
-    pub(super) fn recall(&self, text: &[u8], now_ms: u64) -> Option<Arc<Principal>> {
-        let verified = self.verified.as_ref().filter(|_| text.len() <= token::MAX_TOKEN)?;
+    pub(super) fn recall(&self, text: &[u8], now_ms: u64) -> Option<Arc<TokenTenure>> {
+        let remembers = text.len() <= token::MAX_TOKEN && !self.revocations.is_blind(now_ms);
+        let verified = self.verified.as_ref().filter(|_| remembers)?;
         verified.recall(text, self.generation(), now_ms)
     }
 
