@@ -5,10 +5,12 @@
 
 mod access;
 mod callers;
+mod certificates;
 mod key_limits;
 mod listeners;
 mod routes;
 mod state;
+mod tokens;
 mod traffic;
 mod upstreams;
 
@@ -31,6 +33,8 @@ pub(crate) fn check(config: &Config, source: &Source, doubtful: &[Place]) -> Vec
     state::check(&mut rules, &config.state);
     upstreams::check(&mut rules);
     callers::check(&mut rules);
+    certificates::check(&mut rules);
+    tokens::check(&mut rules);
     traffic::check(&mut rules);
     access::lockout(&mut rules);
     key_limits::check(&mut rules);
@@ -132,9 +136,12 @@ impl<'a> Rules<'a> {
         self.unused_of("upstreams", config.upstreams.keys(), &upstreams);
         self.unused_of("rate_limits", config.rate_limits.keys(), &limits);
         self.unused_of("encryption", config.encryption.keys(), &encryption);
-        for (section, names) in
-            [("jwt", config.jwt.keys().collect::<Vec<_>>()), ("api_keys", config.api_keys.keys().collect())]
-        {
+        let methods = [
+            ("jwt", config.jwt.keys().collect::<Vec<_>>()),
+            ("mtls", config.mtls.keys().collect()),
+            ("api_keys", config.api_keys.keys().collect()),
+        ];
+        for (section, names) in methods {
             let used =
                 names.iter().copied().filter(|name| auth.contains(format!("{section}.{name}").as_str())).collect();
             self.unused_of(section, names.iter().copied(), &used);

@@ -17,6 +17,7 @@ pub mod networks;
 pub mod policy;
 pub mod rate_limit;
 pub mod registry;
+pub mod replay;
 pub mod router;
 pub mod security_headers;
 pub mod target;

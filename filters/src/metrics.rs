@@ -23,6 +23,7 @@ pub struct Metrics {
     pub lockouts: IntCounterVec,
     pub lockout_refusals: IntCounter,
     pub revocations: IntCounterVec,
+    pub dpop_proofs: IntCounterVec,
     pub rate_limit_decisions: IntCounterVec,
     pub rate_limit_overflow: IntCounterVec,
     pub decryptions: IntCounterVec,
@@ -89,6 +90,7 @@ impl Metrics {
                 "Addresses locked out, and identities watched, because of failed authentications.",
                 &["by"],
             )?,
+            dpop_proofs: counter("gapura_dpop_proofs_total", "Proofs of possession (DPoP) by result.", &["result"])?,
             revocations: counter("gapura_revocations_total", "Revocations of tokens.", &["kind"])?,
             lockout_refusals: {
                 let name = "gapura_lockout_refusals_total";

@@ -17,6 +17,7 @@ use pingora::{http::RequestHeader, protocols::http::ServerSession};
 
 use super::{
     context::Context,
+    forward,
     listen::{PASSABLE, is_authority},
 };
 use crate::wiring::Gateway;
@@ -75,6 +76,7 @@ fn find_route(head: &RequestHeader, context: &mut Context) -> Result<(), Refusal
         return Err(Refusal::new(Code::RequestMalformed, "The method of the request is not one."));
     }
     context.host = host(head)?;
+    context.exchange.origin = forward::origin(head, &context.host, context.trusted, context.facts.secure);
     let uri = &head.uri;
     let given = uri.path();
     if given == "*" {

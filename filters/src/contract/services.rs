@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use zeroize::Zeroizing;
+
 use crate::{
     authentication::{HeldTables, KeySets, Lockouts, Revocations},
-    encryption::{MemoryReplays, ReplayStore},
     metrics::Metrics,
     rate_limit::{CounterStore, MemoryCounters},
+    replay::{MemoryReplays, ReplayStore},
 };
 
 /// What filters may be given when they are built.
@@ -22,6 +24,8 @@ pub struct Services {
     pub revocations: Arc<Revocations>,
     /// Keys of token issuers, fetched in the background.
     pub key_sets: Arc<KeySets>,
+    /// Random, of this process alone: for what no other instance has to verify.
+    pub own_secret: Arc<Zeroizing<[u8; 32]>>,
     pub metrics: Arc<Metrics>,
 }
 
@@ -35,6 +39,7 @@ impl Services {
             held_keys: Arc::default(),
             revocations: Arc::default(),
             key_sets: Arc::default(),
+            own_secret: Arc::new(Zeroizing::new(rand::random())),
             metrics,
         }
     }

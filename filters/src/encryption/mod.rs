@@ -8,7 +8,6 @@
 pub mod client;
 pub mod envelope;
 mod fields;
-mod replay;
 mod response;
 
 use std::{sync::Arc, time::Duration};
@@ -23,7 +22,7 @@ use http::{HeaderValue, header, request, response as http_response};
 use prometheus::IntCounter;
 use subtle::ConstantTimeEq;
 
-pub use replay::{Mark, MemoryReplays, ReplayId, ReplayStore, SharedReplays};
+pub use crate::replay::{Mark, MemoryReplays, ReplayId, ReplayStore, SharedReplays};
 pub use response::Sealing;
 
 use self::envelope::{Envelope, Form, Reading};
