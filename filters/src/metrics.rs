@@ -24,6 +24,7 @@ pub struct Metrics {
     pub lockout_refusals: IntCounter,
     pub revocations: IntCounterVec,
     pub streams_ended: IntCounterVec,
+    pub dpop_proofs: IntCounterVec,
     pub rate_limit_decisions: IntCounterVec,
     pub rate_limit_overflow: IntCounterVec,
     pub decryptions: IntCounterVec,
@@ -91,6 +92,7 @@ impl Metrics {
                 "Addresses locked out, and identities watched, because of failed authentications.",
                 &["by"],
             )?,
+            dpop_proofs: counter("gapura_dpop_proofs_total", "Proofs of possession (DPoP) by result.", &["result"])?,
             revocations: counter("gapura_revocations_total", "Revocations of tokens.", &["kind"])?,
             streams_ended: counter(
                 "gapura_streams_ended_total",

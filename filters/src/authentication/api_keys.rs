@@ -126,7 +126,8 @@ impl ApiKeysMethod {
         self.scheme.as_deref()
     }
     pub(super) fn is_bearer(&self) -> bool {
-        self.header == AUTHORIZATION && self.scheme().is_some_and(|scheme| scheme.eq_ignore_ascii_case("Bearer"))
+        let of_tokens = |scheme: &str| ["Bearer", "DPoP"].iter().any(|token| scheme.eq_ignore_ascii_case(token));
+        self.header == AUTHORIZATION && self.scheme().is_some_and(of_tokens)
     }
     pub(super) fn warnings(&self) -> &[Fault] {
         &self.warnings

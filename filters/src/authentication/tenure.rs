@@ -24,6 +24,8 @@ pub struct Tenures {
 pub(super) enum Tenure {
     Token(Arc<TokenTenure>),
     Key(KeyTenure),
+    /// Of a client: its last second, since 1970.
+    Certificate(i64),
 }
 
 /// Why a caller may not go on.
@@ -110,6 +112,7 @@ impl Tenure {
         let revoked = match self {
             Self::Token(token) => token.is_revoked(),
             Self::Key(key) => key.current().is_none_or(|record| record.is_revoked()),
+            Self::Certificate(_) => false,
         };
         revoked.then_some(Ended::Revoked)
     }
@@ -118,6 +121,7 @@ impl Tenure {
         match self {
             Self::Token(token) => Some(token.window.until_ms),
             Self::Key(key) => key.current()?.expires(),
+            Self::Certificate(last) => Some(last.saturating_add(1).saturating_mul(1000)),
         }
     }
 }

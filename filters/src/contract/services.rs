@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use zeroize::Zeroizing;
+
 use crate::{
     authentication::{HeldTables, KeySets, Lockouts, Revocations, SharedRevocations},
-    encryption::{MemoryReplays, ReplayStore},
     metrics::Metrics,
     rate_limit::{CounterStore, MemoryCounters},
+    replay::{MemoryReplays, ReplayStore},
 };
 
 /// What filters may be given when they are built.
@@ -24,6 +26,8 @@ pub struct Services {
     pub shared_revocations: Option<Arc<dyn SharedRevocations>>,
     /// Keys of token issuers, fetched in the background.
     pub key_sets: Arc<KeySets>,
+    /// Random, of this process alone: for what no other instance has to verify.
+    pub own_secret: Arc<Zeroizing<[u8; 32]>>,
     pub metrics: Arc<Metrics>,
 }
 
@@ -38,6 +42,7 @@ impl Services {
             revocations: Arc::default(),
             shared_revocations: None,
             key_sets: Arc::default(),
+            own_secret: Arc::new(Zeroizing::new(rand::random())),
             metrics,
         }
     }

@@ -11,7 +11,6 @@ pub mod envelope;
 mod fields;
 mod outer;
 mod profiles;
-mod replay;
 mod response;
 mod results;
 mod strong;
@@ -25,7 +24,7 @@ use gapura_config::{
 };
 use http::{HeaderValue, header, request, response as http_response};
 
-pub use replay::{Mark, MemoryReplays, ReplayId, ReplayStore, SharedReplays};
+pub use crate::replay::{Mark, MemoryReplays, ReplayId, ReplayStore, SharedReplays};
 pub use response::Sealing;
 
 use self::{

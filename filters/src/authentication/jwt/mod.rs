@@ -5,6 +5,7 @@ mod build;
 mod claims;
 mod jwks;
 mod keys;
+mod proof;
 mod public_key;
 mod remote;
 mod token;
@@ -17,7 +18,7 @@ use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use gapura_config::{
     fault::Fault,
-    model::{JwtAlgorithm, TokenSource},
+    model::{Binding, JwtAlgorithm, TokenSource},
 };
 
 pub use self::remote::{KeySet, KeySets, KeySource, Location, Taken};
@@ -28,6 +29,7 @@ use self::{
 };
 pub(super) use self::{
     claims::{Window, issuer},
+    proof::{Proof, names as proof_algorithms},
     token::Token,
 };
 use super::{
@@ -54,6 +56,8 @@ pub struct JwtMethod {
     /// The only `typ` that is taken, where the operator names one.
     typ: Option<String>,
     require: Vec<Required>,
+    /// What a token must be bound to, at least.
+    binding: Binding,
     claims: ClaimPaths,
     /// Of tokens with a public key, whose signatures cost ten times all the rest.
     verified: Option<Verified>,
@@ -145,6 +149,10 @@ impl JwtMethod {
         self.keys.remote()
     }
 
+    pub(super) fn binding(&self) -> Binding {
+        self.binding
+    }
+
     pub(super) fn issuer(&self) -> Option<&str> {
         self.issuer.as_deref()
     }
@@ -183,6 +191,12 @@ impl JwtMethod {
         }
         if let Some(typ) = &self.typ {
             text += &format!(", typ {typ}");
+        }
+        match self.binding {
+            Binding::Optional => {}
+            Binding::Certificate => text += ", bound to the client's certificate",
+            Binding::Dpop => text += ", bound to a key (DPoP)",
+            Binding::Any => text += ", bound to the client's certificate or to a key (DPoP)",
         }
         for required in &self.require {
             text += &format!(", requires {}", required.explain());
