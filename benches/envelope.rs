@@ -139,6 +139,7 @@ fn exchange() -> Exchange {
         roles: Vec::new(),
         permissions: Vec::new(),
         api_key: None,
+        limits: Default::default(),
         claims: Default::default(),
     }));
     exchange

@@ -288,7 +288,7 @@ impl Authentication {
         for (rank, method) in methods {
             if let Some(found) = method.find(key)? {
                 let proof = found.principal(now_ms, from);
-                return proof.map(|caller| (rank, caller)).map_err(|why| Denial::Invalid(why).by(method.name()));
+                return proof.map(|caller| (rank, caller)).map_err(|denial| denial.by(method.name()));
             }
             first = first.or(Some(method));
         }

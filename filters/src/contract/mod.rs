@@ -3,6 +3,7 @@
 mod claims;
 mod exchange;
 mod filter;
+mod key_limits;
 mod principal;
 mod problem;
 mod services;
@@ -10,6 +11,7 @@ mod services;
 pub use claims::{Claim, Claims};
 pub use exchange::{Clock, Exchange, Now};
 pub use filter::{Filter, HeaderEdit, Stage};
+pub use key_limits::KeyLimits;
 pub use principal::{Principal, UnfitIdentity, UserId};
 pub use problem::{Code, PROBLEM_JSON, Refusal};
 pub use services::Services;

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::Claims;
+use super::{Claims, KeyLimits};
 
 /// Who calls. Built only from verified credentials; every text in it is fit for a header value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct Principal {
     pub permissions: Vec<String>,
     /// The id of the API key, where one was used.
     pub api_key: Option<Arc<str>>,
+    /// Of an API key, in place of those of rate limits.
+    pub limits: KeyLimits,
     /// Of a token, what guards ask for.
     pub claims: Claims,
 }
@@ -105,6 +107,7 @@ mod tests {
             roles: roles.iter().map(|r| (*r).to_owned()).collect(),
             permissions: Vec::new(),
             api_key: None,
+            limits: Default::default(),
             claims: Default::default(),
         }
     }

@@ -246,6 +246,7 @@ impl ClaimPaths {
             permissions: names(self.permissions.find(claims))
                 .ok_or("the token's permissions are neither a list of strings nor a string")?,
             api_key: None,
+            limits: Default::default(),
             claims: (self.kept.iter())
                 .filter_map(|(name, path)| Some((name.clone(), kept(path.find(claims)?)?)))
                 .collect(),

@@ -78,6 +78,7 @@ mod tests {
             roles: Vec::new(),
             permissions: Vec::new(),
             api_key: None,
+            limits: Default::default(),
             claims: Default::default(),
         })
     }
