@@ -412,6 +412,9 @@ pub struct ApiKey {
     /// What a route may ask for in `permissions`.
     #[serde(default)]
     pub permissions: Vec<String>,
+    /// Only clients in these networks may use the key. Absent: all.
+    #[schemars(with = "Option<Vec<String>>", length(min = 1), extend("items" = { "type": "string", "format": "cidr" }))]
+    pub allow: Option<Vec<IpNet>>,
     /// Limits of this key in place of those of rate limits, by their names: `{ api = 5000 }`.
     #[serde(default)]
     #[schemars(extend("additionalProperties" = { "type": "integer", "minimum": 1, "maximum": 1_000_000_000 }))]

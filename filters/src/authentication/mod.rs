@@ -310,7 +310,7 @@ impl Authentication {
             if let Some(tenure) = method.find(key)? {
                 let proof = tenure.record.principal(now_ms, from);
                 let proof = proof.map(|caller| (rank, caller, Tenure::Key(tenure)));
-                return proof.map_err(|why| Denial::Invalid(why).by(method.name()));
+                return proof.map_err(|denial| denial.by(method.name()));
             }
             first = first.or(Some(method));
         }

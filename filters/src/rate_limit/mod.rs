@@ -17,6 +17,7 @@
 mod algorithm;
 mod charges;
 mod explain;
+mod grown;
 mod key;
 mod memory;
 mod overrides;

@@ -86,7 +86,7 @@ impl Rule {
 
     /// For this caller.
     pub(super) fn terms(&self, principal: Option<&Principal>) -> &Terms {
-        self.overrides.of(principal).unwrap_or(&self.terms)
+        self.overrides.of(principal, |quota| self.bank.widen(quota)).unwrap_or(&self.terms)
     }
 
     pub(super) fn stage(&self) -> Stage {
