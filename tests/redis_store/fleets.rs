@@ -102,6 +102,11 @@ impl Watched {
         Self { servers, sentinels }
     }
 
+    /// By an operator, while all is well.
+    pub(crate) fn fail_over(&self) {
+        let () = self.sentinels[0].ask(&["SENTINEL", "FAILOVER", Self::MASTER]);
+    }
+
     /// Of the Sentinels.
     pub(crate) fn url(&self) -> String {
         let nodes: Vec<_> = self.sentinels.iter().map(|sentinel| format!("127.0.0.1:{}", sentinel.port)).collect();

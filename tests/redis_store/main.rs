@@ -1,6 +1,7 @@
 //! The promises of `src/stores/redis`, against a real Redis.
 
 mod adaptive;
+mod adaptive_fleets;
 mod clock;
 mod contract;
 mod counters;
@@ -13,6 +14,7 @@ mod merging;
 mod million;
 mod outage;
 mod replays;
+mod resharding;
 mod revocations;
 mod server;
 mod tls;
