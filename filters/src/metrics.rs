@@ -24,6 +24,8 @@ pub struct Metrics {
     pub lockout_refusals: IntCounter,
     pub revocations: IntCounterVec,
     pub dpop_proofs: IntCounterVec,
+    pub assertions: IntCounterVec,
+    pub operation_tokens: IntCounterVec,
     pub rate_limit_decisions: IntCounterVec,
     pub rate_limit_overflow: IntCounterVec,
     pub decryptions: IntCounterVec,
@@ -91,6 +93,12 @@ impl Metrics {
                 &["by"],
             )?,
             dpop_proofs: counter("gapura_dpop_proofs_total", "Proofs of possession (DPoP) by result.", &["result"])?,
+            assertions: counter("gapura_assertions_total", "Assertions for upstreams by result.", &["result"])?,
+            operation_tokens: counter(
+                "gapura_operation_tokens_total",
+                "Operation tokens given out, used and refused.",
+                &["operation", "result"],
+            )?,
             revocations: counter("gapura_revocations_total", "Revocations of tokens.", &["kind"])?,
             lockout_refusals: {
                 let name = "gapura_lockout_refusals_total";

@@ -15,6 +15,7 @@ mod hooks;
 mod in_flight;
 pub(crate) mod listen;
 mod load;
+pub(crate) mod own;
 pub(crate) mod problem;
 mod redirect;
 mod trace;
