@@ -105,6 +105,7 @@ impl Context {
         {
             self.request_id = id;
         }
+        self.exchange.request_id = self.request_id.value().clone();
     }
 
     /// The caller may not go on with what it has opened.
@@ -133,6 +134,8 @@ impl Context {
             host: upstream.filter(|_| self.host.is_empty()).map_or(&self.host, |upstream| &upstream.host),
             request_id: &self.request_id,
             principal: self.exchange.principal.as_deref(),
+            assertion: self.exchange.assertion.as_ref(),
+            assertions_in: self.live.policy.assertions.as_ref().map(|assertions| assertions.header()),
             withheld: self.route().map(|route| &route.withheld),
         };
         edits.apply(head);

@@ -2,6 +2,7 @@
 
 mod certificate;
 mod connection;
+mod facts;
 mod gate;
 mod head;
 mod io;
@@ -30,7 +31,7 @@ use tokio_rustls::TlsAcceptor;
 
 pub(super) use self::connection::Connection;
 pub(crate) use self::{
-    connection::{Facts, facts},
+    facts::{Facts, facts},
     gate::{GateLimits, Tally},
     head::PASSABLE,
     target::is_authority,

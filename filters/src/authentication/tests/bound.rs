@@ -289,7 +289,7 @@ fn every_part_of_a_proof_counts() {
         ("\"jti\":\"a\"", "\"jti\":7", "`jti`"),
         ("\"jti\":\"a\",", "", "`jti`"),
         ("\"jti\":\"a\"", "\"jti\":\"a\",\"jti\":\"b\"", "occurs twice"),
-        ("\"ath\":\"", "\"ath\":\"A", "`ath`"),
+        ("\"ath\":\"", "\"ath\":\"A", "another token"),
         ("\"ath\"", "\"xth\"", "`ath`"),
         ("\"iat\"", "\"xat\"", "no `iat`"),
         ("\"iat\":", "\"iat\":\"x\",\"x\":", "`iat`"),
