@@ -8,6 +8,7 @@
 pub mod client;
 pub mod envelope;
 mod fields;
+pub mod members;
 mod replay;
 mod response;
 
