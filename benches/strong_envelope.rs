@@ -8,18 +8,22 @@ use std::hint::black_box;
 
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, Algorithm, LessSafeKey, Nonce, UnboundKey};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use gapura_filters::crypto::{
-    SessionKey, aes128gcm, fields,
-    hpke::{self, Aead, Kem, RecipientKey, ResponseHeader},
+use gapura_filters::{
+    crypto::{
+        aes128gcm, fields,
+        hpke::{self, Aead, Kem, RecipientKey, ResponseHeader},
+    },
+    keyring::{SessionKey, session::Holder},
 };
 
 const SIZES: [(usize, &str); 2] = [(1 << 10, "1 KiB"), (1 << 20, "1 MiB")];
 const KID: &str = "sessions.2026-11.1795000900";
+const HOLDER: Holder<'static> = Holder { subject: "8f14e45f", token_id: "c9f0f895" };
 const KEY_ID: &str = "sessions.2026-11.1795000900~1795000000000~AAECAwQFBgcICQoLDA0ODw";
 
 /// A context of a usual length.
 fn context() -> Vec<u8> {
-    fields(&[
+    let fields_of = [
         "gapura context v1",
         "request",
         "aes128gcm",
@@ -34,7 +38,8 @@ fn context() -> Vec<u8> {
         "AAECAwQFBgcICQoLDA0ODw",
         "application/json",
         "",
-    ])
+    ];
+    fields(fields_of.map(str::as_bytes))
 }
 
 fn aes128gcm(c: &mut Criterion) {
@@ -42,18 +47,18 @@ fn aes128gcm(c: &mut Criterion) {
     for (size, name) in SIZES {
         let header = aes128gcm::Header { salt: [7; 16], record_size: aes128gcm::RECORD, key_id: KEY_ID };
         let plaintext = vec![b'p'; size];
-        let session = || SessionKey::derive(&[9; 32], black_box(KID), "8f14e45f", "c9f0f895");
-        let message = aes128gcm::seal(&plaintext, &aes128gcm::input_key(&session(), &context())[..], &header);
+        let session = || SessionKey::derive(&[9; 32], black_box(KID), HOLDER);
+        let message = aes128gcm::seal(&plaintext, &aes128gcm::input_key(session().bytes(), &context())[..], &header);
         group.throughput(Throughput::Bytes(size as u64));
         group.bench_function(BenchmarkId::new("open + seal", name), |b| {
             b.iter_batched(
                 || message.clone(),
                 |mut message| {
                     let key = session();
-                    let input = aes128gcm::input_key(&key, &context());
+                    let input = aes128gcm::input_key(key.bytes(), &context());
                     let start = aes128gcm::Header::read(&message).expect("good").expect("complete").end();
                     let len = aes128gcm::open_in_place(&mut message[start..], &header, &input[..]).expect("opens");
-                    let input = aes128gcm::input_key(&key, &context());
+                    let input = aes128gcm::input_key(key.bytes(), &context());
                     (aes128gcm::seal(&message[start..start + len], &input[..], &header), message)
                 },
                 BatchSize::SmallInput,

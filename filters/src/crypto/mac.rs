@@ -91,9 +91,9 @@ fn mac(passphrase: &Passphrase, kid: &str, ts: u64, n: &str, covered: Covered<'_
     let ts = ts_text.format(ts);
     let request = [LABEL, direction, kid, method, authority, path, query, user_id, ts, n, digest];
     let mut hmac = Hmac::<Sha256>::new_from_slice(&key[..]).expect("HMAC takes a key of any length");
-    hmac.update(&fields(&request));
+    hmac.update(&fields(request.map(str::as_bytes)));
     if let Some((status, request_n)) = answers {
-        hmac.update(&fields(&[status, request_n]));
+        hmac.update(&fields([status, request_n].map(str::as_bytes)));
     }
     hmac.finalize().into_bytes().into()
 }

@@ -16,7 +16,7 @@ pub use self::{
     open::{Opener, open_in_place},
     seal::{Sealer, seal, sealed_len},
 };
-use super::{OpenError, SessionKey, fields::decimal, hkdf};
+use super::{OpenError, fields::decimal, hkdf};
 
 pub const SALT_LEN: usize = 16;
 /// What our writers use.
@@ -93,8 +93,8 @@ impl std::fmt::Display for KeyId<'_> {
 }
 
 /// The input key of RFC 8188 for one message: the context goes into the key, so that any library can do the rest.
-pub fn input_key(session: &SessionKey, context: &[u8]) -> zeroize::Zeroizing<[u8; 32]> {
-    hkdf::extract(&[], &[session.as_bytes()]).expand(&[INPUT_LABEL, context])
+pub fn input_key(session_key: &[u8; 32], context: &[u8]) -> zeroize::Zeroizing<[u8; 32]> {
+    hkdf::extract(&[], &[session_key]).expand(&[INPUT_LABEL, context])
 }
 
 /// The cipher of one body, and the number of its next record.

@@ -2,7 +2,10 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use proptest::prelude::*;
 
 use super::*;
-use crate::crypto::testing::unhex;
+use crate::{
+    crypto::testing::unhex,
+    keyring::{SessionKey, session::Holder},
+};
 
 fn base64url(text: &str) -> Vec<u8> {
     URL_SAFE_NO_PAD.decode(text).expect("base64url")
@@ -53,9 +56,17 @@ fn the_second_example_of_the_rfc() {
     }
 }
 
+/// By Python's hmac, from the words of the specification.
+#[test]
+fn a_session_key_is_what_the_specification_says() {
+    let holder = Holder { subject: "7", token_id: "jti-1" };
+    let key = SessionKey::derive(&[b's'; 32], "sessions.2026-11.1795000000", holder);
+    assert_eq!(key.bytes()[..], unhex("1c30a196742f9659ce75d4edf857961aa6812f2694f1896ddcb478b27e7939f3"));
+}
+
 #[test]
 fn the_context_makes_the_key() {
-    let session = SessionKey::from_bytes([7; 32]);
+    let session = [7; 32];
     assert_ne!(input_key(&session, b"one"), input_key(&session, b"two"));
     // By Python's hmac: HMAC(HMAC(00*32, 07*32), "gapura aes128gcm v1" 00 "context" 01).
     assert_eq!(
