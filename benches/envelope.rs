@@ -139,6 +139,7 @@ fn exchange() -> Exchange {
         roles: Vec::new(),
         permissions: Vec::new(),
         api_key: None,
+        token_id: None,
         claims: Default::default(),
     }));
     exchange

@@ -4,6 +4,8 @@
 //! checks of `shape` follow that schema, and each doc comment is what an editor shows beside its key.
 
 mod database;
+mod encryption;
+mod keyring;
 mod lockout;
 mod priority;
 mod rate_limit;
@@ -17,6 +19,8 @@ use serde::{Deserialize, Deserializer, de};
 
 pub use self::{
     database::DatabaseRef,
+    encryption::{Encryption, EnvelopeFields, KeyDerivation, Profile, Profiles, Replay, ResponseWrap},
+    keyring::{KeyKind, KeyState, KeyVersion, Keyring},
     lockout::{Lockout, LockoutMode},
     priority::Priority,
     rate_limit::{LimitAlgorithm, LimitBy, LimitCost, LimitKey, LimitMode, RateLimit, ToldCost},
@@ -24,7 +28,7 @@ pub use self::{
 };
 use crate::{
     secret::SecretRef,
-    units::{Address, Period, PeriodOrOff, Size},
+    units::{Address, Period, Size},
 };
 
 /// Tables with names of the operator's choice: `[upstreams.NAME]`.
@@ -60,6 +64,9 @@ pub struct Config {
     /// Rules of how many requests pass in a time, by name.
     #[serde(default)]
     pub rate_limits: Named<RateLimit>,
+    /// Keys of envelopes, each in versions that follow one another, by name.
+    #[serde(default)]
+    pub keyrings: Named<Keyring>,
     /// Body encryption settings, by name.
     #[serde(default)]
     pub encryption: Named<Encryption>,
@@ -389,109 +396,8 @@ pub struct ApiKey {
     pub expires: Option<toml_datetime::Datetime>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Encryption {
-    /// The wire format of an envelope.
-    pub profile: Profile,
-    /// What all passphrases are derived from.
-    pub master_key: SecretRef,
-    /// What a passphrase is made of.
-    #[serde(default)]
-    pub key_derivation: KeyDerivation,
-    /// Accepted distance of an envelope's `timestamp` from now, both ways. `off` only for migrations.
-    #[serde(default = "max_age")]
-    pub max_age: PeriodOrOff,
-    /// A plaintext body is refused. `false`: a body with the data field is an envelope, any other passes as it is, and the
-    /// response is sealed only when the request was, or had no body.
-    #[serde(default = "yes")]
-    pub required: bool,
-    /// What happens to an envelope that comes a second time.
-    #[serde(default)]
-    pub replay: Replay,
-    /// What the envelope of a response stands in.
-    #[serde(default)]
-    pub response_wrap: ResponseWrap,
-    /// The member names of an envelope.
-    #[serde(default)]
-    pub fields: EnvelopeFields,
-    /// The largest upstream response that is sealed; a larger one is answered with 502.
-    #[serde(default = "max_response")]
-    pub max_response: Size,
-}
-
-fn max_age() -> PeriodOrOff {
-    PeriodOrOff::For(std::time::Duration::from_secs(300))
-}
-fn max_response() -> Size {
-    Size::mib(8)
-}
 fn yes() -> bool {
     true
-}
-
-/// The wire format of an envelope.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Profile {
-    /// AES-256-CBC with OpenSSL's `Salted__` prefix, as `CryptoJS.AES.encrypt(text, passphrase)` writes it.
-    #[serde(rename = "cryptojs")]
-    CryptoJs,
-}
-
-/// What a passphrase is made of.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum KeyDerivation {
-    /// `userId_email_masterKey`
-    #[default]
-    User,
-    /// `userId_email_masterKey_timestamp`
-    UserTimestamp,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Replay {
-    #[default]
-    Reject,
-    /// Only for migrations.
-    Off,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ResponseWrap {
-    /// `{"success": <status below 400>, "data": <envelope>}`
-    #[default]
-    Success,
-    /// The bare envelope.
-    None,
-}
-
-/// The member names of an envelope.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct EnvelopeFields {
-    /// The member with the ciphertext.
-    pub data: String,
-    /// The member with the hash of the passphrase.
-    pub key_hash: String,
-    /// The member with the milliseconds since 1970.
-    pub timestamp: String,
-    /// The member with the user id.
-    pub user_id: String,
-}
-
-impl Default for EnvelopeFields {
-    fn default() -> Self {
-        Self {
-            data: "encryptedData".into(),
-            key_hash: "keyHash".into(),
-            timestamp: "timestamp".into(),
-            user_id: "userId".into(),
-        }
-    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]

@@ -6,6 +6,7 @@
 mod access;
 mod callers;
 mod key_limits;
+mod keyrings;
 mod listeners;
 mod routes;
 mod state;
@@ -32,6 +33,7 @@ pub(crate) fn check(config: &Config, source: &Source, doubtful: &[Place]) -> Vec
     upstreams::check(&mut rules);
     callers::check(&mut rules);
     traffic::check(&mut rules);
+    keyrings::check(&mut rules);
     access::lockout(&mut rules);
     key_limits::check(&mut rules);
     routes::check(&mut rules);
@@ -132,6 +134,11 @@ impl<'a> Rules<'a> {
         self.unused_of("upstreams", config.upstreams.keys(), &upstreams);
         self.unused_of("rate_limits", config.rate_limits.keys(), &limits);
         self.unused_of("encryption", config.encryption.keys(), &encryption);
+        let rings: HashSet<&String> = config.encryption.values().flat_map(|entry| &entry.keyrings).collect();
+        for name in config.keyrings.keys().filter(|name| !rings.contains(name)) {
+            let fault = Fault::warning(at(&["keyrings", name]), format!("nothing uses `[keyrings.{name}]`"));
+            self.add(fault.on_key().help("name it in an encryption, or remove it"));
+        }
         for (section, names) in
             [("jwt", config.jwt.keys().collect::<Vec<_>>()), ("api_keys", config.api_keys.keys().collect())]
         {

@@ -127,6 +127,7 @@ pub(crate) fn required(schema: &Value) -> impl Iterator<Item = &str> {
 
 /// The strings an enumeration allows. schemars writes them as `enum`, or as `oneOf` where they have descriptions.
 pub(crate) fn options(schema: &Value) -> Option<Vec<&str>> {
+    let schema = first(schema);
     if let Some(Value::Array(variants)) = schema.get("oneOf") {
         return Some(variants.iter().flat_map(|variant| options(variant).unwrap_or_default()).collect());
     }

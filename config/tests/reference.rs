@@ -39,7 +39,7 @@ fn key_of(line: &str) -> Option<&str> {
 }
 
 fn lines(text: &str) -> Vec<Line<'_>> {
-    let maps = ["upstreams", "jwt", "api_keys", "rate_limits", "encryption"];
+    let maps = ["upstreams", "jwt", "api_keys", "rate_limits", "keyrings", "encryption"];
     let mut table: Vec<String> = Vec::new();
     let mut found = Vec::new();
     for (number, line) in text.lines().enumerate() {
@@ -121,6 +121,9 @@ fn with_every_alternative_in_force_only_the_alternatives_disagree() {
             "`secret` and `discovery` both say what tokens are verified with",
             "`burst` belongs to `algorithm = \"gcra\"`; the others never exceed `limit`",
             "only counters in Redis have outages, and the store is memory",
+            "`until` ends a key that is retiring, and this one is active",
+            "the `kid` of a key of kind x25519 is NAME.id",
+            "no key of kind x25519 is used by cryptojs",
         ]
     );
 }

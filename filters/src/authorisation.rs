@@ -87,6 +87,7 @@ mod tests {
             roles: texts(roles),
             permissions: texts(permissions),
             api_key: None,
+            token_id: None,
             claims: Default::default(),
         };
         asked.as_ref().unwrap().authorise(Some(&principal)).is_ok()
@@ -128,6 +129,7 @@ mod tests {
             roles: Vec::new(),
             permissions: Vec::new(),
             api_key: None,
+            token_id: None,
             claims: Default::default(),
         };
         let denied = route(&[], &["SECRET_DOOR"]).unwrap().authorise(Some(&principal)).unwrap_err();

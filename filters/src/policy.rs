@@ -18,6 +18,7 @@ use crate::{
     contract::{Services, Stage},
     encryption::Encryption,
     guard::Guard,
+    keyring::{Keyring, Keyrings},
     metrics::RouteMetrics,
     rate_limit::RateLimits,
     registry::AnyFilter,
@@ -147,9 +148,14 @@ impl Compiler<'_> {
     }
 
     fn encryptions(&mut self) -> Encryptions {
+        let mut rings = Keyrings::new();
+        for (name, ring) in &self.config.keyrings {
+            let built = Keyring::build(name, ring).map_err(|faults| self.faults.extend(faults));
+            rings.insert(name.clone(), built.ok().map(Arc::new));
+        }
         let mut encryptions = Encryptions::new();
         for (name, entry) in &self.config.encryption {
-            let built = Encryption::build(name, entry, self.services);
+            let built = Encryption::build(name, entry, &rings, self.services);
             encryptions.insert(name.clone(), built.map_err(|faults| self.faults.extend(faults)).ok().map(Arc::new));
         }
         encryptions

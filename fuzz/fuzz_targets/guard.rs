@@ -19,6 +19,7 @@ fn caller() -> Principal {
         roles: vec!["x".into()],
         permissions: Vec::new(),
         api_key: None,
+        token_id: None,
         claims: claims.into_iter().map(|(name, claim)| (name.to_owned(), claim)).collect(),
     }
 }

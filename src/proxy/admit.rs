@@ -75,6 +75,7 @@ fn find_route(head: &RequestHeader, context: &mut Context) -> Result<(), Refusal
         return Err(Refusal::new(Code::RequestMalformed, "The method of the request is not one."));
     }
     context.host = host(head)?;
+    context.exchange.authority = context.host.clone();
     let uri = &head.uri;
     let given = uri.path();
     if given == "*" {

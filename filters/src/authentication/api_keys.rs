@@ -20,7 +20,7 @@ use http::{HeaderName, header::AUTHORIZATION};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-use super::{Denial, HeldKeys, HeldTables, Reason, instant};
+use super::{Denial, HeldKeys, HeldTables, Reason};
 use crate::{
     contract::{Principal, UserId},
     networks::Networks,
@@ -281,7 +281,7 @@ fn read_key(place: &Place, method: &Arc<str>, key: &model::ApiKey) -> Result<Rec
     if key.id.is_empty() {
         faults.push(Fault::at(place.key("id"), "the id is empty").help("name the key; the name is not secret"));
     }
-    let expires = key.expires.as_ref().map(instant::unix_ms);
+    let expires = key.expires.as_ref().map(crate::instant::unix_ms);
     if expires == Some(None) {
         let fault = Fault::at(place.key("expires"), "without an offset this is no instant");
         faults.push(fault.help("write one as 2027-01-01T00:00:00Z"));
@@ -293,6 +293,7 @@ fn read_key(place: &Place, method: &Arc<str>, key: &model::ApiKey) -> Result<Rec
         roles: key.roles.clone(),
         permissions: key.permissions.clone(),
         api_key: Some(key.id.as_str().into()),
+        token_id: None,
         claims: Default::default(),
     };
     let principal = principal.checked().map_err(|unfit| {

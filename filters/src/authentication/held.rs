@@ -212,6 +212,7 @@ fn record(method: &Arc<str>, key: &HeldKey) -> Result<(Digest, Record), String> 
         roles: key.roles.clone(),
         permissions: key.permissions.clone(),
         api_key: Some(key.id.as_str().into()),
+        token_id: None,
         claims: Default::default(),
     };
     let principal = principal.checked().map_err(|unfit| unfit.to_string())?;

@@ -9,7 +9,6 @@ mod challenge;
 mod conflicts;
 mod denial;
 mod held;
-mod instant;
 mod jwt;
 mod key_format;
 mod lockout;

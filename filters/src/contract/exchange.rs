@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use http::uri::PathAndQuery;
+use http::{HeaderValue, uri::PathAndQuery};
 
 use crate::{contract::Principal, encryption::Sealing, rate_limit::Charges};
 
@@ -28,6 +28,8 @@ pub struct Exchange {
     pub client_ip: IpAddr,
     /// The canonical target: what was matched, and what is forwarded.
     pub target: PathAndQuery,
+    /// What the client called this host: `Host`, or `:authority` of HTTP/2, as received. Empty where it said nothing.
+    pub authority: HeaderValue,
     /// The client spoke TLS to the gateway.
     pub secure: bool,
     /// Recorded by `authentication`; nothing else sets it.
@@ -46,6 +48,7 @@ impl Exchange {
             now,
             client_ip: client_ip.to_canonical(),
             target: PathAndQuery::from_static("/"),
+            authority: HeaderValue::from_static(""),
             secure: false,
             principal: None,
             charges: Charges::default(),

@@ -15,6 +15,8 @@ pub struct Principal {
     pub permissions: Vec<String>,
     /// The id of the API key, where one was used.
     pub api_key: Option<Arc<str>>,
+    /// The `jti` of the token, where it has one: envelopes are bound to it.
+    pub token_id: Option<String>,
     /// Of a token, what guards ask for.
     pub claims: Claims,
 }
@@ -105,6 +107,7 @@ mod tests {
             roles: roles.iter().map(|r| (*r).to_owned()).collect(),
             permissions: Vec::new(),
             api_key: None,
+            token_id: None,
             claims: Default::default(),
         }
     }

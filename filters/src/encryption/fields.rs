@@ -5,6 +5,8 @@ use http::{
     header::{self, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE},
 };
 
+use super::outer::X_GAPURA_ENVELOPE;
+
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
 const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 const DIGEST: HeaderName = HeaderName::from_static("digest");
@@ -25,12 +27,12 @@ pub(super) fn is_coded(headers: &HeaderMap) -> bool {
         .any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
 }
 
-/// `application/json` with any parameters, stated once.
-pub(super) fn is_json(headers: &HeaderMap) -> bool {
+/// This media type with any parameters, stated once.
+pub(super) fn is_media_type(headers: &HeaderMap, media_type: &str) -> bool {
     let mut values = headers.get_all(CONTENT_TYPE).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return false };
     let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
-    essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
+    essence.trim_ascii().eq_ignore_ascii_case(media_type.as_bytes())
 }
 
 /// Takes from a request what describes the sealed body, or asks for a part of a response that can only be sealed whole.
@@ -38,6 +40,7 @@ pub(super) fn clean_request(headers: &mut HeaderMap) {
     for name in [CONTENT_DIGEST, REPR_DIGEST, DIGEST, CONTENT_MD5, CONTENT_ENCODING, header::RANGE, header::IF_RANGE] {
         headers.remove(name);
     }
+    headers.remove(X_GAPURA_ENVELOPE);
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
 }
 

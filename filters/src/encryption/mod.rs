@@ -6,30 +6,42 @@
 //! is what comes after them, in [`crate::crypto`]: padding and content.
 
 pub mod client;
+pub mod context;
 pub mod envelope;
 mod fields;
+pub mod members;
+mod outer;
+mod profiles;
 mod replay;
 mod response;
+mod results;
+mod strong;
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use gapura_config::{
     fault::{Fault, Place},
-    model::{self, EnvelopeFields, KeyDerivation, Replay, ResponseWrap},
-    secret::Secret,
+    model::{self, EnvelopeFields, Profile, Replay},
 };
 use http::{HeaderValue, header, request, response as http_response};
-use prometheus::IntCounter;
-use subtle::ConstantTimeEq;
 
 pub use replay::{Mark, MemoryReplays, ReplayId, ReplayStore, SharedReplays};
 pub use response::Sealing;
 
-use self::envelope::{Envelope, Form, Reading};
+use self::{
+    context::Bound,
+    envelope::Reading,
+    outer::Accepted,
+    profiles::cryptojs::CryptoJs,
+    response::How,
+    results::Results,
+    strong::{Keys, Message, Terms},
+};
 use crate::{
     contract::{Code, Exchange, Filter, Now, Principal, Refusal, Services, Stage},
-    crypto::{self, Ciphertext, KeyHash, Passphrase},
+    crypto,
+    keyring::{Keyring, Keyrings},
     metrics::Metrics,
 };
 
@@ -39,74 +51,65 @@ const KEEP_WITHOUT_MAX_AGE: Duration = Duration::from_secs(600);
 /// One `[encryption.NAME]`. Routes that name it share it.
 pub struct Encryption {
     name: String,
-    master_key: Secret,
-    key_derivation: KeyDerivation,
+    accepted: Accepted,
+    cryptojs: Option<CryptoJs>,
+    keys: Keys,
+    terms: Terms,
     max_age: Option<Duration>,
     required: bool,
     replay: Replay,
     replays: ReplayStore,
-    response_wrap: ResponseWrap,
-    fields: EnvelopeFields,
-    form: Form,
     max_response: u64,
     results: Results,
 }
 
-/// `gapura_decryptions_total` of this entry, by result.
-struct Results {
-    opened: IntCounter,
-    not_envelope: IntCounter,
-    key_mismatch: IntCounter,
-    expired: IntCounter,
-    failed: IntCounter,
-    replayed: IntCounter,
-    plaintext: IntCounter,
-}
-
 impl Encryption {
-    pub fn build(name: &str, config: &model::Encryption, services: &Services) -> Result<Self, Vec<Fault>> {
-        Self::new(name, config, services.replays.clone(), &services.metrics)
+    /// `rings` are all of the configuration.
+    pub fn build(
+        name: &str,
+        config: &model::Encryption,
+        rings: &Keyrings,
+        services: &Services,
+    ) -> Result<Self, Vec<Fault>> {
+        Self::with_rings(name, config, rings, services.replays.clone(), &services.metrics)
     }
 
-    /// Reads the master key. Every fault at once, each at its place in the file.
+    /// An entry that needs no keyring.
     pub fn new(
         name: &str,
         config: &model::Encryption,
         replays: ReplayStore,
         metrics: &Metrics,
     ) -> Result<Self, Vec<Fault>> {
+        Self::with_rings(name, config, &Keyrings::new(), replays, metrics)
+    }
+
+    /// Reads the master key. Every fault at once, each at its place in the file.
+    pub fn with_rings(
+        name: &str,
+        config: &model::Encryption,
+        rings: &Keyrings,
+        replays: ReplayStore,
+        metrics: &Metrics,
+    ) -> Result<Self, Vec<Fault>> {
         let place = Place::root().key("encryption").key(name);
         let mut faults = member_faults(&config.fields, &place.key("fields"));
-        let model::Profile::CryptoJs = config.profile;
-        let master_key = config.master_key.read().map_err(|why| {
-            faults.push(Fault::at(place.key("master_key"), why).help("set it before the gateway starts or reloads"));
-        });
-        let (Ok(master_key), true) = (master_key, faults.is_empty()) else { return Err(faults) };
-        let result = |result: &str| metrics.decryptions.with_label_values(&[name, result]);
+        let cryptojs = cryptojs(name, config, &place).map_err(|fault| faults.push(fault));
+        let rings = own_rings(config, rings, &place).map_err(|found| faults.extend(found));
+        let (Ok(cryptojs), Ok(rings), true) = (cryptojs, rings, faults.is_empty()) else { return Err(faults) };
+        let accepted = Accepted::new(config.profile.listed());
         Ok(Self {
             name: name.to_owned(),
-            master_key,
-            key_derivation: config.key_derivation,
+            cryptojs,
+            keys: Keys::new(rings, config),
+            terms: Terms::new(config),
             max_age: config.max_age.get(),
             required: config.required,
             replay: config.replay,
             replays,
-            response_wrap: config.response_wrap,
-            fields: config.fields.clone(),
-            form: match config.response_wrap {
-                ResponseWrap::Success => Form::wrapped(&config.fields),
-                ResponseWrap::None => Form::bare(&config.fields),
-            },
             max_response: config.max_response.bytes(),
-            results: Results {
-                opened: result("opened"),
-                not_envelope: result("not_envelope"),
-                key_mismatch: result("key_mismatch"),
-                expired: result("expired"),
-                failed: result("failed"),
-                replayed: result("replayed"),
-                plaintext: result("plaintext"),
-            },
+            results: Results::new(name, &accepted.profiles, metrics),
+            accepted,
         })
     }
 
@@ -116,55 +119,12 @@ impl Encryption {
         self.max_age.map_or(KEEP_WITHOUT_MAX_AGE, |age| age.saturating_mul(2))
     }
 
-    fn key_for(&self, principal: &Principal, timestamp: u64) -> Result<Key, Refusal> {
-        let Some(email) = &principal.email else {
-            self.results.key_mismatch.inc();
-            return Err(key_refused("the caller has no email, so no key can be derived"));
-        };
-        let bound = match self.key_derivation {
-            KeyDerivation::User => None,
-            KeyDerivation::UserTimestamp => Some(timestamp),
-        };
-        let passphrase = crypto::passphrase(principal.user_id.as_str(), email, self.master_key.bytes(), bound);
-        let hash = crypto::key_hash(passphrase.as_bytes());
-        Ok(Key { passphrase, hash })
-    }
-
-    /// Opens an envelope for its caller. The order of the checks is that of the contract: first what is cheap and in clear.
-    async fn open(&self, envelope: Envelope<'_>, principal: &Principal, now: Now) -> Result<(Bytes, Key), Refusal> {
-        let key = self.key_for(principal, envelope.timestamp)?;
-        let own_user = envelope.user_id.as_bytes().ct_eq(principal.user_id.as_str().as_bytes());
-        let own_key = envelope.key_hash.as_bytes().ct_eq(&key.hash[..]);
-        if !bool::from(own_user & own_key) {
-            self.results.key_mismatch.inc();
-            let which =
-                if bool::from(own_user) { "keyHash differs from the caller's" } else { "userId is not the caller's" };
-            return Err(key_refused(which));
-        }
-        if self.max_age.is_some_and(|age| u128::from(now.unix_ms.abs_diff(envelope.timestamp)) > age.as_millis()) {
-            self.results.expired.inc();
-            return Err(Refusal::new(Code::EnvelopeExpired, "The envelope's timestamp is too far from the present."));
-        }
-        let opened =
-            Ciphertext::decode(envelope.data.as_bytes()).map_err(|_| crypto::OpenError).and_then(|ciphertext| {
-                let id = ciphertext.fingerprint(&self.name);
-                ciphertext.open(key.passphrase.as_bytes()).map(|plaintext| (plaintext, id))
-            });
-        let Ok((plaintext, id)) = opened else {
-            self.results.failed.inc();
-            return Err(Refusal::new(Code::DecryptionFailed, "The envelope cannot be opened."));
-        };
-        self.refuse_replay(id, now).await?;
-        self.results.opened.inc();
-        Ok((plaintext.into(), key))
-    }
-
     /// Marked only once the message has opened: rubbish must not fill the memory.
-    async fn refuse_replay(&self, id: ReplayId, now: Now) -> Result<(), Refusal> {
+    async fn refuse_replay(&self, id: ReplayId, keep: Duration, now: Now) -> Result<(), Refusal> {
         if self.replay == Replay::Off {
             return Ok(());
         }
-        match self.replays.check_and_mark(id, self.keep(), now).await {
+        match self.replays.check_and_mark(id, keep, now).await {
             Mark::New => Ok(()),
             Mark::Seen => {
                 self.results.replayed.inc();
@@ -182,10 +142,33 @@ impl Encryption {
     }
 }
 
-/// A caller's key, for both directions of one exchange.
-struct Key {
-    passphrase: Passphrase,
-    hash: KeyHash,
+fn cryptojs(name: &str, config: &model::Encryption, place: &Place) -> Result<Option<CryptoJs>, Fault> {
+    if !config.profile.contains(Profile::CryptoJs) {
+        return Ok(None);
+    }
+    let place = place.key("master_key");
+    let Some(reference) = &config.master_key else {
+        let fault = Fault::at(place, "`cryptojs` derives its keys from a master key, and there is none");
+        return Err(fault.help("add `master_key = \"env:NAME\"`"));
+    };
+    let master_key =
+        reference.read().map_err(|why| Fault::at(place, why).help("set it before the gateway starts or reloads"))?;
+    Ok(Some(CryptoJs::new(name, config, master_key)))
+}
+
+/// The rings that an entry names. One that could not be loaded has its own faults, without which nothing more is to be said.
+fn own_rings(config: &model::Encryption, rings: &Keyrings, place: &Place) -> Result<Vec<Arc<Keyring>>, Vec<Fault>> {
+    let (mut own, mut faults) = (Vec::new(), Vec::new());
+    for (at, name) in config.keyrings.iter().enumerate() {
+        match rings.get(name) {
+            Some(Some(ring)) => own.push(Arc::clone(ring)),
+            Some(None) => return Err(faults),
+            None => {
+                faults.push(Fault::at(place.key("keyrings").index(at), format!("there is no `[keyrings.{name}]`")));
+            }
+        }
+    }
+    if faults.is_empty() { Ok(own) } else { Err(faults) }
 }
 
 impl Filter for Encryption {
@@ -202,30 +185,34 @@ impl Filter for Encryption {
     }
 
     fn explain(&self) -> Vec<String> {
-        let derivation = match self.key_derivation {
-            KeyDerivation::User => "user",
-            KeyDerivation::UserTimestamp => "user_timestamp",
-        };
         let age = self.max_age.map_or("off".to_owned(), |age| format!("{age:?}"));
         let replay = match self.replay {
             Replay::Reject => format!("rejected, remembered for {:?}", self.keep()),
             Replay::Off => "accepted".to_owned(),
         };
-        let wrap = match self.response_wrap {
-            ResponseWrap::Success => "in {\"success\", \"data\"}",
-            ResponseWrap::None => "bare",
-        };
-        vec![
-            format!("encryption.{}: profile cryptojs, key derived from {derivation}, max_age {age}", self.name),
-            format!("replays {replay}; plaintext bodies {}", if self.required { "refused" } else { "pass" }),
-            format!("responses sealed {wrap}, up to {} bytes", self.max_response),
-        ]
+        let mut lines = Vec::new();
+        if self.accepted.profiles.iter().any(|profile| profile.is_strong()) {
+            let names: Vec<&str> = self.accepted.profiles.iter().map(|profile| profile.name()).collect();
+            lines.push(format!("encryption.{}: profiles {}; {}", self.name, names.join(", "), self.terms.explain()));
+        }
+        if let Some(cryptojs) = &self.cryptojs {
+            lines.push(format!("encryption.{}: {}, max_age {age}", self.name, cryptojs.explain()));
+        }
+        lines.extend(self.keys.rings().iter().map(|ring| ring.explain()));
+        lines.push(format!("replays {replay}; plaintext bodies {}", if self.required { "refused" } else { "pass" }));
+        let wrap = self.cryptojs.as_ref().map_or("as the request was", |cryptojs| cryptojs.explain_wrap());
+        lines.push(format!("responses sealed {wrap}, up to {} bytes", self.max_response));
+        lines
     }
 
     /// Refuses by the head alone what its body could not make good, so that the body need not be read.
     async fn on_request(&self, head: &request::Parts, exchange: &mut Exchange) -> Result<(), Refusal> {
         caller(exchange)?;
+        let header = outer::header(&head.headers).map_err(|why| self.not_envelope(why))?;
         if fields::declares_body(&head.headers) {
+            if header.is_some() {
+                return Err(self.not_envelope("a request with both a body and X-Gapura-Envelope"));
+            }
             self.refuse_unreadable(head)?;
         }
         Ok(())
@@ -242,34 +229,30 @@ impl Filter for Encryption {
         exchange: &mut Exchange,
     ) -> Result<(), Refusal> {
         let principal = caller(exchange)?;
-        if body.is_empty() {
-            // Derived before any upstream is contacted: a response that cannot be sealed must not come to be.
-            let timestamp = exchange.now.unix_ms;
-            let key = self.key_for(&principal, timestamp)?;
-            exchange.sealing = Some(Sealing::due(key, self.bound(timestamp), head));
-            fields::clean_request(&mut head.headers);
-            return Ok(());
-        }
-        self.refuse_unreadable(head)?;
-        let envelope = match envelope::read(body, &self.fields) {
-            Reading::Envelope(envelope) => envelope,
-            Reading::Other(_) if !self.required => {
-                self.results.plaintext.inc();
-                exchange.sealing = Some(Sealing::not_due());
-                fields::clean_request(&mut head.headers);
-                return Ok(());
+        let header = outer::header(&head.headers).map_err(|why| self.not_envelope(why))?;
+        match (header, body.is_empty()) {
+            (Some((name, message)), true) => {
+                let profile = self.accepted.named(name).filter(|profile| profile.is_strong());
+                let why = "X-Gapura-Envelope names a profile that has no such message here";
+                let profile = profile.ok_or_else(|| self.not_envelope(why))?;
+                let message = Message { bytes: message.as_bytes(), content_type: None, in_header: true };
+                let bound = Bound::new(head, exchange, principal);
+                let opened = self.open_strong(profile, message, bound, exchange.now).await?;
+                self.unwrap_into(opened, head, body, exchange)
             }
-            Reading::Broken(why) | Reading::Other(why) => return Err(self.not_envelope(why)),
-        };
-        // Without `required` the content type was not looked at before, as plaintext may have any.
-        self.refuse_content_type(head)?;
-        let timestamp = envelope.timestamp;
-        let (plaintext, key) = self.open(envelope, &principal, exchange.now).await?;
-        *body = plaintext;
-        exchange.sealing = Some(Sealing::due(key, self.bound(timestamp), head));
-        fields::clean_request(&mut head.headers);
-        head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        Ok(())
+            (Some(_), false) => Err(self.not_envelope("a request with both a body and X-Gapura-Envelope")),
+            (None, true) => self.without_message(head, exchange, &principal),
+            (None, false) => match self.accepted.of_body(&head.headers).filter(|profile| profile.is_strong()) {
+                Some(profile) => {
+                    let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+                    let message = Message { bytes: body, content_type, in_header: false };
+                    let bound = Bound::new(head, exchange, principal);
+                    let opened = self.open_strong(profile, message, bound, exchange.now).await?;
+                    self.unwrap_into(opened, head, body, exchange)
+                }
+                None => self.open_json(head, body, exchange, &principal).await,
+            },
+        }
     }
 
     /// Seals the response. `body` is the whole decoded body; for HEAD it is empty, and a `Content-Length` that the upstream
@@ -285,9 +268,61 @@ impl Filter for Encryption {
 }
 
 impl Encryption {
-    /// With `user_timestamp` a response carries the timestamp that its key was derived with.
-    fn bound(&self, timestamp: u64) -> Option<u64> {
-        (self.key_derivation == KeyDerivation::UserTimestamp).then_some(timestamp)
+    /// A request without a message: only the founding format can answer one, as its keys are the caller's alone.
+    fn without_message(
+        &self,
+        head: &mut request::Parts,
+        exchange: &mut Exchange,
+        principal: &Principal,
+    ) -> Result<(), Refusal> {
+        let sealing = match &self.cryptojs {
+            // Derived before any upstream is contacted: a response that cannot be sealed must not come to be.
+            Some(cryptojs) => {
+                let key = cryptojs.key_for(principal, exchange.now.unix_ms, &self.results)?;
+                Sealing::due(How::CryptoJs(key), head)
+            }
+            None if !self.required => Sealing::not_due(),
+            None => return Err(self.not_envelope("a request without a body has no X-Gapura-Envelope")),
+        };
+        exchange.sealing = Some(sealing);
+        fields::clean_request(&mut head.headers);
+        Ok(())
+    }
+
+    /// A body that can only be a JSON envelope, or plaintext.
+    async fn open_json(
+        &self,
+        head: &mut request::Parts,
+        body: &mut Bytes,
+        exchange: &mut Exchange,
+        principal: &Principal,
+    ) -> Result<(), Refusal> {
+        self.refuse_unreadable(head)?;
+        let reading = match &self.cryptojs {
+            Some(cryptojs) => cryptojs.read(body),
+            None => Reading::Other("the body is of no accepted profile"),
+        };
+        let (cryptojs, envelope) = match (&self.cryptojs, reading) {
+            (Some(cryptojs), Reading::Envelope(envelope)) => (cryptojs, envelope),
+            (_, Reading::Other(_)) if !self.required => {
+                self.results.plaintext.inc();
+                exchange.sealing = Some(Sealing::not_due());
+                fields::clean_request(&mut head.headers);
+                return Ok(());
+            }
+            (_, Reading::Broken(why) | Reading::Other(why)) => return Err(self.not_envelope(why)),
+            (None, Reading::Envelope(_)) => return Err(self.not_envelope("the body is of no accepted profile")),
+        };
+        // Without `required` the content type was not looked at before, as plaintext may have any.
+        self.refuse_content_type(head)?;
+        let (plaintext, id, key) = cryptojs.open(envelope, principal, exchange.now, &self.results)?;
+        self.refuse_replay(id, self.keep(), exchange.now).await?;
+        self.results.accepted(Profile::CryptoJs);
+        *body = plaintext;
+        exchange.sealing = Some(Sealing::due(How::CryptoJs(key), head));
+        fields::clean_request(&mut head.headers);
+        head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Ok(())
     }
 
     fn refuse_unreadable(&self, head: &request::Parts) -> Result<(), Refusal> {
@@ -304,13 +339,12 @@ impl Encryption {
     }
 
     fn refuse_content_type(&self, head: &request::Parts) -> Result<(), Refusal> {
-        if fields::is_json(&head.headers) {
+        if self.accepted.of_body(&head.headers).is_some() {
             return Ok(());
         }
         self.results.not_envelope.inc();
-        // RFC 9110, section 15.5.16: `Accept` says what would have been taken.
-        Err(Refusal::new(Code::ContentTypeUnsupported, "The content type must be application/json.")
-            .header(header::ACCEPT, HeaderValue::from_static("application/json")))
+        let detail = format!("The content type must be {}.", self.accepted.media_types());
+        Err(Refusal::new(Code::ContentTypeUnsupported, detail).header(header::ACCEPT, self.accepted.accept()))
     }
 }
 
@@ -319,10 +353,6 @@ fn caller(exchange: &Exchange) -> Result<Arc<Principal>, Refusal> {
     exchange.principal.clone().ok_or_else(|| {
         Refusal::new(Code::Internal, "The request cannot be served.").reason("encryption without a caller")
     })
-}
-
-fn key_refused(why: &'static str) -> Refusal {
-    Refusal::new(Code::KeyVerificationFailed, "The envelope's key or user id is not the caller's.").reason(why)
 }
 
 fn member_faults(fields: &EnvelopeFields, place: &Place) -> Vec<Fault> {

@@ -9,23 +9,29 @@ use http::{
     request, response,
 };
 
-use super::{Encryption, Key, caller, envelope::Labels, fields, salt};
+use super::{
+    Encryption, caller, fields,
+    profiles::cryptojs::{self, ResponseLabels},
+};
 use crate::contract::{Code, Exchange, Refusal};
 
-/// How the response of an exchange is to be sealed. Holds the exchange's passphrase, wiped when dropped.
+/// How the response of an exchange is to be sealed. Holds the keys of the exchange, wiped when dropped.
 pub struct Sealing(Option<Due>);
 
 struct Due {
-    key: Key,
-    /// The timestamp that the key is bound to, with `user_timestamp`.
-    bound: Option<u64>,
+    how: How,
     /// The request was HEAD: its response has the length of a body, and none.
     length_only: bool,
 }
 
+/// The profile of the request, with what it needs for the response: a response is never sealed in another.
+pub(super) enum How {
+    CryptoJs(cryptojs::Key),
+}
+
 impl Sealing {
-    pub(super) fn due(key: Key, bound: Option<u64>, head: &request::Parts) -> Self {
-        Self(Some(Due { key, bound, length_only: head.method == Method::HEAD }))
+    pub(super) fn due(how: How, head: &request::Parts) -> Self {
+        Self(Some(Due { how, length_only: head.method == Method::HEAD }))
     }
 
     /// The request was plaintext on an entry that allows it: so is the response.
@@ -45,6 +51,19 @@ impl fmt::Debug for Sealing {
     }
 }
 
+/// A sealed body, or of one that is not sent its length.
+enum Sealed {
+    Body(Bytes),
+    Length(usize),
+}
+
+/// What is to be sealed: a body, or the length of one that is not sent.
+#[derive(Clone, Copy)]
+enum Plain<'b> {
+    Body(&'b [u8]),
+    Length(usize),
+}
+
 impl Encryption {
     /// See [`crate::contract::Filter::on_response_body`].
     pub(super) fn seal_response(
@@ -59,39 +78,63 @@ impl Encryption {
                 .reason("a response on an encrypted route without a decision about its sealing"));
         };
         let Some(due) = sealing else { return Ok(()) };
-        let principal = caller(exchange)?;
-        let labels = Labels {
-            key_hash: &due.key.hash,
-            timestamp: due.bound.unwrap_or(exchange.now.unix_ms),
-            user_id: &principal.user_id,
-            success: head.status.as_u16() < 400,
-        };
         let described = described_len(head).filter(|len| *len as u64 <= self.max_response);
         fields::clean_response(&mut head.headers);
         let bodiless =
             head.status.is_informational() || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        let len = if bodiless {
+        let plain = if bodiless {
             body.clear();
             return Ok(());
         } else if due.length_only {
             body.clear();
             match described {
                 None => return Ok(()),
-                Some(0) => 0,
-                Some(len) => self.form.sealed_len(len, labels),
+                Some(len) => Plain::Length(len),
             }
-        } else if body.is_empty() {
-            0
         } else {
-            *body = self.form.seal(body, &due.key.passphrase, salt(), labels).into();
-            body.len()
+            Plain::Body(body)
         };
-        if len > 0 {
-            head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        }
+        let len = match plain {
+            Plain::Body([]) | Plain::Length(0) => 0,
+            plain => match self.seal_as(&due.how, plain, head, exchange)? {
+                Sealed::Body(sealed) => {
+                    *body = sealed;
+                    body.len()
+                }
+                Sealed::Length(len) => len,
+            },
+        };
         head.headers.insert(CONTENT_LENGTH, len.into());
         Ok(())
     }
+
+    /// Seals in one profile, and says in the head what the body is now.
+    fn seal_as(
+        &self,
+        how: &How,
+        plain: Plain<'_>,
+        head: &mut response::Parts,
+        exchange: &Exchange,
+    ) -> Result<Sealed, Refusal> {
+        match how {
+            How::CryptoJs(key) => {
+                let Some(cryptojs) = &self.cryptojs else { return Err(lost()) };
+                let principal = caller(exchange)?;
+                let success = head.status.as_u16() < 400;
+                let labels = ResponseLabels { principal: &principal, now: exchange.now, success };
+                head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                Ok(match plain {
+                    Plain::Body(body) => Sealed::Body(cryptojs.seal(key, body, labels)),
+                    Plain::Length(len) => Sealed::Length(cryptojs.sealed_len(key, len, labels)),
+                })
+            }
+        }
+    }
+}
+
+/// Sealed in a profile that the entry does not have: cannot be, since the entry of an exchange never changes.
+fn lost() -> Refusal {
+    Refusal::new(Code::Internal, "The request cannot be served.").reason("a response in a profile that is not listed")
 }
 
 /// The length of the plaintext as a HEAD response tells it; unknown where the upstream would compress it.

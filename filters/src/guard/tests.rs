@@ -30,6 +30,7 @@ fn alice() -> Principal {
         roles: vec!["clerk".into()],
         permissions: vec!["PAY".into()],
         api_key: None,
+        token_id: None,
         claims: claims.into_iter().map(|(name, claim)| (name.to_owned(), claim)).collect(),
     }
 }

@@ -57,6 +57,7 @@ fn principal(user: &str, key: Option<&str>) -> Option<Arc<Principal>> {
         roles: Vec::new(),
         permissions: Vec::new(),
         api_key: key.map(Into::into),
+        token_id: None,
         claims: Default::default(),
     }))
 }

@@ -215,7 +215,7 @@ fn of_equal_envelopes_at_once_one_passes() {
 #[test]
 fn every_fault_of_an_entry_is_reported_at_its_place() {
     let mut config = config(json!({ "fields": { "data": "", "key_hash": "x", "timestamp": "x", "user_id": "y" } }));
-    config.master_key = "env:GAPURA_NO_SUCH_VARIABLE".parse().unwrap();
+    config.master_key = Some("env:GAPURA_NO_SUCH_VARIABLE".parse().unwrap());
     let replays = ReplayStore::Memory(MemoryReplays::new(1000).into());
     let faults = Encryption::new("payments", &config, replays, &Metrics::new().unwrap()).err().unwrap();
     let mut places: Vec<_> = faults.iter().map(|fault| fault.place.to_string()).collect();

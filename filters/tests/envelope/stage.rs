@@ -139,6 +139,7 @@ pub(crate) fn caller(user_id: UserId, email: Option<&str>) -> Arc<Principal> {
         roles: Vec::new(),
         permissions: Vec::new(),
         api_key: None,
+        token_id: None,
         claims: Default::default(),
     })
 }

@@ -246,6 +246,8 @@ impl ClaimPaths {
             permissions: names(self.permissions.find(claims))
                 .ok_or("the token's permissions are neither a list of strings nor a string")?,
             api_key: None,
+            // Of another type it is no id: only what was revoked by it would be refused for that.
+            token_id: jti(claims).ok().flatten().map(str::to_owned),
             claims: (self.kept.iter())
                 .filter_map(|(name, path)| Some((name.clone(), kept(path.find(claims)?)?)))
                 .collect(),

@@ -78,6 +78,7 @@ mod tests {
             roles: Vec::new(),
             permissions: Vec::new(),
             api_key: None,
+            token_id: None,
             claims: Default::default(),
         })
     }

@@ -3,7 +3,7 @@
 use toml_datetime::{Datetime, Offset};
 
 /// `None` without a date, a time or an offset: such a text names no instant.
-pub(super) fn unix_ms(datetime: &Datetime) -> Option<i64> {
+pub(crate) fn unix_ms(datetime: &Datetime) -> Option<i64> {
     let (date, time) = (datetime.date?, datetime.time?);
     let offset_minutes = match datetime.offset? {
         Offset::Z => 0,

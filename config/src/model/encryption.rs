@@ -1,0 +1,178 @@
+//! `[encryption.NAME]`.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::KeyKind;
+use crate::{
+    secret::SecretRef,
+    units::{Period, PeriodOrOff, Size},
+};
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Encryption {
+    /// The wire format of an envelope; or a list of formats, for clients that move from one to another.
+    pub profile: Profiles,
+    /// `cryptojs`: what all passphrases are derived from.
+    pub master_key: Option<SecretRef>,
+    /// The keys that envelopes are sealed to: names of `[keyrings.NAME]`, at most one of each kind.
+    #[serde(default)]
+    pub keyrings: Vec<String>,
+    /// How long a session key may be used that a keyring of kind `secret` gives. At most 24h.
+    #[serde(default = "session_key_lifetime")]
+    pub session_key_lifetime: Period,
+    /// What a passphrase is made of.
+    #[serde(default)]
+    pub key_derivation: KeyDerivation,
+    /// Accepted distance of an envelope's `timestamp` from now, both ways. `off` only for migrations.
+    #[serde(default = "max_age")]
+    pub max_age: PeriodOrOff,
+    /// How far ahead of this clock an envelope may be dated. `cryptojs` takes `max_age` both ways instead. At most 5m.
+    #[serde(default = "clock_skew")]
+    pub clock_skew: Period,
+    /// What an envelope may hold, told by its inner content type. `cryptojs` holds JSON and nothing else.
+    #[serde(default = "inner_types")]
+    #[schemars(length(min = 1))]
+    pub inner_types: Vec<String>,
+    /// A plaintext body is refused. `false`: a body with the data field is an envelope, any other passes as it is, and the
+    /// response is sealed only when the request was, or had no body.
+    #[serde(default = "super::yes")]
+    pub required: bool,
+    /// What happens to an envelope that comes a second time.
+    #[serde(default)]
+    pub replay: Replay,
+    /// What the envelope of a response stands in.
+    #[serde(default)]
+    pub response_wrap: ResponseWrap,
+    /// The member names of an envelope.
+    #[serde(default)]
+    pub fields: EnvelopeFields,
+    /// The largest upstream response that is sealed; a larger one is answered with 502.
+    #[serde(default = "max_response")]
+    pub max_response: Size,
+}
+
+fn max_age() -> PeriodOrOff {
+    PeriodOrOff::For(std::time::Duration::from_secs(300))
+}
+fn session_key_lifetime() -> Period {
+    Period::secs(15 * 60)
+}
+fn clock_skew() -> Period {
+    Period::secs(60)
+}
+fn inner_types() -> Vec<String> {
+    vec!["application/json".into()]
+}
+fn max_response() -> Size {
+    Size::mib(8)
+}
+/// One wire format, or several.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Profiles {
+    One(Profile),
+    Several(#[schemars(length(min = 1))] Vec<Profile>),
+}
+
+/// The wire format of an envelope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Profile {
+    /// AES-256-CBC with OpenSSL's `Salted__` prefix, as `CryptoJS.AES.encrypt(text, passphrase)` writes it.
+    #[serde(rename = "cryptojs")]
+    CryptoJs,
+}
+
+/// What a passphrase is made of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyDerivation {
+    /// `userId_email_masterKey`
+    #[default]
+    User,
+    /// `userId_email_masterKey_timestamp`
+    UserTimestamp,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Replay {
+    #[default]
+    Reject,
+    /// Only for migrations.
+    Off,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ResponseWrap {
+    /// `{"success": <status below 400>, "data": <envelope>}`
+    #[default]
+    Success,
+    /// The bare envelope.
+    None,
+}
+
+/// The member names of an envelope.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EnvelopeFields {
+    /// The member with the ciphertext.
+    pub data: String,
+    /// The member with the hash of the passphrase.
+    pub key_hash: String,
+    /// The member with the milliseconds since 1970.
+    pub timestamp: String,
+    /// The member with the user id.
+    pub user_id: String,
+}
+
+impl Default for EnvelopeFields {
+    fn default() -> Self {
+        Self {
+            data: "encryptedData".into(),
+            key_hash: "keyHash".into(),
+            timestamp: "timestamp".into(),
+            user_id: "userId".into(),
+        }
+    }
+}
+
+impl Profiles {
+    /// In the order of the file.
+    pub fn listed(&self) -> &[Profile] {
+        match self {
+            Self::One(profile) => std::slice::from_ref(profile),
+            Self::Several(profiles) => profiles,
+        }
+    }
+
+    pub fn contains(&self, profile: Profile) -> bool {
+        self.listed().contains(&profile)
+    }
+}
+
+impl Profile {
+    /// As the file, metrics and the header `X-Gapura-Envelope` have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::CryptoJs => "cryptojs",
+        }
+    }
+
+    /// The kinds of keyrings that it opens with; it needs one of them. None: it has no keyring.
+    pub const fn kinds(self) -> &'static [KeyKind] {
+        match self {
+            Self::CryptoJs => &[],
+        }
+    }
+
+    /// Its messages authenticate themselves and say what they are for.
+    pub const fn is_strong(self) -> bool {
+        match self {
+            Self::CryptoJs => false,
+        }
+    }
+}

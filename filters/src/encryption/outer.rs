@@ -1,0 +1,93 @@
+//! What a request shows from outside: which profile it may be of, before anything in it is believed.
+
+use gapura_config::model::Profile;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::{fields, profiles::strength};
+
+/// Carries the message of a request that has no body: `PROFILE=MESSAGE`.
+pub(super) const X_GAPURA_ENVELOPE: HeaderName = HeaderName::from_static("x-gapura-envelope");
+
+/// The message in the header: the profile's name, and the rest. An error says what is wrong, for the log.
+pub(super) fn header(headers: &HeaderMap) -> Result<Option<(&str, &str)>, &'static str> {
+    let mut values = headers.get_all(&X_GAPURA_ENVELOPE).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err("X-Gapura-Envelope occurs more than once");
+    }
+    let text = value.to_str().map_err(|_| "X-Gapura-Envelope is not visible ASCII")?;
+    text.split_once('=').map(Some).ok_or("X-Gapura-Envelope is not `PROFILE=MESSAGE`")
+}
+
+/// How a profile's messages stand in a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Carrier {
+    /// In a member of an object, `application/json`.
+    Json,
+}
+
+pub(super) const fn carrier(profile: Profile) -> Carrier {
+    match profile {
+        Profile::CryptoJs => Carrier::Json,
+    }
+}
+
+impl Carrier {
+    pub(super) const fn media_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+        }
+    }
+
+    /// A body with these fields may be one of its messages.
+    pub(super) fn fits(self, headers: &HeaderMap) -> bool {
+        match self {
+            Self::Json => fields::is_media_type(headers, self.media_type()),
+        }
+    }
+}
+
+/// The profiles of an entry, and what of a request's head they take.
+pub(super) struct Accepted {
+    /// The strongest first.
+    pub(super) profiles: Box<[Profile]>,
+    /// Media types that a body may have: for people, and for `Accept`.
+    text: String,
+    accept: HeaderValue,
+}
+
+impl Accepted {
+    pub(super) fn new(listed: &[Profile]) -> Self {
+        let mut profiles = listed.to_vec();
+        profiles.sort_by_key(|profile| std::cmp::Reverse(strength(*profile)));
+        profiles.dedup();
+        let mut types: Vec<&str> = Vec::new();
+        for profile in &profiles {
+            let media_type = carrier(*profile).media_type();
+            if !types.contains(&media_type) {
+                types.push(media_type);
+            }
+        }
+        // Media types are ASCII.
+        let accept = HeaderValue::try_from(types.join(", ")).unwrap_or(HeaderValue::from_static("application/json"));
+        Self { profiles: profiles.into(), text: types.join(" or "), accept }
+    }
+
+    pub(super) fn named(&self, name: &str) -> Option<Profile> {
+        self.profiles.iter().copied().find(|profile| profile.name() == name)
+    }
+
+    /// The strongest profile whose messages look so.
+    pub(super) fn of_body(&self, headers: &HeaderMap) -> Option<Profile> {
+        self.profiles.iter().copied().find(|profile| carrier(*profile).fits(headers))
+    }
+
+    pub(super) fn media_types(&self) -> &str {
+        &self.text
+    }
+
+    /// RFC 9110, section 15.5.16: of a 415, `Accept` says what would have been taken.
+    pub(super) fn accept(&self) -> HeaderValue {
+        self.accept.clone()
+    }
+}

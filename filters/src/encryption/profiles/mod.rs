@@ -1,0 +1,29 @@
+//! The wire formats. Each opens a request's message and seals its response; what all of them have in common stands in
+//! [`super`]: what a request shows from outside, age, replay, and the head.
+
+pub(super) mod cryptojs;
+
+use bytes::Bytes;
+use gapura_config::model::Profile;
+
+use super::{ReplayId, response::How};
+
+#[allow(dead_code, reason = "the strong profiles make them")]
+/// What a strong profile made of a message: authenticated, and bound to its request.
+pub(super) struct Opened {
+    pub(super) plaintext: Bytes,
+    /// What the plaintext is; empty where the message had no content.
+    pub(super) content_type: String,
+    /// When it was made, in milliseconds since 1970. None: the scheme does not say.
+    pub(super) iat: Option<u64>,
+    /// Its name in the memory of replays.
+    pub(super) replay: ReplayId,
+    pub(super) sealing: How,
+}
+
+/// The order of strength: what a response may not fall below, and what a body is tried for first.
+pub(super) const fn strength(profile: Profile) -> u8 {
+    match profile {
+        Profile::CryptoJs => 0,
+    }
+}
