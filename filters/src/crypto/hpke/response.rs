@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::aead::{Aad, LessSafeKey, Nonce};
 
 use super::{Aead, ID_LEN, OpenError, Reader, TAG, VERSION, suite::Secret, text};
 use crate::crypto::hkdf;
@@ -84,12 +84,7 @@ impl ResponseKeys {
         let prk = hkdf::extract(&[&self.enc[..], response_nonce].concat(), &[&self.secret[..]]);
         let key = prk.expand::<32>(&[b"key"]);
         let nonce = prk.expand::<12>(&[b"nonce"]);
-        let algorithm = match self.aead {
-            Aead::Aes256Gcm => &AES_256_GCM,
-            Aead::ChaCha20Poly1305 => &CHACHA20_POLY1305,
-        };
-        let key = UnboundKey::new(algorithm, &key[..]).expect("both ciphers have keys of 32 bytes");
-        (LessSafeKey::new(key), Nonce::assume_unique_for_key(*nonce))
+        (self.aead.key(&key), Nonce::assume_unique_for_key(*nonce))
     }
 }
 
