@@ -15,6 +15,7 @@ mod profiles;
 mod replay;
 mod response;
 mod results;
+pub mod sender;
 mod strong;
 
 use std::{sync::Arc, time::Duration};

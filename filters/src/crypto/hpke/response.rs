@@ -48,6 +48,16 @@ impl ResponseKeys {
         Self { aead, enc: enc.to_vec(), secret }
     }
 
+    /// For a client that opens the response in another process: suite, encapsulated key, secret.
+    pub fn parts(&self) -> (Aead, &[u8], &[u8; 32]) {
+        (self.aead, &self.enc, &self.secret)
+    }
+
+    /// What [`Self::parts`] gave.
+    pub fn of_parts(aead: Aead, enc: &[u8], secret: [u8; 32]) -> Self {
+        Self::new(aead, enc, Secret::new(secret))
+    }
+
     /// The nonce must be fresh and random: it alone makes key and nonce of the cipher new, where a request has several
     /// sealed members in its response.
     pub fn seal(
