@@ -10,10 +10,10 @@ use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, Algorithm, LessSafeKey, Non
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use gapura_filters::{
     crypto::{
-        aes128gcm, fields,
-        hpke::{self, Aead, Kem, RecipientKey, ResponseHeader},
+        Curve, aes128gcm, fields,
+        hpke::{self, Aead, ResponseHeader},
     },
-    keyring::{SessionKey, session::Holder},
+    keyring::{AgreementKey, SessionKey, session::Holder},
 };
 
 const SIZES: [(usize, &str); 2] = [(1 << 10, "1 KiB"), (1 << 20, "1 MiB")];
@@ -70,25 +70,25 @@ fn aes128gcm(c: &mut Criterion) {
 
 fn hpke(c: &mut Criterion) {
     let mut group = c.benchmark_group("hpke");
-    for (kem, curve) in [(Kem::X25519, "X25519"), (Kem::P256, "P-256")] {
+    for (curve, curve_name) in [(Curve::X25519, "X25519"), (Curve::P256, "P-256")] {
         for (size, name) in SIZES {
-            let key = RecipientKey::from_bytes(kem, &[7; 32]).expect("a key");
+            let key = AgreementKey::new(curve, &[7; 32]).expect("a key");
             let header = hpke::Header {
                 kid: "bodies.2026-11",
-                kem,
+                curve,
                 aead: Aead::Aes256Gcm,
                 iat: 1_795_000_000_000,
                 id: [5; 16],
                 content_type: "application/json",
             };
-            let (message, _) = hpke::seal(&vec![b'p'; size], &header, &key.public(), &context()).expect("sealed");
+            let (message, _) = hpke::seal(&vec![b'p'; size], &header, &key.public, &context()).expect("sealed");
             let answer = ResponseHeader { iat: 1_795_000_000_100, id: [6; 16], content_type: "application/json" };
             group.throughput(Throughput::Bytes(size as u64));
-            group.bench_function(BenchmarkId::new(format!("{curve}, open + seal"), name), |b| {
+            group.bench_function(BenchmarkId::new(format!("{curve_name}, open + seal"), name), |b| {
                 b.iter_batched(
                     || message.clone(),
                     |mut message| {
-                        let opened = hpke::open(&mut message, black_box(&key), &context()).expect("opens");
+                        let opened = hpke::open(&mut message, black_box(&key).into(), &context()).expect("opens");
                         let answer =
                             opened.response.seal(&message[opened.plaintext.clone()], &answer, [1; 32], &context());
                         (answer, message)

@@ -83,6 +83,11 @@ pub enum Profile {
     /// AES-256-CBC with OpenSSL's `Salted__` prefix, as `CryptoJS.AES.encrypt(text, passphrase)` writes it.
     #[serde(rename = "cryptojs")]
     CryptoJs,
+    /// HPKE in base mode (RFC 9180) to a key of a keyring; the response under a key that the request's context exports.
+    Hpke,
+    /// RFC 8188 under a session key: for large bodies.
+    #[serde(rename = "aes128gcm")]
+    Aes128Gcm,
 }
 
 /// What a passphrase is made of.
@@ -159,6 +164,8 @@ impl Profile {
     pub const fn name(self) -> &'static str {
         match self {
             Self::CryptoJs => "cryptojs",
+            Self::Hpke => "hpke",
+            Self::Aes128Gcm => "aes128gcm",
         }
     }
 
@@ -166,6 +173,8 @@ impl Profile {
     pub const fn kinds(self) -> &'static [KeyKind] {
         match self {
             Self::CryptoJs => &[],
+            Self::Hpke => &[KeyKind::X25519, KeyKind::P256],
+            Self::Aes128Gcm => &[KeyKind::Secret],
         }
     }
 
@@ -173,6 +182,7 @@ impl Profile {
     pub const fn is_strong(self) -> bool {
         match self {
             Self::CryptoJs => false,
+            Self::Hpke | Self::Aes128Gcm => true,
         }
     }
 }

@@ -17,17 +17,28 @@ static NO_SALT: LazyLock<Hmac<Sha256>> = LazyLock::new(|| keyed(&[]));
 
 /// HKDF-Extract. The input may come in pieces.
 pub(crate) fn extract(salt: &[u8], input: &[&[u8]]) -> Prk {
+    Prk::new(&extract_bytes(salt, input)[..])
+}
+
+/// The same, as bytes.
+pub(crate) fn extract_bytes(salt: &[u8], input: &[&[u8]]) -> Zeroizing<[u8; 32]> {
     let mut mac = if salt.is_empty() { NO_SALT.clone() } else { keyed(salt) };
     for piece in input {
         mac.update(piece);
     }
     let mut prk = mac.finalize().into_bytes();
-    let made = Prk(keyed(&prk));
+    let mut out = Zeroizing::new([0; 32]);
+    out.copy_from_slice(&prk);
     prk.as_mut_slice().zeroize();
-    made
+    out
 }
 
 impl Prk {
+    /// What was extracted elsewhere.
+    pub(crate) fn new(bytes: &[u8]) -> Self {
+        Self(keyed(bytes))
+    }
+
     /// HKDF-Expand to at most one block: every key and nonce here is that short. `info` may come in pieces.
     pub(crate) fn expand<const LEN: usize>(&self, info: &[&[u8]]) -> Zeroizing<[u8; LEN]> {
         const { assert!(LEN <= 32, "one block of SHA-256") };

@@ -15,6 +15,7 @@ mod profiles;
 mod replay;
 mod response;
 mod results;
+pub mod sender;
 mod strong;
 
 use std::{sync::Arc, time::Duration};
@@ -32,7 +33,7 @@ pub use response::Sealing;
 use self::{
     context::Bound,
     envelope::Reading,
-    outer::Accepted,
+    outer::{Accepted, Carrier},
     profiles::cryptojs::CryptoJs,
     response::How,
     results::Results,
@@ -327,7 +328,8 @@ impl Encryption {
 
     fn refuse_unreadable(&self, head: &request::Parts) -> Result<(), Refusal> {
         // A compressed body cannot be looked at, and its coding would not pass on: it could only arrive broken.
-        if fields::is_coded(&head.headers) {
+        let carrier = self.accepted.of_body(&head.headers).map(outer::carrier);
+        if fields::is_coded(&head.headers) && carrier != Some(Carrier::Coded) {
             self.results.not_envelope.inc();
             return Err(Refusal::new(
                 Code::ContentTypeUnsupported,

@@ -19,16 +19,25 @@ pub(super) fn header(headers: &HeaderMap) -> Result<Option<(&str, &str)>, &'stat
     text.split_once('=').map(Some).ok_or("X-Gapura-Envelope is not `PROFILE=MESSAGE`")
 }
 
+/// The content coding of RFC 8188.
+pub(super) const AES128GCM: HeaderValue = HeaderValue::from_static("aes128gcm");
+
 /// How a profile's messages stand in a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Carrier {
     /// In a member of an object, `application/json`.
     Json,
+    /// The body is the message.
+    Hpke,
+    /// The body is the message, its content type that of the content, and its coding says so.
+    Coded,
 }
 
 pub(super) const fn carrier(profile: Profile) -> Carrier {
     match profile {
         Profile::CryptoJs => Carrier::Json,
+        Profile::Hpke => Carrier::Hpke,
+        Profile::Aes128Gcm => Carrier::Coded,
     }
 }
 
@@ -36,13 +45,17 @@ impl Carrier {
     pub(super) const fn media_type(self) -> &'static str {
         match self {
             Self::Json => "application/json",
+            Self::Hpke => "application/vnd.gapura.hpke",
+            // For people: what a client may write in its place stands in `inner_types`.
+            Self::Coded => "application/json",
         }
     }
 
     /// A body with these fields may be one of its messages.
     pub(super) fn fits(self, headers: &HeaderMap) -> bool {
         match self {
-            Self::Json => fields::is_media_type(headers, self.media_type()),
+            Self::Json | Self::Hpke => fields::is_media_type(headers, self.media_type()) && !fields::is_coded(headers),
+            Self::Coded => fields::is_coded_as(headers, &AES128GCM),
         }
     }
 }

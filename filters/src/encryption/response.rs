@@ -5,13 +5,18 @@ use std::fmt;
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, StatusCode,
-    header::{CONTENT_LENGTH, CONTENT_TYPE},
+    header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE},
     request, response,
 };
 
 use super::{
     Encryption, caller, fields,
-    profiles::cryptojs::{self, ResponseLabels},
+    outer::{AES128GCM, Carrier},
+    profiles::{
+        aes128gcm,
+        cryptojs::{self, ResponseLabels},
+        hpke,
+    },
 };
 use crate::contract::{Code, Exchange, Refusal};
 
@@ -27,6 +32,8 @@ struct Due {
 /// The profile of the request, with what it needs for the response: a response is never sealed in another.
 pub(super) enum How {
     CryptoJs(cryptojs::Key),
+    Hpke(hpke::Reply),
+    Aes128Gcm(aes128gcm::Reply),
 }
 
 impl Sealing {
@@ -128,8 +135,42 @@ impl Encryption {
                     Plain::Length(len) => Sealed::Length(cryptojs.sealed_len(key, len, labels)),
                 })
             }
+            How::Hpke(reply) => {
+                let content_type = content_type(head);
+                head.headers.insert(CONTENT_TYPE, HeaderValue::from_static(Carrier::Hpke.media_type()));
+                Ok(match plain {
+                    Plain::Body(body) => Sealed::Body(reply.seal(body, &content_type, head.status, exchange.now)),
+                    Plain::Length(len) => Sealed::Length(reply.sealed_len(len, &content_type)),
+                })
+            }
+            How::Aes128Gcm(reply) => {
+                let content_type = content_type(head);
+                head.headers.insert(CONTENT_ENCODING, AES128GCM);
+                head.headers.insert(CONTENT_TYPE, content_type_value(&content_type));
+                Ok(match plain {
+                    Plain::Body(body) => Sealed::Body(reply.seal(body, &content_type, head.status, exchange.now)),
+                    Plain::Length(len) => Sealed::Length(reply.sealed_len(len, exchange.now)),
+                })
+            }
         }
     }
+}
+
+/// Of an upstream that does not say what its body is, or says it at such length that no message carries it (RFC 9110,
+/// section 8.3).
+const UNKNOWN: &str = "application/octet-stream";
+
+/// What the content is, in the words of the upstream.
+fn content_type(head: &response::Parts) -> String {
+    let mut values = head.headers.get_all(CONTENT_TYPE).iter();
+    match (values.next().map(HeaderValue::to_str), values.next()) {
+        (Some(Ok(text)), None) if (1..=255).contains(&text.len()) => text.to_owned(),
+        _ => UNKNOWN.to_owned(),
+    }
+}
+
+fn content_type_value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(UNKNOWN))
 }
 
 /// Sealed in a profile that the entry does not have: cannot be, since the entry of an exchange never changes.

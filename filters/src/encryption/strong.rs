@@ -3,10 +3,9 @@
 //! A profile says yes or no to a message as a whole. Until it has said yes, every refusal is one text, whatever was wrong; the
 //! reason goes to the log only. What is checked here comes after that, and may be told.
 
-#![allow(dead_code, reason = "each strong profile takes its part")]
-
 use std::{sync::Arc, time::Duration};
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use gapura_config::model::{self, KeyKind, Profile};
 use http::{HeaderValue, header, request};
@@ -45,6 +44,17 @@ pub(super) struct Message<'m> {
     pub(super) content_type: Option<&'m str>,
     /// It stands in `X-Gapura-Envelope`: it has no content.
     pub(super) in_header: bool,
+}
+
+impl Message<'_> {
+    /// The bytes of a binary message; in a header they stand in base64url.
+    pub(super) fn binary(&self) -> Result<Vec<u8>, Failure> {
+        if self.in_header {
+            URL_SAFE_NO_PAD.decode(self.bytes).map_err(|_| Failure("the message is not base64url"))
+        } else {
+            Ok(self.bytes.to_vec())
+        }
+    }
 }
 
 /// Why a message does not open: for the log, never for the client.
@@ -130,8 +140,10 @@ impl Encryption {
         Ok(opened)
     }
 
-    fn open_as(&self, profile: Profile, _message: Message<'_>, _bound: Bound, _now: Now) -> Result<Opened, Failure> {
+    fn open_as(&self, profile: Profile, message: Message<'_>, bound: Bound, now: Now) -> Result<Opened, Failure> {
         match profile {
+            Profile::Hpke => self.open_hpke(message, bound, now),
+            Profile::Aes128Gcm => self.open_aes128gcm(message, bound, now),
             Profile::CryptoJs => Err(Failure("the founding format is opened elsewhere")),
         }
     }

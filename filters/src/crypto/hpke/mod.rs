@@ -19,12 +19,11 @@ use std::ops::Range;
 
 pub use self::{
     response::{NONCE_LEN, ResponseHeader, ResponseKeys, response_len},
-    suite::{Aead, Kem, RecipientKey, RecipientPublicKey},
+    suite::{Aead, Recipient},
 };
-use super::OpenError;
+use super::{Curve, OpenError, PublicJwk};
 
 const VERSION: u8 = 1;
-const KDF_HKDF_SHA256: u16 = 1;
 const INFO_LABEL: &[u8] = b"gapura hpke v1\0";
 pub const ID_LEN: usize = 16;
 pub(super) const TAG: usize = 16;
@@ -33,7 +32,7 @@ pub(super) const TAG: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header<'a> {
     pub kid: &'a str,
-    pub kem: Kem,
+    pub curve: Curve,
     pub aead: Aead,
     /// Milliseconds since 1970.
     pub iat: u64,
@@ -57,21 +56,21 @@ impl<'a> Header<'a> {
             return Err(OpenError);
         }
         let kid = reader.text()?;
-        let kem = Kem::from_id(u16::from_be_bytes(reader.take()?)).ok_or(OpenError)?;
-        if u16::from_be_bytes(reader.take()?) != KDF_HKDF_SHA256 {
+        let curve = suite::kem_of(u16::from_be_bytes(reader.take()?)).ok_or(OpenError)?;
+        if u16::from_be_bytes(reader.take()?) != suite::KDF_HKDF_SHA256 {
             return Err(OpenError);
         }
         let aead = Aead::from_id(u16::from_be_bytes(reader.take()?)).ok_or(OpenError)?;
         let iat = u64::from_be_bytes(reader.take()?);
         let id = reader.take()?;
         let content_type = reader.text()?;
-        Ok((Self { kid, kem, aead, iat, id, content_type }, message.len() - reader.0.len()))
+        Ok((Self { kid, curve, aead, iat, id, content_type }, message.len() - reader.0.len()))
     }
 
     fn write(&self, out: &mut Vec<u8>) {
         out.push(VERSION);
         text(self.kid, out);
-        for id in [self.kem.id(), KDF_HKDF_SHA256, self.aead.id()] {
+        for id in [suite::kem_id(self.curve), suite::KDF_HKDF_SHA256, self.aead.id()] {
             out.extend_from_slice(&id.to_be_bytes());
         }
         out.extend_from_slice(&self.iat.to_be_bytes());
@@ -81,15 +80,17 @@ impl<'a> Header<'a> {
 }
 
 /// Opens a request in place. After an error the message holds no plaintext.
-pub fn open(message: &mut [u8], key: &RecipientKey, context: &[u8]) -> Result<Opened, OpenError> {
+pub fn open(message: &mut [u8], key: Recipient<'_>, context: &[u8]) -> Result<Opened, OpenError> {
     let (header, start) = Header::read(message)?;
-    let (kem, aead) = (header.kem, header.aead);
+    let (curve, aead) = (header.curve, header.aead);
+    if curve != key.curve() {
+        return Err(OpenError);
+    }
     let (head, rest) = message.split_at_mut(start);
-    let enc_len = kem.enc_len();
-    let (enc, ct) = rest.split_at_mut_checked(enc_len).ok_or(OpenError)?;
+    let (enc, ct) = rest.split_at_mut_checked(suite::enc_len(curve)).ok_or(OpenError)?;
     let len = ct.len().checked_sub(TAG).ok_or(OpenError)?;
-    let secret = suite::receive(key, (kem, aead), enc, &info(head), context, ct, response::EXPORT_LABEL)?;
-    let start = start + enc_len;
+    let secret = suite::receive(key, aead, enc, (&info(head), context), ct, response::EXPORT_LABEL)?;
+    let start = start + enc.len();
     Ok(Opened { plaintext: start..start + len, response: ResponseKeys::new(aead, enc, secret) })
 }
 
@@ -97,16 +98,19 @@ pub fn open(message: &mut [u8], key: &RecipientKey, context: &[u8]) -> Result<Op
 pub fn seal(
     plaintext: &[u8],
     header: &Header<'_>,
-    key: &RecipientPublicKey,
+    key: &PublicJwk,
     context: &[u8],
 ) -> Result<(Vec<u8>, ResponseKeys), OpenError> {
+    if key.curve() != Some(header.curve) {
+        return Err(OpenError);
+    }
     let mut out = Vec::new();
     header.write(&mut out);
     let info = info(&out);
-    let sent = suite::send((header.kem, header.aead), key, &info, context, plaintext, response::EXPORT_LABEL)?;
+    let sent = suite::send(key, header.aead, (&info, context), plaintext, response::EXPORT_LABEL)?;
     out.extend_from_slice(&sent.enc);
     out.extend_from_slice(&sent.ct);
-    Ok((out, ResponseKeys::new(header.aead, &sent.enc, sent.secret)))
+    Ok((out, ResponseKeys::new(header.aead, &sent.enc, sent.exported)))
 }
 
 fn info(header: &[u8]) -> Vec<u8> {

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::aead::{Aad, LessSafeKey, Nonce};
 
 use super::{Aead, ID_LEN, OpenError, Reader, TAG, VERSION, suite::Secret, text};
 use crate::crypto::hkdf;
@@ -48,6 +48,16 @@ impl ResponseKeys {
         Self { aead, enc: enc.to_vec(), secret }
     }
 
+    /// For a client that opens the response in another process: suite, encapsulated key, secret.
+    pub fn parts(&self) -> (Aead, &[u8], &[u8; 32]) {
+        (self.aead, &self.enc, &self.secret)
+    }
+
+    /// What [`Self::parts`] gave.
+    pub fn of_parts(aead: Aead, enc: &[u8], secret: [u8; 32]) -> Self {
+        Self::new(aead, enc, Secret::new(secret))
+    }
+
     /// The nonce must be fresh and random: it alone makes key and nonce of the cipher new, where a request has several
     /// sealed members in its response.
     pub fn seal(
@@ -84,12 +94,7 @@ impl ResponseKeys {
         let prk = hkdf::extract(&[&self.enc[..], response_nonce].concat(), &[&self.secret[..]]);
         let key = prk.expand::<32>(&[b"key"]);
         let nonce = prk.expand::<12>(&[b"nonce"]);
-        let algorithm = match self.aead {
-            Aead::Aes256Gcm => &AES_256_GCM,
-            Aead::ChaCha20Poly1305 => &CHACHA20_POLY1305,
-        };
-        let key = UnboundKey::new(algorithm, &key[..]).expect("both ciphers have keys of 32 bytes");
-        (LessSafeKey::new(key), Nonce::assume_unique_for_key(*nonce))
+        (self.aead.key(&key), Nonce::assume_unique_for_key(*nonce))
     }
 }
 

@@ -1,14 +1,15 @@
 //! The wire formats. Each opens a request's message and seals its response; what all of them have in common stands in
 //! [`super`]: what a request shows from outside, age, replay, and the head.
 
+pub(super) mod aes128gcm;
 pub(super) mod cryptojs;
+pub(super) mod hpke;
 
 use bytes::Bytes;
 use gapura_config::model::Profile;
 
 use super::{ReplayId, response::How};
 
-#[allow(dead_code, reason = "the strong profiles make them")]
 /// What a strong profile made of a message: authenticated, and bound to its request.
 pub(super) struct Opened {
     pub(super) plaintext: Bytes,
@@ -25,5 +26,6 @@ pub(super) struct Opened {
 pub(super) const fn strength(profile: Profile) -> u8 {
     match profile {
         Profile::CryptoJs => 0,
+        Profile::Hpke | Profile::Aes128Gcm => 30,
     }
 }

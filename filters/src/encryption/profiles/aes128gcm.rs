@@ -1,0 +1,80 @@
+//! Profile `aes128gcm`: see [`crate::crypto::aes128gcm`] for the format. The context goes into the key, so that a message
+//! under another context is a message under another key.
+
+use bytes::Bytes;
+use gapura_config::model::Profile;
+use http::StatusCode;
+
+use super::{
+    super::{
+        Encryption,
+        context::{Answer, Bound, Label, MessageId},
+        response::How,
+        strong::{Failure, Message},
+    },
+    Opened,
+};
+use crate::{
+    contract::Now,
+    crypto::aes128gcm::{self, Header, KeyId, RECORD},
+    keyring::SessionKey,
+};
+
+/// What the response to a request takes.
+pub(in crate::encryption) struct Reply {
+    key: SessionKey,
+    bound: Bound,
+    kid: String,
+    request: MessageId,
+}
+
+impl Encryption {
+    pub(in crate::encryption) fn open_aes128gcm(
+        &self,
+        message: Message<'_>,
+        bound: Bound,
+        now: Now,
+    ) -> Result<Opened, Failure> {
+        let mut bytes = message.binary()?;
+        let header = Header::read(&bytes).ok().flatten().ok_or(Failure("the header of the message cannot be read"))?;
+        let named = KeyId::parse(header.key_id).and_then(|key_id| Some((key_id, MessageId::parse(key_id.id)?)));
+        let (key_id, id) = named.ok_or(Failure("the key id of the message is none of ours"))?;
+        let (kid, iat) = (key_id.kid.to_owned(), key_id.iat);
+        let key = self.keys.session(&kid, &bound, now).ok_or(Failure("no session key of this name opens"))?;
+        let content_type = message.content_type.unwrap_or_default().to_owned();
+        let label = Label { profile: Profile::Aes128Gcm, kid: &kid, iat, id: &id, content_type: &content_type };
+        let input_key = aes128gcm::input_key(key.bytes(), &bound.request(label));
+        let (start, salt, record_size) = (header.end(), header.salt, header.record_size);
+        let header = Header { salt, record_size, key_id: "" };
+        let opened = aes128gcm::open_in_place(&mut bytes[start..], &header, &input_key[..]);
+        let len = opened.map_err(|_| Failure("the message is not for this key and request"))?;
+        Ok(Opened {
+            plaintext: Bytes::from(bytes).slice(start..start + len),
+            content_type: if len == 0 { String::new() } else { content_type },
+            iat: Some(iat),
+            replay: self.replay_of(&bound, &id),
+            sealing: How::Aes128Gcm(Reply { key, bound, kid, request: id }),
+        })
+    }
+}
+
+impl Reply {
+    pub(in crate::encryption) fn seal(&self, body: &[u8], content_type: &str, status: StatusCode, now: Now) -> Bytes {
+        let (iat, id) = (now.unix_ms, MessageId::fresh());
+        let label = Label { profile: Profile::Aes128Gcm, kid: &self.kid, iat, id: &id, content_type };
+        let context = self.bound.response(label, Answer { status, request: &self.request });
+        let input_key = aes128gcm::input_key(self.key.bytes(), &context);
+        let key_id = self.key_id(iat, &id);
+        let header = Header { salt: rand::random(), record_size: RECORD, key_id: &key_id };
+        aes128gcm::seal(body, &input_key[..], &header).into()
+    }
+
+    pub(in crate::encryption) fn sealed_len(&self, len: usize, now: Now) -> usize {
+        let key_id = self.key_id(now.unix_ms, &MessageId([0; 16]));
+        aes128gcm::sealed_len(len, &Header { salt: [0; 16], record_size: RECORD, key_id: &key_id })
+    }
+
+    fn key_id(&self, iat: u64, id: &MessageId) -> String {
+        KeyId { kid: &self.kid, iat, id: &id.text() }.to_string()
+    }
+}
