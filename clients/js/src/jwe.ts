@@ -24,7 +24,8 @@ export async function sealJwe(c: Context, key: JweKey, plaintext: Bytes, entropy
     const ephemeral = await entropy.pair(curve);
     reply = await entropy.pair(curve);
     cek = await concatKdf(await agree(ephemeral, recipient));
-    header = { ...head, epk: await publicJwk(ephemeral.publicKey), ctx: ctx(c), rpk: await publicJwk(reply.publicKey) };
+    const rpk = await publicJwk(reply.publicKey);
+    header = { ...head, epk: await publicJwk(ephemeral.publicKey), ctx: { ...ctx(c), rpk } };
   } else {
     cek = entropy.bytes(32);
     wrapped = await wrap(key.sessionKey, cek);

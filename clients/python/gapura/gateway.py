@@ -84,6 +84,7 @@ class Gateway:
         self._credentials = ("Authorization", "Cookie", *credential_headers)
         self._now = now
         self._key_set: KeySet | None = None
+        self._past_caches = False  # the next look is at the gateway itself
         self._session: tuple[bytes, Session] | None = None  # of which credentials
 
     def transport(self, inner: httpx.BaseTransport | None = None) -> Transport:
@@ -109,7 +110,8 @@ class Gateway:
                 status = error.status if isinstance(error, GapuraError) else None
                 if isinstance(error, GapuraError) and error.code in _RENEWING and status == 400 and not renewed:
                     # Keys may have changed since. Nothing that the gateway refuses so has reached the service.
-                    renewed, self._key_set, self._session = True, None, None
+                    renewed, self._session = True, None
+                    self._forget_keys()
                     continue
                 broken = isinstance(error, httpx.TransportError) or status in (502, 503, 504)
                 if not broken or attempt >= self.retries:
@@ -300,20 +302,24 @@ class Gateway:
     def _public_key(
         self, request: httpx.Request
     ) -> Generator[httpx.Request | float, httpx.Response | None, OfferedKey | None]:
-        fetched = False
+        again = False
         while True:
             held = self._pinned or self._key_set
             if held is None or held.until <= self._now():
-                response = yield self._ask(request, "GET", "/keys", {"Cache-Control": "no-cache"} if fetched else {})
+                response = yield self._ask(request, "GET", "/keys", {"Cache-Control": "no-cache"} if self._past_caches else {})
                 assert response is not None
                 self._key_set = held = read_key_set(response, self._now())
-                fetched = True
+                self._past_caches = False
             key = held.find(self.encryption, self.profile)
             if key is not None or self.profile == "jwe":
                 return key
-            if fetched or self._pinned is not None:
+            if again or self._pinned is not None:
                 raise GapuraError("KEY_UNAVAILABLE", f"the gateway offers no key for {self.encryption} and the profile hpke")
-            self._key_set = None
+            again = True
+            self._forget_keys()
+
+    def _forget_keys(self) -> None:
+        self._key_set, self._past_caches = None, True
 
     def _caller(
         self, request: httpx.Request

@@ -54,7 +54,8 @@ def seal(context: Context, key: PublicKey | bytes, plaintext: bytes, *, entropy:
     else:
         ephemeral, reply = entropy.key(curve_of(key)), entropy.key(curve_of(key))
         cek, wrapped = _concat_kdf(agree(ephemeral, key)), b""
-        header |= {"epk": to_jwk(ephemeral.public_key()), "ctx": _ctx(context, "request"), "rpk": to_jwk(reply.public_key())}
+        ctx = {**_ctx(context, "request"), "rpk": to_jwk(reply.public_key())}
+        header |= {"epk": to_jwk(ephemeral.public_key()), "ctx": ctx}
     protected = b64url(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode())
     iv = entropy.bytes(12)
     sealed = AESGCM(cek).encrypt(iv, plaintext, protected.encode())

@@ -212,7 +212,8 @@ class Exchanges(unittest.TestCase):
         self.gateway.keys = [{**generate.jwk(key), "kid": "a", "encryption": ["payments"], "profiles": ["hpke"]}]
         with self.gateway.client("ApiKey k", profile="hpke") as client:
             self.refused("DECRYPTION_FAILED", 400, lambda: client.post("/payments", json=PAYMENT))
-        self.assertEqual(self.gateway.asked["session-key"], 2)
+        self.assertEqual(self.gateway.asked, {"keys": 2, "session-key": 2})
+        self.assertIn(b"no-cache", [seen for seen in self.gateway.wire if b"/gapura/keys" in seen][1], "past every cache")
         transport = gapura.Gateway(URL, **self.gateway.options({"profile": "hpke"})).transport(httpx.MockTransport(self.gateway.handle))
         with httpx.Client(base_url=URL, transport=transport) as client:
             self.refused("CREDENTIALS_MISSING", 401, lambda: client.post("/payments", json=PAYMENT))

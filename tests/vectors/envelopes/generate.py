@@ -267,7 +267,7 @@ def ecdh_case(name: str, recipient, plaintext: str, answer: str, **of: object) -
     request = request_of("jwe", ring(recipient), name, **of)
     response = response_of(request, name)
     iv, answer_iv = fixed(f"{name} iv", 12), fixed(f"{name} answer iv", 12)
-    header = jwe_header("ECDH-ES", request, epk=jwk(ephemeral), ctx=ctx(request), rpk=jwk(reply))
+    header = jwe_header("ECDH-ES", request, epk=jwk(ephemeral), ctx={**ctx(request), "rpk": jwk(reply)})
     answer_header = jwe_header("ECDH-ES", response, epk=jwk(answering), ctx=ctx(response))
     cek = concat_kdf(agree(ephemeral, recipient), "A256GCM", 256)
     answer_cek = concat_kdf(agree(answering, reply), "A256GCM", 256)
