@@ -7,6 +7,7 @@
 mod derive;
 mod fields;
 mod json;
+pub mod jwe;
 mod jwk;
 mod padding;
 mod salted;
