@@ -16,7 +16,7 @@ mod response;
 mod results;
 mod strong;
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use gapura_config::{
@@ -31,8 +31,8 @@ pub use response::Sealing;
 use self::{
     context::Bound,
     envelope::Reading,
-    outer::Accepted,
-    profiles::cryptojs::CryptoJs,
+    outer::{Accepted, Carrier},
+    profiles::{cryptojs::CryptoJs, jwe_rsa::JweRsa},
     response::How,
     results::Results,
     strong::{Keys, Message, Terms},
@@ -52,6 +52,7 @@ pub struct Encryption {
     name: String,
     accepted: Accepted,
     cryptojs: Option<CryptoJs>,
+    jwe_rsa: Option<JweRsa>,
     keys: Keys,
     terms: Terms,
     max_age: Option<Duration>,
@@ -95,11 +96,16 @@ impl Encryption {
         let mut faults = member_faults(&config.fields, &place.key("fields"));
         let cryptojs = cryptojs(name, config, &place).map_err(|fault| faults.push(fault));
         let rings = own_rings(config, rings, &place).map_err(|found| faults.extend(found));
-        let (Ok(cryptojs), Ok(rings), true) = (cryptojs, rings, faults.is_empty()) else { return Err(faults) };
-        let accepted = Accepted::new(config.profile.listed());
+        let jwe_rsa = config.profile.contains(Profile::JweRsa).then(|| JweRsa::new(config, &place)).transpose();
+        let jwe_rsa = jwe_rsa.map_err(|fault| faults.push(fault));
+        let (Ok(cryptojs), Ok(jwe_rsa), Ok(rings), true) = (cryptojs, jwe_rsa, rings, faults.is_empty()) else {
+            return Err(faults);
+        };
+        let accepted = Accepted::new(config.profile.listed(), config.preset);
         Ok(Self {
             name: name.to_owned(),
             cryptojs,
+            jwe_rsa,
             keys: Keys::new(rings, config),
             terms: Terms::new(config),
             max_age: config.max_age.get(),
@@ -197,6 +203,7 @@ impl Filter for Encryption {
         if let Some(cryptojs) = &self.cryptojs {
             lines.push(format!("encryption.{}: {}, max_age {age}", self.name, cryptojs.explain()));
         }
+        lines.extend(self.jwe_rsa.as_ref().map(JweRsa::explain));
         lines.extend(self.keys.rings().iter().map(|ring| ring.explain()));
         lines.push(format!("replays {replay}; plaintext bodies {}", if self.required { "refused" } else { "pass" }));
         let wrap = self.cryptojs.as_ref().map_or("as the request was", |cryptojs| cryptojs.explain_wrap());
@@ -231,20 +238,19 @@ impl Filter for Encryption {
         let header = outer::header(&head.headers).map_err(|why| self.not_envelope(why))?;
         match (header, body.is_empty()) {
             (Some((name, message)), true) => {
-                let profile = self.accepted.named(name).filter(|profile| profile.is_strong());
+                let profile = self.accepted.of_header(name, message.as_bytes());
                 let why = "X-Gapura-Envelope names a profile that has no such message here";
                 let profile = profile.ok_or_else(|| self.not_envelope(why))?;
-                let message = Message { bytes: message.as_bytes(), content_type: None, in_header: true };
+                let message = Message { bytes: message.as_bytes(), in_header: true };
                 let bound = Bound::new(head, exchange, principal);
                 let opened = self.open_strong(profile, message, bound, exchange.now).await?;
                 self.unwrap_into(opened, head, body, exchange)
             }
             (Some(_), false) => Err(self.not_envelope("a request with both a body and X-Gapura-Envelope")),
             (None, true) => self.without_message(head, exchange, &principal),
-            (None, false) => match self.accepted.of_body(&head.headers).filter(|profile| profile.is_strong()) {
-                Some(profile) => {
-                    let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-                    let message = Message { bytes: body, content_type, in_header: false };
+            (None, false) => match self.strong_body(head, body) {
+                Some((profile, message)) => {
+                    let message = Message { bytes: message.as_bytes(), in_header: false };
                     let bound = Bound::new(head, exchange, principal);
                     let opened = self.open_strong(profile, message, bound, exchange.now).await?;
                     self.unwrap_into(opened, head, body, exchange)
@@ -267,21 +273,35 @@ impl Filter for Encryption {
 }
 
 impl Encryption {
-    /// A request without a message: only the founding format can answer one, as its keys are the caller's alone.
+    /// The message of a strong profile, by what the body looks like. None: it is none, or of the founding format.
+    fn strong_body<'b>(&self, head: &request::Parts, body: &'b [u8]) -> Option<(Profile, Cow<'b, str>)> {
+        if fields::is_coded(&head.headers) {
+            return None;
+        }
+        match self.accepted.of_body(&head.headers)? {
+            // What is not ASCII is no JWE either: it opens as such, to nothing.
+            Carrier::Jose => Some((self.accepted.of_jwe(body)?, String::from_utf8_lossy(body))),
+            Carrier::Json => Some((Profile::JweRsa, self.jwe_rsa.as_ref()?.unwrap(body)?)),
+        }
+    }
+
+    /// A request without a message: only those profiles can answer one whose keys for that need nothing of it. The weakest of
+    /// them does.
     fn without_message(
         &self,
         head: &mut request::Parts,
         exchange: &mut Exchange,
         principal: &Principal,
     ) -> Result<(), Refusal> {
-        let sealing = match &self.cryptojs {
+        let sealing = match (&self.cryptojs, &self.jwe_rsa) {
             // Derived before any upstream is contacted: a response that cannot be sealed must not come to be.
-            Some(cryptojs) => {
+            (Some(cryptojs), _) => {
                 let key = cryptojs.key_for(principal, exchange.now.unix_ms, &self.results)?;
                 Sealing::due(How::CryptoJs(key), head)
             }
-            None if !self.required => Sealing::not_due(),
-            None => return Err(self.not_envelope("a request without a body has no X-Gapura-Envelope")),
+            (None, Some(jwe_rsa)) => Sealing::due(How::JweRsa(jwe_rsa.reply()), head),
+            (None, None) if !self.required => Sealing::not_due(),
+            (None, None) => return Err(self.not_envelope("a request without a body has no X-Gapura-Envelope")),
         };
         exchange.sealing = Some(sealing);
         fields::clean_request(&mut head.headers);

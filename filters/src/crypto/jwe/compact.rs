@@ -60,6 +60,11 @@ impl<'m> Compact<'m> {
         Ok(Self { protected, encrypted_key, iv, ciphertext, tag })
     }
 
+    /// What is encrypted, as sent: initialisation vector, ciphertext, tag.
+    pub fn content(&self) -> [&'m [u8]; 3] {
+        [self.iv, self.ciphertext, self.tag]
+    }
+
     /// The JSON of the header, for [`Header::read`].
     pub fn header(&self) -> Result<Vec<u8>, Malformed> {
         decode(self.protected).ok_or(Malformed("its header is not canonical base64url"))

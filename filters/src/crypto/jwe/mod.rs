@@ -19,7 +19,7 @@ pub use self::{
     algorithms::{Alg, Enc},
     compact::{Compact, Header, MAX_HEADER, Malformed},
     open::{OpeningKey, Unopened},
-    seal::{Prepared, SealingKey, Unsealable, seal},
+    seal::{Agreed, Prepared, SealingKey, Unsealable, seal},
 };
 
 /// Of the URL-safe alphabet, without padding, with no spare bit set: one spelling of each text.

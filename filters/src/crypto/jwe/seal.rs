@@ -26,6 +26,24 @@ pub enum SealingKey<'k> {
     Rsa(&'k OaepPublicEncryptingKey),
     /// `ECDH-ES`: the agreed key is the content key.
     Agreement(&'k PublicJwk),
+    /// The same, agreed on before.
+    Agreed(&'k Agreed),
+}
+
+/// A content key agreed on with a receiver, ahead of the messages that are sealed with it.
+pub struct Agreed {
+    enc: Enc,
+    epk: PublicJwk,
+    cek: Zeroizing<Vec<u8>>,
+}
+
+impl Agreed {
+    /// Fails where nothing can be agreed on with this key: it is not on its curve, or of small order.
+    pub fn with(public: &PublicJwk, enc: Enc) -> Result<Self, Unsealable> {
+        let (private, epk) = public.curve().and_then(ephemeral).ok_or(Unsealable)?;
+        let purpose = Purpose { alg: Alg::EcdhEs, enc, apu: &[], apv: &[] };
+        Ok(Self { enc, epk, cek: agree(&private, public, purpose).ok_or(Unsealable)? })
+    }
 }
 
 /// The key does not fit, or the system has no randomness.
@@ -55,15 +73,18 @@ impl Prepared {
             SealingKey::Wrapping(_) => (Alg::A256Kw, None, fresh(enc.key_len())?),
             SealingKey::Rsa(_) => (Alg::RsaOaep256, None, fresh(enc.key_len())?),
             SealingKey::Agreement(public) => {
-                let (private, epk) = public.curve().and_then(ephemeral).ok_or(Unsealable)?;
-                let purpose = Purpose { alg: Alg::EcdhEs, enc, apu: &[], apv: &[] };
-                (Alg::EcdhEs, Some(epk), agree(&private, public, purpose).ok_or(Unsealable)?)
+                let Agreed { epk, cek, .. } = Agreed::with(public, enc)?;
+                (Alg::EcdhEs, Some(epk), cek)
             }
+            SealingKey::Agreed(agreed) if agreed.enc == enc => {
+                (Alg::EcdhEs, Some(agreed.epk.clone()), agreed.cek.clone())
+            }
+            SealingKey::Agreed(_) => return Err(Unsealable),
         };
         let encrypted_key = match key {
             SealingKey::Wrapping(key) => wrap(key, &cek)?,
             SealingKey::Rsa(key) => encrypt(key, &cek)?,
-            SealingKey::Direct(_) | SealingKey::Agreement(_) => Vec::new(),
+            SealingKey::Direct(_) | SealingKey::Agreement(_) | SealingKey::Agreed(_) => Vec::new(),
         };
         let header = header(alg, enc, epk.as_ref(), members)?;
         let mut start = String::with_capacity(header.len() * 4 / 3 + encrypted_key.len() * 4 / 3 + 8);
