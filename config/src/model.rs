@@ -19,7 +19,7 @@ use serde::{Deserialize, Deserializer, de};
 
 pub use self::{
     database::DatabaseRef,
-    encryption::{Encryption, EnvelopeFields, KeyDerivation, Profile, Profiles, Replay, ResponseWrap},
+    encryption::{Encryption, EnvelopeFields, KeyDerivation, Preset, Profile, Profiles, Replay, ResponseWrap},
     keyring::{KeyKind, KeyState, KeyVersion, Keyring},
     lockout::{Lockout, LockoutMode},
     priority::Priority,

@@ -12,6 +12,7 @@ mod fields;
 pub(crate) mod hkdf;
 pub mod hpke;
 mod json;
+pub mod jwe;
 mod jwk;
 pub mod mac;
 mod padding;

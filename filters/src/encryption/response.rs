@@ -15,10 +15,13 @@ use super::{
     profiles::{
         aes128gcm,
         cryptojs::{self, ResponseLabels},
-        hpke,
+        hpke, jwe, jwe_rsa,
     },
 };
-use crate::contract::{Code, Exchange, Refusal};
+use crate::{
+    contract::{Code, Exchange, Refusal},
+    crypto::jwe::{Prepared, Unsealable},
+};
 
 /// How the response of an exchange is to be sealed. Holds the keys of the exchange, wiped when dropped.
 pub struct Sealing(Option<Due>);
@@ -34,6 +37,8 @@ pub(super) enum How {
     CryptoJs(cryptojs::Key),
     Hpke(hpke::Reply),
     Aes128Gcm(aes128gcm::Reply),
+    Jwe(jwe::Reply),
+    JweRsa(jwe_rsa::Reply),
 }
 
 impl Sealing {
@@ -59,14 +64,14 @@ impl fmt::Debug for Sealing {
 }
 
 /// A sealed body, or of one that is not sent its length.
-enum Sealed {
+pub(super) enum Sealed {
     Body(Bytes),
     Length(usize),
 }
 
 /// What is to be sealed: a body, or the length of one that is not sent.
 #[derive(Clone, Copy)]
-enum Plain<'b> {
+pub(super) enum Plain<'b> {
     Body(&'b [u8]),
     Length(usize),
 }
@@ -136,41 +141,52 @@ impl Encryption {
                 })
             }
             How::Hpke(reply) => {
-                let content_type = content_type(head);
+                let sealed = reply.seal(plain, content_type(head), head.status, exchange.now);
                 head.headers.insert(CONTENT_TYPE, HeaderValue::from_static(Carrier::Hpke.media_type()));
-                Ok(match plain {
-                    Plain::Body(body) => Sealed::Body(reply.seal(body, &content_type, head.status, exchange.now)),
-                    Plain::Length(len) => Sealed::Length(reply.sealed_len(len, &content_type)),
-                })
+                Ok(sealed)
             }
             How::Aes128Gcm(reply) => {
-                let content_type = content_type(head);
+                let sealed = reply.seal(plain, content_type(head), head.status, exchange.now);
                 head.headers.insert(CONTENT_ENCODING, AES128GCM);
-                head.headers.insert(CONTENT_TYPE, content_type_value(&content_type));
-                Ok(match plain {
-                    Plain::Body(body) => Sealed::Body(reply.seal(body, &content_type, head.status, exchange.now)),
-                    Plain::Length(len) => Sealed::Length(reply.sealed_len(len, exchange.now)),
-                })
+                Ok(sealed)
+            }
+            How::Jwe(reply) => {
+                let prepared = reply.prepare(content_type(head), head.status.as_u16(), exchange.now);
+                head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/jose"));
+                finish(prepared.map_err(unsealable)?, plain, None)
+            }
+            How::JweRsa(reply) => {
+                let Some(jwe_rsa) = &self.jwe_rsa else { return Err(lost()) };
+                let prepared = jwe_rsa.prepare(*reply, content_type(head), exchange.now).map_err(unsealable)?;
+                let wrapper = jwe_rsa.wrapper();
+                let media_type = if wrapper.is_some() { "application/json" } else { "application/jose" };
+                head.headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+                finish(prepared, plain, wrapper)
             }
         }
     }
 }
 
-/// Of an upstream that does not say what its body is, or says it at such length that no message carries it (RFC 9110,
-/// section 8.3).
-const UNKNOWN: &str = "application/octet-stream";
-
-/// What the content is, in the words of the upstream.
-fn content_type(head: &response::Parts) -> String {
-    let mut values = head.headers.get_all(CONTENT_TYPE).iter();
-    match (values.next().map(HeaderValue::to_str), values.next()) {
-        (Some(Ok(text)), None) if (1..=255).contains(&text.len()) => text.to_owned(),
-        _ => UNKNOWN.to_owned(),
-    }
+/// What the upstream says that its body is; empty where it does not.
+fn content_type(head: &response::Parts) -> &str {
+    head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
-fn content_type_value(text: &str) -> HeaderValue {
-    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(UNKNOWN))
+/// A JWE, in a scheme's wrapper where it has one.
+fn finish(prepared: Prepared, plain: Plain<'_>, wrapper: Option<(String, &'static str)>) -> Result<Sealed, Refusal> {
+    let (before, behind) = wrapper.unwrap_or_default();
+    Ok(match plain {
+        Plain::Length(len) => Sealed::Length(before.len() + prepared.len(len) + behind.len()),
+        Plain::Body(body) => {
+            let message = prepared.finish(body).map_err(unsealable)?;
+            Sealed::Body(if before.is_empty() { message.into() } else { [&before, &*message, behind].concat().into() })
+        }
+    })
+}
+
+/// The system has no randomness left: nothing else can fail here.
+fn unsealable(_: Unsealable) -> Refusal {
+    Refusal::new(Code::Internal, "The request cannot be served.").reason("a response could not be sealed")
 }
 
 /// Sealed in a profile that the entry does not have: cannot be, since the entry of an exchange never changes.

@@ -9,7 +9,7 @@ use super::{
     super::{
         Encryption,
         context::{Answer, Bound, Label, MessageId},
-        response::How,
+        response::{How, Plain, Sealed},
         strong::{Failure, Message},
     },
     Opened,
@@ -31,7 +31,7 @@ pub(in crate::encryption) struct Reply {
 impl Encryption {
     pub(in crate::encryption) fn open_aes128gcm(
         &self,
-        message: Message<'_>,
+        message: &Message<'_>,
         bound: Bound,
         now: Now,
     ) -> Result<Opened, Failure> {
@@ -41,7 +41,7 @@ impl Encryption {
         let (key_id, id) = named.ok_or(Failure("the key id of the message is none of ours"))?;
         let (kid, iat) = (key_id.kid.to_owned(), key_id.iat);
         let key = self.keys.session(&kid, &bound, now).ok_or(Failure("no session key of this name opens"))?;
-        let content_type = message.content_type.unwrap_or_default().to_owned();
+        let content_type = message.content_type.to_owned();
         let label = Label { profile: Profile::Aes128Gcm, kid: &kid, iat, id: &id, content_type: &content_type };
         let input_key = aes128gcm::input_key(key.bytes(), &bound.request(label));
         let (start, salt, record_size) = (header.end(), header.salt, header.record_size);
@@ -52,29 +52,30 @@ impl Encryption {
             plaintext: Bytes::from(bytes).slice(start..start + len),
             content_type: if len == 0 { String::new() } else { content_type },
             iat: Some(iat),
-            replay: self.replay_of(&bound, &id),
+            unique: id.0.to_vec(),
             sealing: How::Aes128Gcm(Reply { key, bound, kid, request: id }),
         })
     }
 }
 
 impl Reply {
-    pub(in crate::encryption) fn seal(&self, body: &[u8], content_type: &str, status: StatusCode, now: Now) -> Bytes {
+    pub(in crate::encryption) fn seal(
+        &self,
+        plain: Plain<'_>,
+        content_type: &str,
+        status: StatusCode,
+        now: Now,
+    ) -> Sealed {
         let (iat, id) = (now.unix_ms, MessageId::fresh());
+        let key_id = KeyId { kid: &self.kid, iat, id: &id.text() }.to_string();
+        let header = Header { salt: rand::random(), record_size: RECORD, key_id: &key_id };
+        let body = match plain {
+            Plain::Body(body) => body,
+            Plain::Length(len) => return Sealed::Length(aes128gcm::sealed_len(len, &header)),
+        };
         let label = Label { profile: Profile::Aes128Gcm, kid: &self.kid, iat, id: &id, content_type };
         let context = self.bound.response(label, Answer { status, request: &self.request });
         let input_key = aes128gcm::input_key(self.key.bytes(), &context);
-        let key_id = self.key_id(iat, &id);
-        let header = Header { salt: rand::random(), record_size: RECORD, key_id: &key_id };
-        aes128gcm::seal(body, &input_key[..], &header).into()
-    }
-
-    pub(in crate::encryption) fn sealed_len(&self, len: usize, now: Now) -> usize {
-        let key_id = self.key_id(now.unix_ms, &MessageId([0; 16]));
-        aes128gcm::sealed_len(len, &Header { salt: [0; 16], record_size: RECORD, key_id: &key_id })
-    }
-
-    fn key_id(&self, iat: u64, id: &MessageId) -> String {
-        KeyId { kid: &self.kid, iat, id: &id.text() }.to_string()
+        Sealed::Body(aes128gcm::seal(body, &input_key[..], &header).into())
     }
 }

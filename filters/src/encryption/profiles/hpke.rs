@@ -8,7 +8,7 @@ use super::{
     super::{
         Encryption,
         context::{Answer, Bound, Label, MessageId},
-        response::How,
+        response::{How, Plain, Sealed},
         strong::{Failure, Message},
     },
     Opened,
@@ -30,7 +30,7 @@ pub(in crate::encryption) struct Reply {
 impl Encryption {
     pub(in crate::encryption) fn open_hpke(
         &self,
-        message: Message<'_>,
+        message: &Message<'_>,
         bound: Bound,
         now: Now,
     ) -> Result<Opened, Failure> {
@@ -48,21 +48,30 @@ impl Encryption {
             plaintext: Bytes::from(bytes).slice(opened.plaintext),
             content_type,
             iat: Some(iat),
-            replay: self.replay_of(&bound, &id),
+            unique: id.0.to_vec(),
             sealing: How::Hpke(Reply { keys: opened.response, bound, kid, request: id }),
         })
     }
 }
 
 impl Reply {
-    pub(in crate::encryption) fn seal(&self, body: &[u8], content_type: &str, status: StatusCode, now: Now) -> Bytes {
+    pub(in crate::encryption) fn seal(
+        &self,
+        plain: Plain<'_>,
+        content_type: &str,
+        status: StatusCode,
+        now: Now,
+    ) -> Sealed {
+        // One byte tells its length. What does not fit says nothing of any use either.
+        let content_type = if content_type.len() > 255 { "" } else { content_type };
         let (iat, id) = (now.unix_ms, MessageId::fresh());
+        let header = ResponseHeader { iat, id: id.0, content_type };
+        let body = match plain {
+            Plain::Body(body) => body,
+            Plain::Length(len) => return Sealed::Length(hpke::response_len(len, &header)),
+        };
         let label = Label { profile: Profile::Hpke, kid: &self.kid, iat, id: &id, content_type };
         let context = self.bound.response(label, Answer { status, request: &self.request });
-        self.keys.seal(body, &ResponseHeader { iat, id: id.0, content_type }, rand::random(), &context).into()
-    }
-
-    pub(in crate::encryption) fn sealed_len(&self, len: usize, content_type: &str) -> usize {
-        hpke::response_len(len, &ResponseHeader { iat: 0, id: [0; hpke::ID_LEN], content_type })
+        Sealed::Body(self.keys.seal(body, &header, rand::random(), &context).into())
     }
 }
