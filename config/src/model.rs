@@ -25,7 +25,7 @@ pub use self::{
     assertion::IdentityAssertion,
     database::DatabaseRef,
     dpop::{Binding, Dpop},
-    encryption::{Encryption, EnvelopeFields, KeyDerivation, Profile, Profiles, Replay, ResponseWrap},
+    encryption::{Encryption, EnvelopeFields, KeyDerivation, Preset, Profile, Profiles, Replay, ResponseWrap},
     keyring::{KeyKind, KeyState, KeyVersion, Keyring},
     lockout::{Lockout, LockoutMode},
     mtls::{CertificateName, Mtls, MtlsPrincipal},

@@ -130,7 +130,9 @@ fn with_every_alternative_in_force_only_the_alternatives_disagree() {
             "only counters in Redis have outages, and the store is memory",
             "`until` ends a key that is retiring, and this one is active",
             "the `kid` of a key of kind x25519 is NAME.id",
-            "no key of kind x25519 is used by cryptojs",
+            "`preset` belongs to the profile `jwe-rsa`, which is not listed",
+            "`response_key` belongs to the profile `jwe-rsa`, which is not listed",
+            "`response_kid` belongs to the profile `jwe-rsa`, which is not listed",
             "who has used such a token would get the next one with the answer",
         ]
     );

@@ -19,6 +19,12 @@ pub struct Encryption {
     /// The keys that envelopes are sealed to: names of `[keyrings.NAME]`, at most one of each kind.
     #[serde(default)]
     pub keyrings: Vec<String>,
+    /// `jwe-rsa`: the wrapper of a scheme, `visa-mle` or `mastercard`. Absent: the bare JWE.
+    pub preset: Option<Preset>,
+    /// `jwe-rsa`: the partner's certificate or public key in PEM, which responses are sealed to.
+    pub response_key: Option<SecretRef>,
+    /// `jwe-rsa`: the `kid` that responses carry.
+    pub response_kid: Option<String>,
     /// How long a session key may be used that a keyring of kind `secret` gives. At most 24h.
     #[serde(default = "session_key_lifetime")]
     pub session_key_lifetime: Period,
@@ -83,6 +89,25 @@ pub enum Profile {
     /// AES-256-CBC with OpenSSL's `Salted__` prefix, as `CryptoJS.AES.encrypt(text, passphrase)` writes it.
     #[serde(rename = "cryptojs")]
     CryptoJs,
+    /// HPKE in base mode (RFC 9180) to a key of a keyring; the response under a key that the request's context exports.
+    Hpke,
+    /// RFC 8188 under a session key: for large bodies.
+    #[serde(rename = "aes128gcm")]
+    Aes128Gcm,
+    /// Compact JWE, ECDH-ES or A256KW with A256GCM, bound to its request.
+    Jwe,
+    /// Compact JWE, RSA-OAEP-256, as card schemes and banks prescribe.
+    JweRsa,
+}
+
+/// A scheme's own wrapper of `jwe-rsa`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Preset {
+    /// Visa Message Level Encryption: `{"encData": "…"}`.
+    VisaMle,
+    /// Mastercard payload encryption: `{"encryptedData": "…"}`.
+    Mastercard,
 }
 
 /// What a passphrase is made of.
@@ -154,11 +179,25 @@ impl Profiles {
     }
 }
 
+impl Preset {
+    /// As the file has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::VisaMle => "visa-mle",
+            Self::Mastercard => "mastercard",
+        }
+    }
+}
+
 impl Profile {
     /// As the file, metrics and the header `X-Gapura-Envelope` have it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::CryptoJs => "cryptojs",
+            Self::Hpke => "hpke",
+            Self::Aes128Gcm => "aes128gcm",
+            Self::Jwe => "jwe",
+            Self::JweRsa => "jwe-rsa",
         }
     }
 
@@ -166,13 +205,18 @@ impl Profile {
     pub const fn kinds(self) -> &'static [KeyKind] {
         match self {
             Self::CryptoJs => &[],
+            Self::Hpke => &[KeyKind::X25519, KeyKind::P256],
+            Self::Aes128Gcm => &[KeyKind::Secret],
+            Self::Jwe => &[KeyKind::X25519, KeyKind::P256, KeyKind::Secret],
+            Self::JweRsa => &[KeyKind::Rsa],
         }
     }
 
-    /// Its messages authenticate themselves and say what they are for.
+    /// Its messages cannot be changed on the way unnoticed.
     pub const fn is_strong(self) -> bool {
         match self {
             Self::CryptoJs => false,
+            Self::Hpke | Self::Aes128Gcm | Self::Jwe | Self::JweRsa => true,
         }
     }
 }

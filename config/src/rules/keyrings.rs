@@ -22,6 +22,7 @@ pub(super) fn check(rules: &mut Rules<'_>) {
     for (name, entry) in &config.encryption {
         let table = at(&["encryption", name]);
         profiles(rules, &table, entry);
+        partner(rules, &table, entry);
         rings(rules, &table, entry);
         strength(rules, &table, entry);
         ranges(rules, &table, entry);
@@ -103,6 +104,33 @@ fn profiles(rules: &mut Rules<'_>, table: &Place, entry: &Encryption) {
     } else if !founding && entry.master_key.is_some() {
         let fault = Fault::at(master_key, "`master_key` belongs to the profile `cryptojs`, which is not listed");
         rules.add(fault.on_key().help("remove it"));
+    }
+}
+
+/// What belongs to `jwe-rsa` alone.
+fn partner(rules: &mut Rules<'_>, table: &Place, entry: &Encryption) {
+    if !rules.written(&table.key("profile")) {
+        return;
+    }
+    let listed = entry.profile.contains(Profile::JweRsa);
+    let keys = [
+        ("preset", entry.preset.is_some()),
+        ("response_key", entry.response_key.is_some()),
+        ("response_kid", entry.response_kid.is_some()),
+    ];
+    for (key, present) in keys {
+        if present && !listed {
+            let message = format!("`{key}` belongs to the profile `jwe-rsa`, which is not listed");
+            rules.add(Fault::at(table.key(key), message).on_key().help("remove it"));
+        }
+    }
+    if listed && entry.response_key.is_none() && rules.sound(&table.key("response_key")) {
+        let fault =
+            Fault::at(table.key("profile"), "`jwe-rsa` seals responses to the partner's key, and there is none");
+        rules.add(fault.help("add `response_key = \"file:/path\"`"));
+    }
+    if let Some(kid) = &entry.response_kid {
+        rules.not_empty(table.key("response_kid"), kid);
     }
 }
 

@@ -9,13 +9,15 @@ pub mod client;
 pub mod context;
 pub mod envelope;
 mod fields;
+pub mod members;
 mod outer;
 mod profiles;
 mod response;
 mod results;
+pub mod sender;
 mod strong;
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use gapura_config::{
@@ -30,8 +32,8 @@ pub use response::Sealing;
 use self::{
     context::Bound,
     envelope::Reading,
-    outer::Accepted,
-    profiles::cryptojs::CryptoJs,
+    outer::{Accepted, Carrier},
+    profiles::{cryptojs::CryptoJs, jwe_rsa::JweRsa},
     response::How,
     results::Results,
     strong::{Keys, Message, Terms},
@@ -51,6 +53,7 @@ pub struct Encryption {
     name: String,
     accepted: Accepted,
     cryptojs: Option<CryptoJs>,
+    jwe_rsa: Option<JweRsa>,
     keys: Keys,
     terms: Terms,
     max_age: Option<Duration>,
@@ -94,11 +97,16 @@ impl Encryption {
         let mut faults = member_faults(&config.fields, &place.key("fields"));
         let cryptojs = cryptojs(name, config, &place).map_err(|fault| faults.push(fault));
         let rings = own_rings(config, rings, &place).map_err(|found| faults.extend(found));
-        let (Ok(cryptojs), Ok(rings), true) = (cryptojs, rings, faults.is_empty()) else { return Err(faults) };
-        let accepted = Accepted::new(config.profile.listed());
+        let jwe_rsa = config.profile.contains(Profile::JweRsa).then(|| JweRsa::new(config, &place)).transpose();
+        let jwe_rsa = jwe_rsa.map_err(|fault| faults.push(fault));
+        let (Ok(cryptojs), Ok(jwe_rsa), Ok(rings), true) = (cryptojs, jwe_rsa, rings, faults.is_empty()) else {
+            return Err(faults);
+        };
+        let accepted = Accepted::new(config.profile.listed(), config.preset);
         Ok(Self {
             name: name.to_owned(),
             cryptojs,
+            jwe_rsa,
             keys: Keys::new(rings, config),
             terms: Terms::new(config),
             max_age: config.max_age.get(),
@@ -196,6 +204,7 @@ impl Filter for Encryption {
         if let Some(cryptojs) = &self.cryptojs {
             lines.push(format!("encryption.{}: {}, max_age {age}", self.name, cryptojs.explain()));
         }
+        lines.extend(self.jwe_rsa.as_ref().map(JweRsa::explain));
         lines.extend(self.keys.rings().iter().map(|ring| ring.explain()));
         lines.push(format!("replays {replay}; plaintext bodies {}", if self.required { "refused" } else { "pass" }));
         let wrap = self.cryptojs.as_ref().map_or("as the request was", |cryptojs| cryptojs.explain_wrap());
@@ -230,20 +239,20 @@ impl Filter for Encryption {
         let header = outer::header(&head.headers).map_err(|why| self.not_envelope(why))?;
         match (header, body.is_empty()) {
             (Some((name, message)), true) => {
-                let profile = self.accepted.named(name).filter(|profile| profile.is_strong());
+                let profile = self.accepted.of_header(name, message.as_bytes());
                 let why = "X-Gapura-Envelope names a profile that has no such message here";
                 let profile = profile.ok_or_else(|| self.not_envelope(why))?;
-                let message = Message { bytes: message.as_bytes(), content_type: None, in_header: true };
+                let message = Message { bytes: message.as_bytes(), content_type: "", in_header: true };
                 let bound = Bound::new(head, exchange, principal);
                 let opened = self.open_strong(profile, message, bound, exchange.now).await?;
                 self.unwrap_into(opened, head, body, exchange)
             }
             (Some(_), false) => Err(self.not_envelope("a request with both a body and X-Gapura-Envelope")),
             (None, true) => self.without_message(head, exchange, &principal),
-            (None, false) => match self.accepted.of_body(&head.headers).filter(|profile| profile.is_strong()) {
-                Some(profile) => {
-                    let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-                    let message = Message { bytes: body, content_type, in_header: false };
+            (None, false) => match self.strong_body(head, body) {
+                Some((profile, message)) => {
+                    let content_type = fields::content_type(&head.headers);
+                    let message = Message { bytes: &message, content_type, in_header: false };
                     let bound = Bound::new(head, exchange, principal);
                     let opened = self.open_strong(profile, message, bound, exchange.now).await?;
                     self.unwrap_into(opened, head, body, exchange)
@@ -266,21 +275,36 @@ impl Filter for Encryption {
 }
 
 impl Encryption {
-    /// A request without a message: only the founding format can answer one, as its keys are the caller's alone.
+    /// The message of a strong profile, by what the body looks like. None: it is none, or of the founding format.
+    fn strong_body<'b>(&self, head: &request::Parts, body: &'b [u8]) -> Option<(Profile, Cow<'b, [u8]>)> {
+        match self.accepted.of_body(&head.headers)? {
+            Carrier::Hpke => Some((Profile::Hpke, Cow::Borrowed(body))),
+            Carrier::Coded => Some((Profile::Aes128Gcm, Cow::Borrowed(body))),
+            Carrier::Jose => Some((self.accepted.of_jwe(body)?, Cow::Borrowed(body))),
+            Carrier::Json => match self.jwe_rsa.as_ref()?.unwrap(body)? {
+                Cow::Borrowed(text) => Some((Profile::JweRsa, Cow::Borrowed(text.as_bytes()))),
+                Cow::Owned(text) => Some((Profile::JweRsa, Cow::Owned(text.into_bytes()))),
+            },
+        }
+    }
+
+    /// A request without a message: only those profiles can answer one whose keys for that need nothing of it. The weakest of
+    /// them does.
     fn without_message(
         &self,
         head: &mut request::Parts,
         exchange: &mut Exchange,
         principal: &Principal,
     ) -> Result<(), Refusal> {
-        let sealing = match &self.cryptojs {
+        let sealing = match (&self.cryptojs, &self.jwe_rsa) {
             // Derived before any upstream is contacted: a response that cannot be sealed must not come to be.
-            Some(cryptojs) => {
+            (Some(cryptojs), _) => {
                 let key = cryptojs.key_for(principal, exchange.now.unix_ms, &self.results)?;
                 Sealing::due(How::CryptoJs(key), head)
             }
-            None if !self.required => Sealing::not_due(),
-            None => return Err(self.not_envelope("a request without a body has no X-Gapura-Envelope")),
+            (None, Some(jwe_rsa)) => Sealing::due(How::JweRsa(jwe_rsa.reply()), head),
+            (None, None) if !self.required => Sealing::not_due(),
+            (None, None) => return Err(self.not_envelope("a request without a body has no X-Gapura-Envelope")),
         };
         exchange.sealing = Some(sealing);
         fields::clean_request(&mut head.headers);
@@ -325,7 +349,7 @@ impl Encryption {
 
     fn refuse_unreadable(&self, head: &request::Parts) -> Result<(), Refusal> {
         // A compressed body cannot be looked at, and its coding would not pass on: it could only arrive broken.
-        if fields::is_coded(&head.headers) {
+        if fields::is_coded(&head.headers) && self.accepted.of_body(&head.headers) != Some(Carrier::Coded) {
             self.results.not_envelope.inc();
             return Err(Refusal::new(
                 Code::ContentTypeUnsupported,

@@ -5,15 +5,23 @@ use std::fmt;
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, StatusCode,
-    header::{CONTENT_LENGTH, CONTENT_TYPE},
+    header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE},
     request, response,
 };
 
 use super::{
     Encryption, caller, fields,
-    profiles::cryptojs::{self, ResponseLabels},
+    outer::{AES128GCM, Carrier},
+    profiles::{
+        aes128gcm,
+        cryptojs::{self, ResponseLabels},
+        hpke, jwe, jwe_rsa,
+    },
 };
-use crate::contract::{Code, Exchange, Refusal};
+use crate::{
+    contract::{Code, Exchange, Refusal},
+    crypto::jwe::{Prepared, Unsealable},
+};
 
 /// How the response of an exchange is to be sealed. Holds the keys of the exchange, wiped when dropped.
 pub struct Sealing(Option<Due>);
@@ -27,6 +35,10 @@ struct Due {
 /// The profile of the request, with what it needs for the response: a response is never sealed in another.
 pub(super) enum How {
     CryptoJs(cryptojs::Key),
+    Hpke(hpke::Reply),
+    Aes128Gcm(aes128gcm::Reply),
+    Jwe(jwe::Reply),
+    JweRsa(jwe_rsa::Reply),
 }
 
 impl Sealing {
@@ -52,14 +64,14 @@ impl fmt::Debug for Sealing {
 }
 
 /// A sealed body, or of one that is not sent its length.
-enum Sealed {
+pub(super) enum Sealed {
     Body(Bytes),
     Length(usize),
 }
 
 /// What is to be sealed: a body, or the length of one that is not sent.
 #[derive(Clone, Copy)]
-enum Plain<'b> {
+pub(super) enum Plain<'b> {
     Body(&'b [u8]),
     Length(usize),
 }
@@ -128,8 +140,53 @@ impl Encryption {
                     Plain::Length(len) => Sealed::Length(cryptojs.sealed_len(key, len, labels)),
                 })
             }
+            How::Hpke(reply) => {
+                let sealed = reply.seal(plain, content_type(head), head.status, exchange.now);
+                head.headers.insert(CONTENT_TYPE, HeaderValue::from_static(Carrier::Hpke.media_type()));
+                Ok(sealed)
+            }
+            How::Aes128Gcm(reply) => {
+                let sealed = reply.seal(plain, content_type(head), head.status, exchange.now);
+                head.headers.insert(CONTENT_ENCODING, AES128GCM);
+                Ok(sealed)
+            }
+            How::Jwe(reply) => {
+                let prepared = reply.prepare(content_type(head), head.status.as_u16(), exchange.now);
+                head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/jose"));
+                finish(prepared.map_err(unsealable)?, plain, None)
+            }
+            How::JweRsa(reply) => {
+                let Some(jwe_rsa) = &self.jwe_rsa else { return Err(lost()) };
+                let prepared = jwe_rsa.prepare(*reply, content_type(head), exchange.now).map_err(unsealable)?;
+                let wrapper = jwe_rsa.wrapper();
+                let media_type = if wrapper.is_some() { "application/json" } else { "application/jose" };
+                head.headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+                finish(prepared, plain, wrapper)
+            }
         }
     }
+}
+
+/// What the upstream says that its body is; empty where it does not.
+fn content_type(head: &response::Parts) -> &str {
+    head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+/// A JWE, in a scheme's wrapper where it has one.
+fn finish(prepared: Prepared, plain: Plain<'_>, wrapper: Option<(String, &'static str)>) -> Result<Sealed, Refusal> {
+    let (before, behind) = wrapper.unwrap_or_default();
+    Ok(match plain {
+        Plain::Length(len) => Sealed::Length(before.len() + prepared.len(len) + behind.len()),
+        Plain::Body(body) => {
+            let message = prepared.finish(body).map_err(unsealable)?;
+            Sealed::Body(if before.is_empty() { message.into() } else { [&before, &*message, behind].concat().into() })
+        }
+    })
+}
+
+/// The system has no randomness left: nothing else can fail here.
+fn unsealable(_: Unsealable) -> Refusal {
+    Refusal::new(Code::Internal, "The request cannot be served.").reason("a response could not be sealed")
 }
 
 /// Sealed in a profile that the entry does not have: cannot be, since the entry of an exchange never changes.

@@ -3,10 +3,9 @@
 //! A profile says yes or no to a message as a whole. Until it has said yes, every refusal is one text, whatever was wrong; the
 //! reason goes to the log only. What is checked here comes after that, and may be told.
 
-#![allow(dead_code, reason = "each strong profile takes its part")]
-
 use std::{sync::Arc, time::Duration};
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use gapura_config::model::{self, KeyKind, Profile};
 use http::{HeaderValue, header, request};
@@ -14,9 +13,9 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Encryption, ReplayId, Sealing,
-    context::{Bound, MessageId},
+    context::Bound,
     fields,
-    profiles::Opened,
+    profiles::{Opened, jwe},
 };
 use crate::{
     contract::{Code, Exchange, Now, Refusal},
@@ -42,9 +41,20 @@ pub(super) struct Terms {
 pub(super) struct Message<'m> {
     pub(super) bytes: &'m [u8],
     /// What the head says that the content is, for the profile that says it there.
-    pub(super) content_type: Option<&'m str>,
+    pub(super) content_type: &'m str,
     /// It stands in `X-Gapura-Envelope`: it has no content.
     pub(super) in_header: bool,
+}
+
+impl Message<'_> {
+    /// The bytes of a binary message; in a header they stand in base64url.
+    pub(super) fn binary(&self) -> Result<Vec<u8>, Failure> {
+        if self.in_header {
+            URL_SAFE_NO_PAD.decode(self.bytes).map_err(|_| Failure("the message is not base64url"))
+        } else {
+            Ok(self.bytes.to_vec())
+        }
+    }
 }
 
 /// Why a message does not open: for the log, never for the client.
@@ -116,7 +126,8 @@ impl Encryption {
         now: Now,
     ) -> Result<Opened, Refusal> {
         let in_header = message.in_header;
-        let opened = self.open_as(profile, message, bound, now).map_err(|Failure(why)| self.failed(why))?;
+        let caller = bound.subject().to_owned();
+        let opened = self.open_as(profile, &message, bound, now).map_err(|Failure(why)| self.failed(why))?;
         if in_header && !opened.plaintext.is_empty() {
             return Err(self.failed("the message in X-Gapura-Envelope has content"));
         }
@@ -125,13 +136,21 @@ impl Encryption {
             self.results.expired.inc();
             return Err(Refusal::new(Code::EnvelopeExpired, "The envelope's time is too far from the present."));
         }
-        self.refuse_replay(opened.replay, self.terms.keep(opened.iat), now).await?;
+        let name = self.replay_id(&caller, &opened.unique);
+        self.refuse_replay(name, self.terms.keep(opened.iat), now).await?;
         self.results.accepted(profile);
         Ok(opened)
     }
 
-    fn open_as(&self, profile: Profile, _message: Message<'_>, _bound: Bound, _now: Now) -> Result<Opened, Failure> {
+    fn open_as(&self, profile: Profile, message: &Message<'_>, bound: Bound, now: Now) -> Result<Opened, Failure> {
         match profile {
+            Profile::Hpke => self.open_hpke(message, bound, now),
+            Profile::Aes128Gcm => self.open_aes128gcm(message, bound, now),
+            Profile::Jwe => jwe::open(message, bound, &self.keys, now),
+            Profile::JweRsa => match &self.jwe_rsa {
+                Some(jwe_rsa) => jwe_rsa.open(message, &self.keys, now),
+                None => Err(Failure("the profile is not listed")),
+            },
             Profile::CryptoJs => Err(Failure("the founding format is opened elsewhere")),
         }
     }
@@ -161,16 +180,12 @@ impl Encryption {
     }
 
     /// A message's name in the memory of replays.
-    pub(super) fn replay_id(&self, bound: &Bound, unique: &[u8]) -> ReplayId {
-        let name = [b"gapura replay v1", self.name.as_bytes(), bound.subject().as_bytes(), unique];
+    fn replay_id(&self, caller: &str, unique: &[u8]) -> ReplayId {
+        let name = [b"gapura replay v1", self.name.as_bytes(), caller.as_bytes(), unique];
         let digest: [u8; 32] = Sha256::digest(crypto::fields(name)).into();
         let mut id = ReplayId::default();
         id.copy_from_slice(&digest[..16]);
         id
-    }
-
-    pub(super) fn replay_of(&self, bound: &Bound, id: &MessageId) -> ReplayId {
-        self.replay_id(bound, &id.0)
     }
 
     /// Puts what was opened into the place of the message.

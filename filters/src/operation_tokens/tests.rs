@@ -88,6 +88,8 @@ fn exchange(user: &str, target: &str, at_ms: u64) -> Exchange {
         roles: Vec::new(),
         permissions: Vec::new(),
         api_key: None,
+        limits: Default::default(),
+        token_id: None,
         claims: Default::default(),
     }));
     exchange
