@@ -2,15 +2,26 @@
 //! either side. What all three agree on byte for byte is the wire format.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use gapura_config::model::Profile;
 use gapura_filters::{
+    contract::{Exchange, Now, Principal, UserId},
     crypto::{
-        Passphrase, aes128gcm, fields, hpke, key_hash,
+        Curve, Passphrase, aes128gcm, fields, hpke,
+        jwe::{Compact, Header, OpeningKey},
+        key_hash,
         mac::{self, Covered},
         passphrase,
     },
-    encryption::members::{self, Pointer},
-    keyring::session::{Holder, SessionKey},
+    encryption::{
+        context::{Answer, Bound, Label, MessageId},
+        members::{self, Pointer},
+    },
+    keyring::{
+        AgreementKey,
+        session::{Holder, SessionKey},
+    },
 };
+use http::{HeaderValue, StatusCode};
 use serde_json::Value;
 
 macro_rules! vectors {
@@ -57,6 +68,70 @@ fn the_session_keys() {
 }
 
 #[test]
+fn the_contexts() {
+    for case in vectors!("contexts") {
+        let mut exchange = Exchange::new(Now { monotonic: Default::default(), unix_ms: 0 }, [127, 0, 0, 1].into());
+        exchange.authority = HeaderValue::from_str(text(&case, "authority")).unwrap();
+        let query = text(&case, "query");
+        let target = format!("{}{}{query}", text(&case, "path"), if query.is_empty() { "" } else { "?" });
+        exchange.target = target.parse().unwrap();
+        let token_id = text(&case, "token_id");
+        let principal = Principal {
+            method: "jwt.users".into(),
+            user_id: UserId::string(text(&case, "subject")),
+            email: None,
+            roles: Vec::new(),
+            permissions: Vec::new(),
+            api_key: None,
+            token_id: (!token_id.is_empty()).then(|| token_id.into()),
+            claims: Default::default(),
+        };
+        let head = http::Request::builder().method(text(&case, "method")).body(()).unwrap().into_parts().0;
+        let mut bound = Bound::new(&head, &exchange, principal.into());
+        bound.part = text(&case, "part").to_owned();
+        let label = Label {
+            profile: if text(&case, "profile") == "jwe" { Profile::Jwe } else { Profile::Hpke },
+            kid: text(&case, "kid"),
+            iat: number(&case, "iat"),
+            id: &MessageId::parse(text(&case, "id")).unwrap(),
+            content_type: text(&case, "content_type"),
+        };
+        let own = match case.get("status") {
+            None => bound.request(label),
+            Some(_) => {
+                let status = StatusCode::from_u16(number(&case, "status").try_into().unwrap()).unwrap();
+                bound.response(label, Answer { status, request: &MessageId::parse(text(&case, "request_id")).unwrap() })
+            }
+        };
+        assert_eq!(own, unhex(&case, "context_hex"));
+    }
+}
+
+#[test]
+fn jwe() {
+    for case in vectors!("jwe") {
+        let ecdh = text(&case, "alg") == "ECDH-ES";
+        for (message, holder) in
+            [(&case["request"], &case["recipient"]["private"]), (&case["response"], &case["reply"])]
+        {
+            let compact = Compact::split(text(message, "message").as_bytes()).unwrap();
+            let json = compact.header().unwrap();
+            assert_eq!(json, text(message, "header").as_bytes());
+            let header = Header::read(&json).unwrap();
+            assert_eq!(header.kid(), Some(text(message, "kid")));
+            let plaintext = if ecdh {
+                let curve = if text(holder, "crv") == "P-256" { Curve::P256 } else { Curve::X25519 };
+                let key = AgreementKey::new(curve, &bytes(holder, "d").try_into().unwrap()).unwrap();
+                compact.open(&header, OpeningKey::Agreement(&key.private))
+            } else {
+                compact.open(&header, OpeningKey::Wrapping(&bytes(&case, "session_key")))
+            };
+            assert_eq!(plaintext.unwrap(), text(message, "plaintext").as_bytes(), "{}", text(&case, "name"));
+        }
+    }
+}
+
+#[test]
 fn hpke() {
     for case in vectors!("hpke") {
         let (request, response, name) = (&case["request"], &case["response"], text(&case, "name"));
@@ -65,9 +140,10 @@ fn hpke() {
         assert_eq!((header.kid, header.iat), (text(request, "kid"), number(request, "iat")), "{name}");
         assert_eq!((header.content_type, &header.id[..]), (text(request, "content_type"), &bytes(request, "id")[..]));
         assert_eq!(message[..end], unhex(request, "header_hex"), "{name}");
-        let kem = header.kem;
-        let key = hpke::RecipientKey::from_bytes(kem, &bytes(&case["recipient"]["private"], "d")).unwrap();
-        let opened = hpke::open(&mut message, &key, &unhex(request, "context_hex")).unwrap();
+        let curve = header.curve;
+        let scalar = bytes(&case["recipient"]["private"], "d").try_into().unwrap();
+        let key = AgreementKey::new(curve, &scalar).unwrap();
+        let opened = hpke::open(&mut message, (&key).into(), &unhex(request, "context_hex")).unwrap();
         assert_eq!(message[opened.plaintext], *text(request, "plaintext").as_bytes(), "{name}");
 
         let header = hpke::ResponseHeader {

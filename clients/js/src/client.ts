@@ -43,6 +43,8 @@ export interface Options {
   now?: () => number;
 }
 
+type Target = Omit<Place, "subject" | "tokenId">;
+
 const ENVELOPE_HEADER = "X-Gapura-Envelope";
 const MEDIA_TYPES: Record<string, string> = { hpke: "application/vnd.gapura.hpke", jwe: "application/jose" };
 const JSON_TYPE = "application/json";
@@ -54,6 +56,17 @@ const said = (value: string | (() => string)) => (typeof value === "function" ? 
 export function gapura(options: Options): (input: RequestInfo | URL, init?: RequestInit) => Promise<Response> {
   const client = new Client(options);
   return (input, init) => client.fetch(input, init);
+}
+
+/** Which key a call uses, and under which it was refused. */
+interface KeysOfCall {
+  used?: string;
+  refused?: { key: string | undefined; error: unknown };
+}
+
+function use(keys: KeysOfCall, key: string): void {
+  if (keys.refused?.key === key) throw keys.refused.error;
+  keys.used = key;
 }
 
 /** One attempt, ready to be sent, and what opens its response. */
@@ -94,15 +107,17 @@ class Client {
     if (/^(POST|PATCH)$/.test(given.method) && !own.has("Idempotency-Key")) {
       own.set("Idempotency-Key", base64url(crypto.getRandomValues(new Uint8Array(16))));
     }
-    for (let attempt = 0, renewed = false; ; ) {
+    const keys: KeysOfCall = {};
+    for (let attempt = 0; ; ) {
       try {
-        return await this.exchange(url, given, init, own, body);
+        return await this.exchange(url, given, init, own, body, keys);
       } catch (error) {
         given.signal.throwIfAborted();
         const { code, status, response } = error instanceof GapuraError ? error : ({} as Partial<GapuraError>);
-        if (RENEWING.includes(code!) && status === 400 && !renewed) {
-          // Keys may have changed since. Nothing that the gateway refuses so has reached the service.
-          renewed = true;
+        if (RENEWING.includes(code!) && status === 400 && !keys.refused) {
+          // Keys may have changed since. Nothing that the gateway refuses so has reached the service. But a refusal may be
+          // forged: the message is sent again under another key only.
+          keys.refused = { key: keys.used, error };
           this.keySet.forget();
           this.session = undefined;
         } else if (attempt < (this.options.retries ?? 0) && (error instanceof TypeError || (status! >= 502 && status! <= 504))) {
@@ -118,7 +133,7 @@ class Client {
     }
   }
 
-  private async exchange(url: URL, given: Request, init: RequestInit, own: Headers, plaintext: Bytes): Promise<Response> {
+  private async exchange(url: URL, given: Request, init: RequestInit, own: Headers, plaintext: Bytes, keys: KeysOfCall): Promise<Response> {
     const credentials = new Headers(await this.options.headers?.());
     const authorization = own.get("Authorization");
     if (authorization !== null) credentials.set("Authorization", authorization);
@@ -131,7 +146,7 @@ class Client {
       path: canonicalPath(url.pathname),
       query: url.search.slice(1),
     };
-    const { body, open } = await this.seal(place, credentials, headers, plaintext);
+    const { body, open } = await this.seal(place, credentials, headers, plaintext, keys);
     const response = await this.send(url.origin + url.pathname + url.search, {
       ...init,
       method: given.method,
@@ -174,14 +189,14 @@ class Client {
   // --- sealing ------------------------------------------------------------------------------------------------------
 
   /** Seals `plaintext` whole or by its members, and says so in `headers`. */
-  private async seal(at: Omit<Place, "subject" | "tokenId">, credentials: Headers, headers: Headers, plaintext: Bytes): Promise<Attempt> {
+  private async seal(at: Target, credentials: Headers, headers: Headers, plaintext: Bytes, keys: KeysOfCall): Promise<Attempt> {
     const { members } = this.options;
     const contentType = headers.get("Content-Type") ?? "";
     if (members && plaintext.length && !isJson(contentType)) {
       throw new GapuraError("MEMBER_INVALID", "members are sealed in JSON bodies only");
     }
-    if (this.profile === "cryptojs") return this.sealFounding(at, credentials, headers, plaintext);
-    const sealer = await this.sealer(at, credentials);
+    if (this.profile === "cryptojs") return this.sealFounding(at, credentials, headers, plaintext, keys);
+    const sealer = await this.sealer(at, credentials, keys);
     if (members) return this.sealMembers(headers, plaintext, sealer);
     const sealed = await sealer("", plaintext.length ? contentType : "", plaintext);
     const open = (response: Response, body: Bytes) =>
@@ -243,7 +258,7 @@ class Client {
   private asText = (message: Bytes): string => (this.profile === "jwe" ? text(message) : base64url(message));
 
   /** What seals under the keys of this profile for this place and caller, each message with a stamp of its own. */
-  private async sealer(at: Omit<Place, "subject" | "tokenId">, credentials: Headers) {
+  private async sealer(at: Target, credentials: Headers, keys: KeysOfCall) {
     const { profile } = this;
     let key: PublicKey | undefined;
     if (profile === "hpke" || (profile === "jwe" && !this.options.sessionKey)) key = await this.publicKey();
@@ -252,9 +267,10 @@ class Client {
     const kid = key?.kid ?? session!.kid;
     const sessionKey = session?.sessionKey;
     if (!key && (!sessionKey || !kid)) throw new GapuraError("KEY_UNAVAILABLE", `no key for the profile ${profile} was delivered`);
+    const { subject, tokenId } = caller;
+    use(keys, sessionKey ? base64url(sessionKey) : JSON.stringify([kid, subject, tokenId]));
     return (part: string, contentType: string, plaintext: Bytes): Promise<Sealed> => {
       const id = base64url(crypto.getRandomValues(new Uint8Array(16)));
-      const { subject, tokenId } = caller;
       const c: Context = { ...at, profile, kid, subject, tokenId, iat: this.now(), id, contentType, part };
       if (profile === "hpke") return sealHpke(c, key!, plaintext);
       if (profile === "jwe") return sealJwe(c, key ? { recipient: key } : { sessionKey: sessionKey! }, plaintext);
@@ -274,10 +290,13 @@ class Client {
     return key;
   }
 
-  private async sealFounding(at: Omit<Place, "subject" | "tokenId">, credentials: Headers, headers: Headers, plaintext: Bytes): Promise<Attempt> {
+  private async sealFounding(
+    at: Target, credentials: Headers, headers: Headers, plaintext: Bytes, keys: KeysOfCall,
+  ): Promise<Attempt> {
     const session = await this.ownSession(at, credentials);
     if (!session.passphrase) throw new GapuraError("KEY_UNAVAILABLE", "no passphrase was delivered");
     const key = session as Passphrase;
+    use(keys, key.keyHash);
     const timestamp = this.now();
     const seal = async (value: Bytes) => JSON.stringify(await sealCryptojs(key, session.subject, timestamp, value));
     const { members } = this.options;
@@ -301,7 +320,7 @@ class Client {
 
   // --- the caller ---------------------------------------------------------------------------------------------------
 
-  private async caller(at: Omit<Place, "subject" | "tokenId">, credentials: Headers): Promise<{ subject: string; tokenId: string }> {
+  private async caller(at: Target, credentials: Headers): Promise<{ subject: string; tokenId: string }> {
     const { subject, tokenId } = this.options;
     if (subject !== undefined) return { subject: said(subject), tokenId: said(tokenId ?? "") };
     const named = callerOf(credentials.get("Authorization"));
@@ -315,7 +334,7 @@ class Client {
   }
 
   /** The caller's own key, kept until shortly before it expires or other credentials are used. */
-  private async ownSession(at: Omit<Place, "subject" | "tokenId">, credentials: Headers): Promise<Session> {
+  private async ownSession(at: Target, credentials: Headers): Promise<Session> {
     const of = await nameOf(credentials);
     if (this.session?.of === of) {
       const session = await this.session.held;

@@ -83,10 +83,14 @@ describe("keys", () => {
     assert.equal(gateway.seen.length, 2);
   });
 
-  test("what still does not open is an error after the second time", async () => {
+  test("a refusal under the key that the gateway still offers may be forged: nothing is sent again", async () => {
     gateway.caller.subject = "somebody else";
-    await failsWith(pay(client()), "DECRYPTION_FAILED", 400);
-    assert.deepEqual([gateway.failed, gateway.asked.keys], [2, 2]);
+    const fetch = client();
+    await failsWith(pay(fetch), "DECRYPTION_FAILED", 400);
+    assert.deepEqual([gateway.failed, gateway.asked.keys], [1, 2]);
+    gateway.rotate("2");
+    await failsWith(pay(fetch), "DECRYPTION_FAILED", 400);
+    assert.deepEqual([gateway.failed, gateway.asked.keys], [3, 3], "another key: once more, and no more");
   });
 
   test("the key set is kept no longer than its headers say", async () => {
@@ -112,7 +116,7 @@ describe("keys", () => {
     await pay(fetch);
     gateway.rotate("2");
     await failsWith(pay(fetch), "DECRYPTION_FAILED", 400);
-    assert.equal(gateway.asked.keys, 0);
+    assert.deepEqual([gateway.asked.keys, gateway.failed], [0, 1]);
   });
 
   test("no key for the entry or the profile: nothing is sent", async () => {

@@ -36,6 +36,19 @@ _UNOPENED = (ValueError, TypeError, KeyError, AttributeError, InvalidTag, Invali
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
+class _KeysOfCall:
+    """Which key a call uses, and under which it was refused."""
+
+    used: object = None
+    refused: object = None
+    refusal: GapuraError | None = None
+
+    def use(self, key: object) -> None:
+        if self.refusal is not None and key == self.refused:
+            raise self.refusal
+        self.used = key
+
+
 class Gateway:
     """Options:
 
@@ -102,15 +115,16 @@ class Gateway:
         headers = httpx.Headers(request.headers)
         if request.method in ("POST", "PATCH"):
             headers.setdefault("Idempotency-Key", b64url(os.urandom(16)))
-        attempt, renewed = 0, False
+        attempt, keys = 0, _KeysOfCall()
         while True:
             try:
-                return (yield from self._attempt(request, headers))
+                return (yield from self._attempt(request, headers, keys))
             except (GapuraError, httpx.TransportError) as error:
                 status = error.status if isinstance(error, GapuraError) else None
-                if isinstance(error, GapuraError) and error.code in _RENEWING and status == 400 and not renewed:
-                    # Keys may have changed since. Nothing that the gateway refuses so has reached the service.
-                    renewed, self._session = True, None
+                if isinstance(error, GapuraError) and error.code in _RENEWING and status == 400 and keys.refusal is None:
+                    # Keys may have changed since. Nothing that the gateway refuses so has reached the service. But a refusal
+                    # may be forged: the message is sent again under another key only.
+                    keys.refused, keys.refusal, self._session = keys.used, error, None
                     self._forget_keys()
                     continue
                 broken = isinstance(error, httpx.TransportError) or status in (502, 503, 504)
@@ -120,9 +134,9 @@ class Gateway:
             yield pause
             attempt += 1
 
-    def _attempt(self, request: httpx.Request, own: httpx.Headers) -> Flow:
+    def _attempt(self, request: httpx.Request, own: httpx.Headers, keys: _KeysOfCall) -> Flow:
         headers = httpx.Headers([pair for pair in own.multi_items() if pair[0] not in ("content-length", "transfer-encoding")])
-        body, opener = yield from self._seal(request, headers)
+        body, opener = yield from self._seal(request, headers, keys)
         sealed = httpx.Request(request.method, request.url, headers=headers, content=body, extensions=request.extensions)
         response = yield sealed
         assert response is not None
@@ -148,7 +162,7 @@ class Gateway:
     # --- sealing --------------------------------------------------------------------------------------------
 
     def _seal(
-        self, request: httpx.Request, headers: httpx.Headers
+        self, request: httpx.Request, headers: httpx.Headers, keys: _KeysOfCall
     ) -> Generator[httpx.Request | float, httpx.Response | None, tuple[bytes | None, _Open]]:
         """The body to send and what opens its response; the rest is written into `headers`."""
         plaintext = request.content
@@ -161,6 +175,7 @@ class Gateway:
             raise GapuraError("MEMBER_INVALID", "members are sealed in JSON bodies only")
         if self.profile == "cryptojs":
             session = yield from self._own_session(request)
+            keys.use(session.passphrase)
             return self._seal_founding(request, headers, session)
         session_or_none, key = None, None
         if self.profile == "hpke" or (self.profile == "jwe" and not self._by_session):
@@ -168,8 +183,10 @@ class Gateway:
         if key is None:
             session_or_none = yield from self._own_session(request)
             subject, token_id = session_or_none.subject, session_or_none.token_id
+            keys.use(session_or_none.session_key)
         else:
             subject, token_id = yield from self._caller(request)
+            keys.use((key.kid, subject, token_id))
         place = self._place(request, subject, token_id)
         if self._members:
             return self._seal_members(plaintext, headers, place, key, session_or_none)
