@@ -84,6 +84,7 @@ fn the_contexts() {
             permissions: Vec::new(),
             api_key: None,
             token_id: (!token_id.is_empty()).then(|| token_id.into()),
+            limits: Default::default(),
             claims: Default::default(),
         };
         let head = http::Request::builder().method(text(&case, "method")).body(()).unwrap().into_parts().0;
