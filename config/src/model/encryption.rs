@@ -89,6 +89,11 @@ pub enum Profile {
     /// AES-256-CBC with OpenSSL's `Salted__` prefix, as `CryptoJS.AES.encrypt(text, passphrase)` writes it.
     #[serde(rename = "cryptojs")]
     CryptoJs,
+    /// HPKE in base mode (RFC 9180) to a key of a keyring; the response under a key that the request's context exports.
+    Hpke,
+    /// RFC 8188 under a session key: for large bodies.
+    #[serde(rename = "aes128gcm")]
+    Aes128Gcm,
     /// Compact JWE, ECDH-ES or A256KW with A256GCM, bound to its request.
     Jwe,
     /// Compact JWE, RSA-OAEP-256, as card schemes and banks prescribe.
@@ -189,6 +194,8 @@ impl Profile {
     pub const fn name(self) -> &'static str {
         match self {
             Self::CryptoJs => "cryptojs",
+            Self::Hpke => "hpke",
+            Self::Aes128Gcm => "aes128gcm",
             Self::Jwe => "jwe",
             Self::JweRsa => "jwe-rsa",
         }
@@ -198,6 +205,8 @@ impl Profile {
     pub const fn kinds(self) -> &'static [KeyKind] {
         match self {
             Self::CryptoJs => &[],
+            Self::Hpke => &[KeyKind::X25519, KeyKind::P256],
+            Self::Aes128Gcm => &[KeyKind::Secret],
             Self::Jwe => &[KeyKind::X25519, KeyKind::P256, KeyKind::Secret],
             Self::JweRsa => &[KeyKind::Rsa],
         }
@@ -207,7 +216,7 @@ impl Profile {
     pub const fn is_strong(self) -> bool {
         match self {
             Self::CryptoJs => false,
-            Self::Jwe | Self::JweRsa => true,
+            Self::Hpke | Self::Aes128Gcm | Self::Jwe | Self::JweRsa => true,
         }
     }
 }

@@ -68,7 +68,7 @@ pub fn evp_bytes_to_key(passphrase: &[u8], salt: &[u8; 8]) -> KeyIv {
 }
 
 /// Without branch or lookup by value, as the digits of a passphrase are secret.
-fn hex(digest: &[u8; 32]) -> [u8; 64] {
+pub(super) fn hex(digest: &[u8; 32]) -> [u8; 64] {
     let digit = |nibble: u8| nibble + b'0' + (((9_i8 - nibble as i8) >> 7) as u8 & (b'a' - b'0' - 10));
     let mut text = [0; 64];
     for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(digest) {

@@ -11,6 +11,12 @@ pub fn fields<'f>(parts: impl IntoIterator<Item = &'f [u8]>) -> Vec<u8> {
     joined
 }
 
+/// A whole number in the one spelling that decimals have here: digits, no sign, no leading zero.
+pub fn decimal(text: &str) -> Option<u64> {
+    let canonical = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    if canonical { text.parse().ok() } else { None }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -20,5 +26,15 @@ mod tests {
         assert_eq!(fields([&b"ab"[..], b"", b"c"]), b"\0\0\0\x02ab\0\0\0\0\0\0\0\x01c");
         assert_ne!(fields([&b"a"[..], b"bc"]), fields([&b"ab"[..], b"c"]));
         assert_ne!(fields([&b""[..]]), fields([]));
+    }
+
+    #[test]
+    fn a_number_has_one_spelling() {
+        for (text, number) in [("0", 0), ("7", 7), ("18446744073709551615", u64::MAX)] {
+            assert_eq!(decimal(text), Some(number));
+        }
+        for text in ["", "00", "07", "+7", "-7", " 7", "7 ", "1e3", "18446744073709551616", "٣"] {
+            assert_eq!(decimal(text), None, "{text:?}");
+        }
     }
 }

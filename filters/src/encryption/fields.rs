@@ -27,6 +27,18 @@ pub(super) fn is_coded(headers: &HeaderMap) -> bool {
         .any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
 }
 
+/// This one content coding, and no other around it.
+pub(super) fn is_coded_as(headers: &HeaderMap, coding: &HeaderValue) -> bool {
+    let mut values = headers.get_all(CONTENT_ENCODING).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return false };
+    value.as_bytes().trim_ascii().eq_ignore_ascii_case(coding.as_bytes())
+}
+
+/// As it was sent; empty where it was not, or not as text.
+pub(super) fn content_type(headers: &HeaderMap) -> &str {
+    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
 /// This media type with any parameters, stated once.
 pub(super) fn is_media_type(headers: &HeaderMap, media_type: &str) -> bool {
     let mut values = headers.get_all(CONTENT_TYPE).iter();

@@ -9,11 +9,13 @@ pub mod client;
 pub mod context;
 pub mod envelope;
 mod fields;
+pub mod members;
 mod outer;
 mod profiles;
 mod replay;
 mod response;
 mod results;
+pub mod sender;
 mod strong;
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
@@ -241,7 +243,7 @@ impl Filter for Encryption {
                 let profile = self.accepted.of_header(name, message.as_bytes());
                 let why = "X-Gapura-Envelope names a profile that has no such message here";
                 let profile = profile.ok_or_else(|| self.not_envelope(why))?;
-                let message = Message { bytes: message.as_bytes(), in_header: true };
+                let message = Message { bytes: message.as_bytes(), content_type: "", in_header: true };
                 let bound = Bound::new(head, exchange, principal);
                 let opened = self.open_strong(profile, message, bound, exchange.now).await?;
                 self.unwrap_into(opened, head, body, exchange)
@@ -250,7 +252,8 @@ impl Filter for Encryption {
             (None, true) => self.without_message(head, exchange, &principal),
             (None, false) => match self.strong_body(head, body) {
                 Some((profile, message)) => {
-                    let message = Message { bytes: message.as_bytes(), in_header: false };
+                    let content_type = fields::content_type(&head.headers);
+                    let message = Message { bytes: &message, content_type, in_header: false };
                     let bound = Bound::new(head, exchange, principal);
                     let opened = self.open_strong(profile, message, bound, exchange.now).await?;
                     self.unwrap_into(opened, head, body, exchange)
@@ -274,14 +277,15 @@ impl Filter for Encryption {
 
 impl Encryption {
     /// The message of a strong profile, by what the body looks like. None: it is none, or of the founding format.
-    fn strong_body<'b>(&self, head: &request::Parts, body: &'b [u8]) -> Option<(Profile, Cow<'b, str>)> {
-        if fields::is_coded(&head.headers) {
-            return None;
-        }
+    fn strong_body<'b>(&self, head: &request::Parts, body: &'b [u8]) -> Option<(Profile, Cow<'b, [u8]>)> {
         match self.accepted.of_body(&head.headers)? {
-            // What is not ASCII is no JWE either: it opens as such, to nothing.
-            Carrier::Jose => Some((self.accepted.of_jwe(body)?, String::from_utf8_lossy(body))),
-            Carrier::Json => Some((Profile::JweRsa, self.jwe_rsa.as_ref()?.unwrap(body)?)),
+            Carrier::Hpke => Some((Profile::Hpke, Cow::Borrowed(body))),
+            Carrier::Coded => Some((Profile::Aes128Gcm, Cow::Borrowed(body))),
+            Carrier::Jose => Some((self.accepted.of_jwe(body)?, Cow::Borrowed(body))),
+            Carrier::Json => match self.jwe_rsa.as_ref()?.unwrap(body)? {
+                Cow::Borrowed(text) => Some((Profile::JweRsa, Cow::Borrowed(text.as_bytes()))),
+                Cow::Owned(text) => Some((Profile::JweRsa, Cow::Owned(text.into_bytes()))),
+            },
         }
     }
 
@@ -346,7 +350,7 @@ impl Encryption {
 
     fn refuse_unreadable(&self, head: &request::Parts) -> Result<(), Refusal> {
         // A compressed body cannot be looked at, and its coding would not pass on: it could only arrive broken.
-        if fields::is_coded(&head.headers) {
+        if fields::is_coded(&head.headers) && self.accepted.of_body(&head.headers) != Some(Carrier::Coded) {
             self.results.not_envelope.inc();
             return Err(Refusal::new(
                 Code::ContentTypeUnsupported,

@@ -20,17 +20,26 @@ pub(super) fn header(headers: &HeaderMap) -> Result<Option<(&str, &str)>, &'stat
     text.split_once('=').map(Some).ok_or("X-Gapura-Envelope is not `PROFILE=MESSAGE`")
 }
 
+/// The content coding of RFC 8188.
+pub(super) const AES128GCM: HeaderValue = HeaderValue::from_static("aes128gcm");
+
 /// How a profile's messages stand in a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Carrier {
     /// In a member of an object, `application/json`.
     Json,
+    /// The body is the message.
+    Hpke,
     /// A compact JWE, `application/jose`.
     Jose,
+    /// The body is the message, its content type that of the content, and its coding says so.
+    Coded,
 }
 
 pub(super) const fn carrier(profile: Profile, preset: Option<Preset>) -> Carrier {
     match (profile, preset) {
+        (Profile::Hpke, _) => Carrier::Hpke,
+        (Profile::Aes128Gcm, _) => Carrier::Coded,
         (Profile::Jwe, _) | (Profile::JweRsa, None) => Carrier::Jose,
         (Profile::CryptoJs, _) | (Profile::JweRsa, Some(_)) => Carrier::Json,
     }
@@ -40,14 +49,20 @@ impl Carrier {
     pub(super) const fn media_type(self) -> &'static str {
         match self {
             Self::Json => "application/json",
+            Self::Hpke => "application/vnd.gapura.hpke",
             Self::Jose => "application/jose",
+            // For people: what a client may write in its place stands in `inner_types`.
+            Self::Coded => "application/json",
         }
     }
 
     /// A body with these fields may be one of its messages.
     pub(super) fn fits(self, headers: &HeaderMap) -> bool {
         match self {
-            Self::Json | Self::Jose => fields::is_media_type(headers, self.media_type()),
+            Self::Json | Self::Hpke | Self::Jose => {
+                fields::is_media_type(headers, self.media_type()) && !fields::is_coded(headers)
+            }
+            Self::Coded => fields::is_coded_as(headers, &AES128GCM),
         }
     }
 }

@@ -5,15 +5,17 @@ use std::fmt;
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, StatusCode,
-    header::{CONTENT_LENGTH, CONTENT_TYPE},
+    header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE},
     request, response,
 };
 
 use super::{
     Encryption, caller, fields,
+    outer::{AES128GCM, Carrier},
     profiles::{
+        aes128gcm,
         cryptojs::{self, ResponseLabels},
-        jwe, jwe_rsa,
+        hpke, jwe, jwe_rsa,
     },
 };
 use crate::{
@@ -33,6 +35,8 @@ struct Due {
 /// The profile of the request, with what it needs for the response: a response is never sealed in another.
 pub(super) enum How {
     CryptoJs(cryptojs::Key),
+    Hpke(hpke::Reply),
+    Aes128Gcm(aes128gcm::Reply),
     Jwe(jwe::Reply),
     JweRsa(jwe_rsa::Reply),
 }
@@ -60,14 +64,14 @@ impl fmt::Debug for Sealing {
 }
 
 /// A sealed body, or of one that is not sent its length.
-enum Sealed {
+pub(super) enum Sealed {
     Body(Bytes),
     Length(usize),
 }
 
 /// What is to be sealed: a body, or the length of one that is not sent.
 #[derive(Clone, Copy)]
-enum Plain<'b> {
+pub(super) enum Plain<'b> {
     Body(&'b [u8]),
     Length(usize),
 }
@@ -135,6 +139,16 @@ impl Encryption {
                     Plain::Body(body) => Sealed::Body(cryptojs.seal(key, body, labels)),
                     Plain::Length(len) => Sealed::Length(cryptojs.sealed_len(key, len, labels)),
                 })
+            }
+            How::Hpke(reply) => {
+                let sealed = reply.seal(plain, content_type(head), head.status, exchange.now);
+                head.headers.insert(CONTENT_TYPE, HeaderValue::from_static(Carrier::Hpke.media_type()));
+                Ok(sealed)
+            }
+            How::Aes128Gcm(reply) => {
+                let sealed = reply.seal(plain, content_type(head), head.status, exchange.now);
+                head.headers.insert(CONTENT_ENCODING, AES128GCM);
+                Ok(sealed)
             }
             How::Jwe(reply) => {
                 let prepared = reply.prepare(content_type(head), head.status.as_u16(), exchange.now);

@@ -5,6 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use gapura_config::model::{self, KeyKind, Profile};
 use http::{HeaderValue, header, request};
@@ -39,8 +40,21 @@ pub(super) struct Terms {
 /// A message before it is opened.
 pub(super) struct Message<'m> {
     pub(super) bytes: &'m [u8],
+    /// What the head says that the content is, for the profile that says it there.
+    pub(super) content_type: &'m str,
     /// It stands in `X-Gapura-Envelope`: it has no content.
     pub(super) in_header: bool,
+}
+
+impl Message<'_> {
+    /// The bytes of a binary message; in a header they stand in base64url.
+    pub(super) fn binary(&self) -> Result<Vec<u8>, Failure> {
+        if self.in_header {
+            URL_SAFE_NO_PAD.decode(self.bytes).map_err(|_| Failure("the message is not base64url"))
+        } else {
+            Ok(self.bytes.to_vec())
+        }
+    }
 }
 
 /// Why a message does not open: for the log, never for the client.
@@ -130,6 +144,8 @@ impl Encryption {
 
     fn open_as(&self, profile: Profile, message: &Message<'_>, bound: Bound, now: Now) -> Result<Opened, Failure> {
         match profile {
+            Profile::Hpke => self.open_hpke(message, bound, now),
+            Profile::Aes128Gcm => self.open_aes128gcm(message, bound, now),
             Profile::Jwe => jwe::open(message, bound, &self.keys, now),
             Profile::JweRsa => match &self.jwe_rsa {
                 Some(jwe_rsa) => jwe_rsa.open(message, &self.keys, now),

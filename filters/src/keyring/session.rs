@@ -5,11 +5,10 @@
 
 use std::{fmt, time::Duration};
 
-use aws_lc_rs::hkdf::{self, HKDF_SHA256, KeyType};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::{Key, Keyring, Version};
-use crate::crypto::fields;
+use crate::crypto::{fields, hkdf};
 
 /// 32 bytes, wiped when dropped, absent from `Debug`.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
@@ -60,23 +59,11 @@ fn parse_expiry(text: &str) -> Option<u64> {
 impl SessionKey {
     pub fn derive(secret: &[u8], kid: &str, holder: Holder<'_>) -> Self {
         let info = fields(["gapura session key v1", kid, holder.subject, holder.token_id].map(str::as_bytes));
-        let mut key = Self([0; 32]);
-        let prk = hkdf::Salt::new(HKDF_SHA256, b"").extract(secret);
-        // HKDF gives up to 8160 bytes: 32 cannot fail.
-        prk.expand(&[&info], Length).and_then(|okm| okm.fill(&mut key.0)).expect("HKDF gives 32 bytes");
-        key
+        Self(*hkdf::extract(&[], &[secret]).expand(&[&info]))
     }
 
     pub fn bytes(&self) -> &[u8; 32] {
         &self.0
-    }
-}
-
-struct Length;
-
-impl KeyType for Length {
-    fn len(&self) -> usize {
-        32
     }
 }
 

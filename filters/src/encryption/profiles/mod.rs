@@ -1,7 +1,9 @@
 //! The wire formats. Each opens a request's message and seals its response; what all of them have in common stands in
 //! [`super`]: what a request shows from outside, age, replay, and the head.
 
+pub(super) mod aes128gcm;
 pub(super) mod cryptojs;
+pub(super) mod hpke;
 pub(super) mod jwe;
 pub(super) mod jwe_rsa;
 
@@ -22,11 +24,11 @@ pub(super) struct Opened {
     pub(super) sealing: How,
 }
 
-/// The order of strength: what a response may not fall below, and what a body is tried for first.
+/// The order of strength (1 is `cryptojs` with its MAC): what a response may not fall below, and what a body is tried for first.
 pub(super) const fn strength(profile: Profile) -> u8 {
     match profile {
-        Profile::Jwe => 2,
-        Profile::JweRsa => 1,
+        Profile::Hpke | Profile::Jwe | Profile::Aes128Gcm => 3,
+        Profile::JweRsa => 2,
         Profile::CryptoJs => 0,
     }
 }

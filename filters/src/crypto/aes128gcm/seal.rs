@@ -1,0 +1,64 @@
+//! The writer: the whole at once, or a stream record by record.
+
+use super::{FIXED, Header, LAST, MORE, Records, TAG};
+
+/// A body of one piece. The salt must be fresh and random.
+pub fn seal(plaintext: &[u8], input_key: &[u8], header: &Header<'_>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(sealed_len(plaintext.len(), header));
+    let mut sealer = Sealer::new(input_key, header, &mut out);
+    sealer.push(plaintext, &mut out);
+    sealer.finish(&mut out);
+    out
+}
+
+/// The length of what [`seal`] writes for a plaintext of this length.
+pub fn sealed_len(plaintext_len: usize, header: &Header<'_>) -> usize {
+    let content = content_of(header);
+    FIXED + header.key_id.len() + plaintext_len + plaintext_len.div_ceil(content).max(1) * (1 + TAG)
+}
+
+fn content_of(header: &Header<'_>) -> usize {
+    header.record_size as usize - 1 - TAG
+}
+
+/// Seals a stream. What does not fill a record yet stands in `out` of the caller, who hands the same one in again or takes
+/// what [`Sealer::ready`] says is complete.
+pub struct Sealer {
+    records: Records,
+    content: usize,
+    /// Bytes at the end of `out` that are not encrypted yet.
+    open: usize,
+}
+
+impl Sealer {
+    /// Writes the header.
+    pub fn new(input_key: &[u8], header: &Header<'_>, out: &mut Vec<u8>) -> Self {
+        header.write(out);
+        Self { records: Records::new(input_key, &header.salt), content: content_of(header), open: 0 }
+    }
+
+    /// A record is written only when a byte beyond it is known: the last one says that it is the last.
+    pub fn push(&mut self, mut piece: &[u8], out: &mut Vec<u8>) {
+        while !piece.is_empty() {
+            if self.open == self.content {
+                let start = out.len() - self.open;
+                self.records.seal(out, start, MORE);
+                self.open = 0;
+            }
+            let (now, later) = piece.split_at(piece.len().min(self.content - self.open));
+            out.extend_from_slice(now);
+            self.open += now.len();
+            piece = later;
+        }
+    }
+
+    /// How many bytes of `out` are ready to be sent; the rest is plaintext of the record to come.
+    pub fn ready(&self, out: &[u8]) -> usize {
+        out.len() - self.open
+    }
+
+    pub fn finish(mut self, out: &mut Vec<u8>) {
+        let start = out.len() - self.open;
+        self.records.seal(out, start, LAST);
+    }
+}

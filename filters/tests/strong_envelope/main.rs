@@ -1,0 +1,6 @@
+//! The profiles `hpke` and `aes128gcm` as a route meets them: what a client seals reaches the upstream, what comes back opens,
+//! and nothing else does.
+
+mod refusals;
+mod requests;
+mod stage;
