@@ -74,7 +74,7 @@ impl Admin {
             Ok(body) => body,
             Err(refusal) => return refuse(&refusal),
         };
-        match revoke::revoke(&self.gateway, &body) {
+        match revoke::revoke(&self.gateway, &body).await {
             Ok(()) => text(StatusCode::OK, "revoked\n"),
             Err(refusal) => refuse(&refusal),
         }

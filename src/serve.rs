@@ -21,7 +21,7 @@ use crate::{
     admin::Admin,
     cli::Exit,
     proxy::{
-        Ports, Redirect,
+        self, Ports, Redirect,
         listen::{self, App, GateLimits, Open, Settings, Tally},
     },
     reload,
@@ -71,6 +71,7 @@ async fn serve(path: PathBuf, loaded: Loaded) -> ExitCode {
     };
     listeners.serve(&gateway, &shutdown, &end);
     tokio::spawn(sweep(Arc::clone(&gateway)));
+    tokio::spawn(proxy::watch(Arc::clone(&gateway)));
     log::info!("gapura {} is ready", env!("CARGO_PKG_VERSION"));
     match until_stopped(&gateway).await {
         Ok(patience) => drain(&gateway, &stop, patience).await,

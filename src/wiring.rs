@@ -36,7 +36,7 @@ use crate::{
     keys,
     providers::{self, Providers},
     proxy::{
-        Front, Lanes, Proxy,
+        Changes, Front, Lanes, Proxy,
         listen::{self, GateLimits, Open, SelfSigned, Settings, Tally},
     },
     stores,
@@ -50,6 +50,8 @@ pub(crate) struct Gateway {
     pub(crate) services: Services,
     pub(crate) open: Arc<Open>,
     pub(crate) draining: AtomicBool,
+    /// Wakes what outlives the check of its caller.
+    pub(crate) changes: Changes,
     pub(super) reloading: tokio::sync::Mutex<()>,
     self_signed: Option<SelfSigned>,
     tally: Tally,
@@ -155,6 +157,7 @@ impl Gateway {
             clock,
             open: Arc::default(),
             draining: AtomicBool::new(false),
+            changes: Changes::default(),
             reloading: tokio::sync::Mutex::new(()),
             self_signed,
             tally,

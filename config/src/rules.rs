@@ -5,11 +5,13 @@
 
 mod access;
 mod callers;
+mod certificates;
 mod key_limits;
 mod keyrings;
 mod listeners;
 mod routes;
 mod state;
+mod tokens;
 mod traffic;
 mod upstreams;
 
@@ -32,6 +34,8 @@ pub(crate) fn check(config: &Config, source: &Source, doubtful: &[Place]) -> Vec
     state::check(&mut rules, &config.state);
     upstreams::check(&mut rules);
     callers::check(&mut rules);
+    certificates::check(&mut rules);
+    tokens::check(&mut rules);
     traffic::check(&mut rules);
     keyrings::check(&mut rules);
     access::lockout(&mut rules);
@@ -139,9 +143,12 @@ impl<'a> Rules<'a> {
             let fault = Fault::warning(at(&["keyrings", name]), format!("nothing uses `[keyrings.{name}]`"));
             self.add(fault.on_key().help("name it in an encryption, or remove it"));
         }
-        for (section, names) in
-            [("jwt", config.jwt.keys().collect::<Vec<_>>()), ("api_keys", config.api_keys.keys().collect())]
-        {
+        let methods = [
+            ("jwt", config.jwt.keys().collect::<Vec<_>>()),
+            ("mtls", config.mtls.keys().collect()),
+            ("api_keys", config.api_keys.keys().collect()),
+        ];
+        for (section, names) in methods {
             let used =
                 names.iter().copied().filter(|name| auth.contains(format!("{section}.{name}").as_str())).collect();
             self.unused_of(section, names.iter().copied(), &used);

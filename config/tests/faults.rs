@@ -286,6 +286,8 @@ fn dates() {
     }
 }
 
+#[path = "faults/identity.rs"]
+mod identity;
 #[path = "faults/rules.rs"]
 mod rules;
 

@@ -20,6 +20,7 @@ mod pem;
 pub mod policy;
 pub mod rate_limit;
 pub mod registry;
+pub mod replay;
 pub mod router;
 pub mod security_headers;
 pub mod target;

@@ -23,6 +23,8 @@ pub struct Metrics {
     pub lockouts: IntCounterVec,
     pub lockout_refusals: IntCounter,
     pub revocations: IntCounterVec,
+    pub streams_ended: IntCounterVec,
+    pub dpop_proofs: IntCounterVec,
     pub rate_limit_decisions: IntCounterVec,
     pub rate_limit_overflow: IntCounterVec,
     pub decryptions: IntCounterVec,
@@ -90,7 +92,13 @@ impl Metrics {
                 "Addresses locked out, and identities watched, because of failed authentications.",
                 &["by"],
             )?,
+            dpop_proofs: counter("gapura_dpop_proofs_total", "Proofs of possession (DPoP) by result.", &["result"])?,
             revocations: counter("gapura_revocations_total", "Revocations of tokens.", &["kind"])?,
+            streams_ended: counter(
+                "gapura_streams_ended_total",
+                "WebSockets and event streams that were ended with the credential that opened them.",
+                &["kind", "reason"],
+            )?,
             lockout_refusals: {
                 let name = "gapura_lockout_refusals_total";
                 let counter = IntCounter::new(name, "Requests from addresses that were locked out.")?;

@@ -12,7 +12,9 @@ use ipnet::IpNet;
 
 use crate::{
     addresses::Addresses,
-    authentication::{Authentication, HeldKeys, KeySet, Lockout, LockoutDoor, Method as AuthMethod, Shared, Withheld},
+    authentication::{
+        Authentication, Dpop, HeldKeys, KeySet, Lockout, LockoutDoor, Method as AuthMethod, Shared, Withheld,
+    },
     authorisation::Authorisation,
     chain::Chain,
     contract::{Services, Stage},
@@ -70,7 +72,9 @@ impl Policy {
             warnings: Vec::new(),
             key_sets: Vec::new(),
             held_keys: Vec::new(),
+            dpop: None,
         };
+        compiler.dpop();
         let methods = compiler.methods();
         let encryptions = compiler.encryptions();
         let routes: Vec<Option<Route>> = config
@@ -119,9 +123,15 @@ struct Compiler<'a> {
     warnings: Vec<Fault>,
     key_sets: Vec<Arc<KeySet>>,
     held_keys: Vec<Arc<HeldKeys>>,
+    dpop: Option<Arc<Dpop>>,
 }
 
 impl Compiler<'_> {
+    fn dpop(&mut self) {
+        let built = Dpop::build(&self.config.dpop, self.services);
+        self.dpop = built.map_err(|faults| self.faults.extend(faults)).ok().map(Arc::new);
+    }
+
     /// All methods, used or not: what stands in the file must be right. None where one failed, its faults noted.
     fn methods(&mut self) -> Methods {
         let guards = self.config.routes.iter().filter_map(|route| guard::parse(route.guard.as_deref()?).ok());
@@ -137,7 +147,9 @@ impl Compiler<'_> {
         let keys =
             keys.map(|(name, method)| (format!("api_keys.{name}"), AuthMethod::api_keys_with(name, method, &shared)));
         let mut methods = Methods::new();
-        for (name, built) in jwt.chain(keys) {
+        let mtls = self.config.mtls.iter();
+        let mtls = mtls.map(|(name, method)| (format!("mtls.{name}"), Ok(AuthMethod::mtls(name, method))));
+        for (name, built) in jwt.chain(mtls).chain(keys) {
             let method = built.map_err(|faults| self.faults.extend(faults)).ok();
             if let Some(method) = &method {
                 self.warnings.extend_from_slice(method.warnings());
@@ -198,7 +210,11 @@ impl Compiler<'_> {
                     if let Some(lockout) = &self.lockout {
                         filters.push(LockoutDoor(Arc::clone(lockout)).into());
                     }
-                    filters.push(authentication.noting_failures(self.lockout.clone()).into());
+                    let authentication = authentication.noting_failures(self.lockout.clone());
+                    filters.push(match &self.dpop {
+                        Some(dpop) => authentication.checking_proofs(dpop).into(),
+                        None => authentication.into(),
+                    });
                 }
                 Err(faults) => self.faults.extend(faults),
             }

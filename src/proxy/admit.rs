@@ -17,6 +17,7 @@ use pingora::{http::RequestHeader, protocols::http::ServerSession};
 
 use super::{
     context::Context,
+    forward,
     listen::{PASSABLE, is_authority},
 };
 use crate::wiring::Gateway;
@@ -76,6 +77,7 @@ fn find_route(head: &RequestHeader, context: &mut Context) -> Result<(), Refusal
     }
     context.host = host(head)?;
     context.exchange.authority = context.host.clone();
+    context.exchange.origin = forward::origin(head, &context.host, context.trusted, context.facts.secure);
     let uri = &head.uri;
     let given = uri.path();
     if given == "*" {

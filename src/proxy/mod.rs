@@ -10,9 +10,11 @@ mod answer;
 mod coding;
 mod context;
 mod forward;
+mod frames;
 mod front;
 mod hooks;
 mod in_flight;
+mod lasting;
 pub(crate) mod listen;
 mod load;
 pub(crate) mod problem;
@@ -25,6 +27,7 @@ pub(crate) use self::{
     front::Front,
     hooks::Proxy,
     in_flight::Lanes,
+    lasting::{Changes, watch},
     redirect::{Ports, Redirect},
 };
 

@@ -3,10 +3,11 @@
 //! Where a filter sees bodies the response is complete, too, before the client gets its first byte, so that every failure is
 //! a clean problem and every length exact. Elsewhere the response streams.
 
-use std::{sync::Arc, task::Poll, time::Duration};
+use std::{pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use gapura_filters::{
+    authentication::Tenures,
     contract::{Clock, Code, Refusal},
     policy::Route,
 };
@@ -23,6 +24,7 @@ use pingora::{
 use super::{
     admit, answer, coding,
     context::Context,
+    lasting,
     tunnel::{self, Tunnel},
 };
 use crate::{
@@ -190,11 +192,15 @@ fn refuse_unsealable(answer: &Answer, sealed: bool) -> Result<(), Failure> {
     if answer.head.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Failure::Broken("the server switches protocols on a route whose bodies are read".into()));
     }
-    let kind = answer.head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if sealed && kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream")) {
+    if sealed && is_events(&answer.head) {
         return Err(Failure::Broken("a stream of events cannot be sealed whole".into()));
     }
     Ok(())
+}
+
+fn is_events(head: &ResponseHeader) -> bool {
+    let kind = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
 }
 
 /// A response that filters see: decoded, sealed, of exact length.
@@ -252,6 +258,10 @@ async fn stream(session: &mut ServerSession, context: &mut Context, answer: &mut
             _ => {}
         }
     }
+    // A download that has begun may end; events without an end are a socket.
+    let events = is_events(&head);
+    let tenures = if events { std::mem::take(&mut context.exchange.tenures) } else { Tenures::default() };
+    let mut ended = pin!(lasting::until_ended(Arc::clone(&context.gateway), tenures));
     answer::write_head(session, head, ends).await?;
     let mut next = match early {
         Some(piece) => piece,
@@ -264,7 +274,18 @@ async fn stream(session: &mut ServerSession, context: &mut Context, answer: &mut
         if last {
             return Ok(());
         }
-        next = next_piece(session, answer).await?;
+        next = tokio::select! {
+            biased;
+            why = &mut ended => {
+                context.end("events", why);
+                // Of a length that is known the rest is missing; else what was said is whole, and its reader comes again.
+                if answer.length().is_some() {
+                    return Err(Broken::Cut);
+                }
+                None
+            }
+            piece = next_piece(session, answer) => piece?,
+        };
     }
     if !ends {
         session.write_response_body(Bytes::new(), true).await?;

@@ -8,7 +8,9 @@ use gapura_filters::encryption::{Mark, SharedReplays};
 use crate::{
     ALGORITHMS, Instance, MINUTE, demand,
     fleets::{Cluster, PASSWORD, Watched},
-    keeps_its_word, quota, run, secret,
+    keeps_its_word, quota,
+    revocations::{held, revoke},
+    run, secret,
     server::Server,
     until,
 };
@@ -68,6 +70,8 @@ async fn counts_as_one(cluster: &Cluster) {
         assert_eq!(instances[0].store.check_and_mark([number; 16], MINUTE, crate::NOW).await, Mark::New);
         assert_eq!(instances[1].store.check_and_mark([number; 16], MINUTE, crate::NOW).await, Mark::Seen);
     }
+    assert_eq!(revoke(&instances[0], "t-1", None).await, Ok(()));
+    until(async || held(&instances[1]) == 1).await;
     for instance in &instances {
         assert_eq!((instance.calls("failed"), instance.calls("late"), instance.calls("skipped")), (0, 0, 0));
     }
@@ -98,6 +102,7 @@ async fn loses_a_primary(cluster: &mut Cluster) {
         "Cluster: one of three primaries killed: {silent} of 60 keys without an answer, all exact again after {:.1} s",
         killed.elapsed().as_secs_f64()
     );
+    until(async || held(&instance) == 1).await;
     for number in 0..60 {
         // Three of five were counted before, and the replica knows.
         assert_eq!(instance.one("before", &quota, &key(number)).await.verdict.remaining, 1, "{number}");
@@ -144,9 +149,10 @@ fn sentinels_name_another_server() {
         let (_kept, password) = secret(PASSWORD);
         let sentinel =
             model::Sentinel { master: Watched::MASTER.into(), username: None, password: Some(password), tls: None };
+        let url = watched.url();
         let of = || {
             let with = |redis| model::Redis { sentinel: Some(sentinel.clone()), ..redis };
-            Instance::with(&watched.url(), with)
+            Instance::with(&url, with)
         };
         let instances = [of(), of(), of()];
         for instance in &instances {
@@ -169,6 +175,7 @@ fn sentinels_name_another_server() {
                 }
             }
             if killed.is_none() && admitted.len() >= 30 {
+                assert_eq!(revoke(&instances[0], "t-1", None).await, Ok(()));
                 watched.servers[0].replicate();
                 watched.servers[0].kill();
                 killed = Some(Instant::now());
@@ -181,6 +188,8 @@ fn sentinels_name_another_server() {
             tokio::time::sleep(Duration::from_millis(4)).await;
         }
         let away = exact.unwrap() - killed.unwrap();
+        let fresh = of();
+        until(async || held(&fresh) == 1 && held(&instances[1]) == 1).await;
         // All of it had reached the replica: nothing is forgotten.
         keeps_its_word(&quota, &admitted);
         let within = |since: &u64| admitted.iter().filter(|at| (*since..since + 2_000_000).contains(at)).count();

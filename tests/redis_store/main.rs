@@ -10,8 +10,10 @@ mod hiccups;
 mod journal;
 mod lockouts;
 mod merging;
+mod million;
 mod outage;
 mod replays;
+mod revocations;
 mod server;
 mod tls;
 

@@ -108,7 +108,8 @@ fn a_store_that_is_dropped_lets_go_of_redis() {
 }
 
 /// Exactly the commands that the documentation names.
-const ACL: &str = "limiter on >p@ss/word ~gapura:* -@all +evalsha +eval +time +get +set +del +llen +lindex +ltrim +rpush +lrem +pexpire";
+const ACL: &str = "limiter on >p@ss/word ~gapura:* -@all +evalsha +eval +time +get +set +del +llen +lindex +ltrim +rpush +lrem +pexpire \
+     +zadd +zcard +zrange +zrangebyscore +zrem +hget +hmget +hset +hdel";
 
 #[test]
 fn a_user_with_few_rights_suffices_and_one_with_fewer_is_an_outage() {

@@ -20,7 +20,7 @@ use http::{HeaderName, header::AUTHORIZATION};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-use super::{Denial, HeldKeys, HeldTables, Reason};
+use super::{Denial, HeldKeys, HeldTables, KeyTenure, Reason};
 use crate::{
     contract::{Principal, UserId},
     networks::Networks,
@@ -85,19 +85,20 @@ impl ApiKeysMethod {
     ///
     /// The table is searched by the digest. How long that takes depends on the digest alone, which nobody without the salt
     /// can predict or steer, so it tells nothing about a stored key; the comparison takes constant time all the same.
-    pub(super) fn find(&self, key: &[u8]) -> Result<Option<Arc<Record>>, Denial> {
+    pub(super) fn find(&self, key: &[u8]) -> Result<Option<KeyTenure>, Denial> {
         if key.is_empty() || key.len() > MAX_API_KEY {
             return Ok(None);
         }
         let digest = digest(&self.salted, key);
-        let found = match (self.keys.get(&digest), &self.held) {
+        let (found, held) = match (self.keys.get(&digest), &self.held) {
             (None, Some(held)) => {
                 let unread = || Denial::Unready(format!("{}: the keys were not read yet", self.name).into());
-                held.find(&digest).ok_or_else(unread)?
+                (held.find(&digest).ok_or_else(unread)?, Some(held))
             }
-            (found, _) => found.cloned(),
+            (found, _) => (found.cloned(), None),
         };
-        Ok(found.filter(|record| bool::from(record.digest.ct_eq(&digest))))
+        let found = found.filter(|record| bool::from(record.digest.ct_eq(&digest)));
+        Ok(found.map(|record| KeyTenure { record, held: held.cloned() }))
     }
 
     /// The keys of a database.
@@ -125,7 +126,8 @@ impl ApiKeysMethod {
         self.scheme.as_deref()
     }
     pub(super) fn is_bearer(&self) -> bool {
-        self.header == AUTHORIZATION && self.scheme().is_some_and(|scheme| scheme.eq_ignore_ascii_case("Bearer"))
+        let of_tokens = |scheme: &str| ["Bearer", "DPoP"].iter().any(|token| scheme.eq_ignore_ascii_case(token));
+        self.header == AUTHORIZATION && self.scheme().is_some_and(of_tokens)
     }
     pub(super) fn warnings(&self) -> &[Fault] {
         &self.warnings
@@ -204,6 +206,20 @@ impl Record {
         }
         self.add_usage(1, now_ms);
         Ok(self.principal.clone())
+    }
+
+    /// The record of the same key among these, as it is now; None as long as they were not read.
+    pub(super) fn found_in(&self, held: &HeldKeys) -> Option<Option<Arc<Self>>> {
+        held.find(&self.digest)
+    }
+
+    pub(super) fn is_revoked(&self) -> bool {
+        self.revoked
+    }
+
+    /// Milliseconds since 1970.
+    pub(super) fn expires(&self) -> Option<i64> {
+        self.expires
     }
 
     pub(super) fn add_usage(&self, count: u64, last_ms: u64) {

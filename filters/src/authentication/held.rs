@@ -8,7 +8,7 @@ use std::{
     fmt,
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -35,6 +35,8 @@ pub struct HeldKeys {
     /// Why the last attempt to read them failed.
     trouble: Mutex<Option<String>>,
     followed: AtomicBool,
+    /// Another one after each change.
+    generation: AtomicU64,
 }
 
 #[derive(Default)]
@@ -86,9 +88,17 @@ impl HeldTables {
             keys: RwLock::default(),
             trouble: Mutex::default(),
             followed: AtomicBool::new(false),
+            generation: AtomicU64::new(0),
         });
         all.push(Arc::downgrade(&keys));
         keys
+    }
+
+    /// Another one after each change of a key.
+    pub fn generation(&self) -> u64 {
+        let all = self.0.lock();
+        let each = all.iter().filter_map(Weak::upgrade).map(|keys| keys.generation.load(Ordering::Acquire));
+        each.fold(0, u64::wrapping_add)
     }
 }
 
@@ -142,6 +152,9 @@ impl HeldKeys {
             }
         }
         *keys = Some(held);
+        if whole || !changed.is_empty() {
+            self.generation.fetch_add(1, Ordering::Release);
+        }
         *self.trouble.lock() = None;
         wrong
     }

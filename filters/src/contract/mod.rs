@@ -1,5 +1,6 @@
 //! What a filter is, and what it may be given.
 
+mod certificate;
 mod claims;
 mod exchange;
 mod filter;
@@ -7,8 +8,9 @@ mod principal;
 mod problem;
 mod services;
 
-pub use claims::{Claim, Claims};
-pub use exchange::{Clock, Exchange, Now};
+pub use certificate::ClientCertificate;
+pub use claims::{Claim, Claims, Confirmation};
+pub use exchange::{Clock, Exchange, Now, Origin};
 pub use filter::{Filter, HeaderEdit, Stage};
 pub use principal::{Principal, UnfitIdentity, UserId};
 pub use problem::{Code, PROBLEM_JSON, Refusal};

@@ -12,7 +12,6 @@ mod fields;
 pub mod members;
 mod outer;
 mod profiles;
-mod replay;
 mod response;
 mod results;
 pub mod sender;
@@ -27,7 +26,7 @@ use gapura_config::{
 };
 use http::{HeaderValue, header, request, response as http_response};
 
-pub use replay::{Mark, MemoryReplays, ReplayId, ReplayStore, SharedReplays};
+pub use crate::replay::{Mark, MemoryReplays, ReplayId, ReplayStore, SharedReplays};
 pub use response::Sealing;
 
 use self::{

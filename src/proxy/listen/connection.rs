@@ -18,6 +18,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
+use gapura_filters::contract::ClientCertificate;
 use pingora::{
     http::ResponseHeader,
     protocols::{
@@ -32,7 +33,10 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use super::io::{Io, poll_read_at_most};
+use super::{
+    certificate,
+    io::{Io, poll_read_at_most},
+};
 use crate::http1::Chunks;
 
 /// What filters may know of a connection.
@@ -40,6 +44,8 @@ use crate::http1::Chunks;
 pub(crate) struct Facts {
     pub(crate) peer: SocketAddr,
     pub(crate) secure: bool,
+    /// Verified in the handshake; None also where it has a name that cannot be read.
+    pub(crate) certificate: Option<Arc<ClientCertificate>>,
 }
 
 impl Facts {
@@ -104,11 +110,17 @@ const RECORD: usize = 16 * 1024;
 
 impl Connection {
     pub(super) fn plain(stream: TcpStream, peer: SocketAddr) -> Self {
-        Self::new(Io::Plain(stream), Facts { peer, secure: false })
+        Self::new(Io::Plain(stream), Facts { peer, secure: false, certificate: None })
     }
 
-    pub(super) fn tls(stream: TlsStream<TcpStream>, peer: SocketAddr) -> Self {
-        Self::new(Io::Tls(Box::new(stream)), Facts { peer, secure: true })
+    /// None: the client showed a certificate of which we can make nothing.
+    pub(super) fn tls(stream: TlsStream<TcpStream>, peer: SocketAddr) -> Option<Self> {
+        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let certificate = match shown {
+            Some(leaf) => Some(Arc::new(certificate::read(leaf)?)),
+            None => None,
+        };
+        Some(Self::new(Io::Tls(Box::new(stream)), Facts { peer, secure: true, certificate }))
     }
 
     fn new(io: Io, facts: Facts) -> Self {

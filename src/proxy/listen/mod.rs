@@ -1,5 +1,6 @@
 //! Public listeners: our own accept loop in front of Pingora's sessions.
 
+mod certificate;
 mod connection;
 mod gate;
 mod head;
@@ -158,7 +159,10 @@ async fn serve<S: Settings>(stream: TcpStream, peer: SocketAddr, settings: &S, s
         Some(config) => {
             let handshake = TlsAcceptor::from(config).accept(stream);
             match tokio::time::timeout(settings.handshake_timeout(), handshake).await {
-                Ok(Ok(stream)) => Connection::tls(stream, peer),
+                Ok(Ok(stream)) => match Connection::tls(stream, peer) {
+                    Some(connection) => connection,
+                    None => return log::warn!("a client certificate cannot be read: its connection is closed"),
+                },
                 Ok(Err(why)) => return log::debug!("TLS handshake failed: {why}"),
                 Err(_) => return log::debug!("TLS handshake took too long"),
             }

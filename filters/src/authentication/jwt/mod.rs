@@ -5,6 +5,7 @@ mod build;
 mod claims;
 mod jwks;
 mod keys;
+mod proof;
 mod public_key;
 mod remote;
 mod token;
@@ -17,22 +18,26 @@ use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use gapura_config::{
     fault::Fault,
-    model::{JwtAlgorithm, TokenSource},
+    model::{Binding, JwtAlgorithm, TokenSource},
 };
 
 pub use self::remote::{KeySet, KeySets, KeySource, Location, Taken};
-pub(super) use self::{claims::issuer, token::Token};
 use self::{
-    claims::{ClaimPath, ClaimPaths, Required, Window},
+    claims::{ClaimPath, ClaimPaths, Required},
     keys::Keys,
     verified::Verified,
+};
+pub(super) use self::{
+    claims::{Window, issuer},
+    proof::{Proof, names as proof_algorithms},
+    token::Token,
 };
 use super::{
     Denial, Reason,
     lockout::Claimed,
     revocations::{Asked, Revocations},
+    tenure::{Named, TokenTenure},
 };
-use crate::contract::Principal;
 
 /// One `[jwt.NAME]`, compiled. Built once per policy, shared by its routes.
 pub struct JwtMethod {
@@ -51,6 +56,8 @@ pub struct JwtMethod {
     /// The only `typ` that is taken, where the operator names one.
     typ: Option<String>,
     require: Vec<Required>,
+    /// What a token must be bound to, at least.
+    binding: Binding,
     claims: ClaimPaths,
     /// Of tokens with a public key, whose signatures cost ten times all the rest.
     verified: Option<Verified>,
@@ -80,21 +87,24 @@ impl JwtMethod {
 
     /// The caller, if the token holds: what it is for, its signature, then dates, issuer, audience and required claims, then
     /// the identity.
-    pub(super) fn verify(&self, token: &Token<'_>, now_ms: u64) -> Result<Arc<Principal>, Denial> {
+    pub(super) fn verify(&self, token: &Token<'_>, now_ms: u64) -> Result<Arc<TokenTenure>, Denial> {
+        if self.revocations.is_blind(now_ms) {
+            return Err(Denial::Unready("which tokens are revoked is not known".into()));
+        }
         // Read first: keys that change and tokens that are revoked meanwhile make what is kept here worthless, not wrong.
         let generation = self.generation();
         token.check_typ(self.typ.as_deref())?;
         self.keys.verify(token)?;
         // What comes now was signed by whoever may sign: it can be of no use here, but it is no guess.
-        let (window, principal) = self.read(token, now_ms).map_err(Denial::Invalid)?;
+        let caller = Arc::new(self.read(token, now_ms).map_err(Denial::Invalid)?);
         if let Some(verified) = &self.verified {
-            verified.keep(token.text, generation, window, Arc::clone(&principal));
+            verified.keep(token.text, generation, Arc::clone(&caller));
         }
-        Ok(principal)
+        Ok(caller)
     }
 
     /// Dates, issuer, audience, required claims, and the caller, of a token whose signature was verified.
-    fn read(&self, token: &Token<'_>, now_ms: u64) -> Result<(Window, Arc<Principal>), Reason> {
+    fn read(&self, token: &Token<'_>, now_ms: u64) -> Result<TokenTenure, Reason> {
         let claims = token.claims()?;
         let window = claims::check_dates(&claims, now_ms, self.leeway, self.max_age)?;
         let issuer = issuer(&claims)?;
@@ -104,11 +114,13 @@ impl JwtMethod {
         claims::check_audience(&claims, &self.audience)?;
         self.require.iter().try_for_each(|required| required.check(&claims))?;
         let principal = self.claims.principal(&self.name, &claims)?;
+        let named = claims::jti(&claims).and_then(|jti| Ok((jti, claims::issued(&claims)?)));
         if self.revocations.generation() > 0 {
-            let (jti, issued) = (claims::jti(&claims)?, claims::issued(&claims)?);
+            let (jti, issued) = named.clone()?;
             self.revocations.check(&self.name, Asked { jti, user_id: principal.user_id.as_str(), issued })?;
         }
-        Ok((window, Arc::new(principal)))
+        let named = named.ok().map(|(jti, issued)| Named { jti: jti.map(Box::from), issued });
+        Ok(TokenTenure { principal: Arc::new(principal), window, named, revocations: Arc::clone(&self.revocations) })
     }
 
     /// Whose token it says it is.
@@ -118,8 +130,9 @@ impl JwtMethod {
     }
 
     /// The caller of a token that this method has verified before.
-    pub(super) fn recall(&self, text: &[u8], now_ms: u64) -> Option<Arc<Principal>> {
-        let verified = self.verified.as_ref().filter(|_| text.len() <= token::MAX_TOKEN)?;
+    pub(super) fn recall(&self, text: &[u8], now_ms: u64) -> Option<Arc<TokenTenure>> {
+        let remembers = text.len() <= token::MAX_TOKEN && !self.revocations.is_blind(now_ms);
+        let verified = self.verified.as_ref().filter(|_| remembers)?;
         verified.recall(text, self.generation(), now_ms)
     }
 
@@ -134,6 +147,10 @@ impl JwtMethod {
     /// The provider's keys, where it has them from one.
     pub(super) fn key_set(&self) -> Option<&Arc<KeySet>> {
         self.keys.remote()
+    }
+
+    pub(super) fn binding(&self) -> Binding {
+        self.binding
     }
 
     pub(super) fn issuer(&self) -> Option<&str> {
@@ -174,6 +191,12 @@ impl JwtMethod {
         }
         if let Some(typ) = &self.typ {
             text += &format!(", typ {typ}");
+        }
+        match self.binding {
+            Binding::Optional => {}
+            Binding::Certificate => text += ", bound to the client's certificate",
+            Binding::Dpop => text += ", bound to a key (DPoP)",
+            Binding::Any => text += ", bound to the client's certificate or to a key (DPoP)",
         }
         for required in &self.require {
             text += &format!(", requires {}", required.explain());

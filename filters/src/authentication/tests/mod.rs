@@ -3,6 +3,7 @@
 mod api_keys;
 mod arbitrary;
 mod attacks;
+mod bound;
 mod claims;
 mod lockout;
 mod presented;
@@ -22,6 +23,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use jsonwebtoken::{Algorithm, EncodingKey};
 
 use super::*;
+use crate::contract::Code;
 
 /// 2026-01-01T00:00:00Z, in seconds.
 pub(in crate::authentication) const NOW: u64 = 1_767_225_600;
@@ -87,6 +89,7 @@ pub(in crate::authentication) fn jwt_config(algorithms: &[JwtAlgorithm]) -> mode
         max_age: None,
         typ: None,
         require: Default::default(),
+        binding: Default::default(),
         claims: model::Claims::default(),
     }
 }
