@@ -89,6 +89,7 @@ pub(in crate::authentication) fn jwt_config(algorithms: &[JwtAlgorithm]) -> mode
         max_age: None,
         typ: None,
         require: Default::default(),
+        decryption: None,
         binding: Default::default(),
         claims: model::Claims::default(),
     }
