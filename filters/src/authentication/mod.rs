@@ -314,7 +314,8 @@ impl Authentication {
                 None => {}
             }
         }
-        Err(first.unwrap_or_else(|| "the token is encrypted, and no key here opens it".into()))
+        // Where no method opens any, it is a token with too many parts.
+        first.map_or(Ok(None), Err)
     }
 
     /// Among the methods that read tokens from there the exact `iss` chooses, before anything is verified; a method without

@@ -5,6 +5,7 @@ mod arbitrary;
 mod attacks;
 mod bound;
 mod claims;
+mod encrypted;
 mod lockout;
 mod presented;
 mod revocations;
