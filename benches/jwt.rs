@@ -49,6 +49,7 @@ fn config(algorithm: JwtAlgorithm) -> model::Jwt {
         max_age: None,
         typ: None,
         require: Default::default(),
+        decryption: None,
         binding: Default::default(),
         claims: model::Claims::default(),
     }

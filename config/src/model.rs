@@ -7,6 +7,7 @@ mod assertion;
 mod database;
 mod dpop;
 mod encryption;
+mod jwt_decryption;
 mod keyring;
 mod lockout;
 mod mtls;
@@ -26,6 +27,7 @@ pub use self::{
     database::DatabaseRef,
     dpop::{Binding, Dpop},
     encryption::{Encryption, EnvelopeFields, KeyDerivation, Preset, Profile, Profiles, Replay, ResponseWrap},
+    jwt_decryption::{JweAlgorithm, JweContent, JwtDecryption},
     keyring::{KeyKind, KeyState, KeyVersion, Keyring},
     lockout::{Lockout, LockoutMode},
     mtls::{CertificateName, Mtls, MtlsPrincipal},
@@ -308,6 +310,8 @@ pub struct Jwt {
     /// What a token must be bound to: `optional` (nothing), `certificate` (RFC 8705), `dpop` (RFC 9449) or `any` of the two.
     #[serde(default)]
     pub binding: Binding,
+    /// Tokens are encrypted, too: each is a JWE that holds the signed token. Absent: they are not.
+    pub decryption: Option<JwtDecryption>,
     /// Where in a token the identity stands.
     #[serde(default)]
     pub claims: Claims,

@@ -6,6 +6,7 @@
 mod access;
 mod callers;
 mod certificates;
+mod decryption;
 mod key_limits;
 mod keyrings;
 mod listeners;
@@ -38,6 +39,7 @@ pub(crate) fn check(config: &Config, source: &Source, doubtful: &[Place]) -> Vec
     tokens::check(&mut rules);
     traffic::check(&mut rules);
     keyrings::check(&mut rules);
+    decryption::check(&mut rules);
     access::lockout(&mut rules);
     key_limits::check(&mut rules);
     routes::check(&mut rules);
@@ -138,10 +140,13 @@ impl<'a> Rules<'a> {
         self.unused_of("upstreams", config.upstreams.keys(), &upstreams);
         self.unused_of("rate_limits", config.rate_limits.keys(), &limits);
         self.unused_of("encryption", config.encryption.keys(), &encryption);
-        let rings: HashSet<&String> = config.encryption.values().flat_map(|entry| &entry.keyrings).collect();
+        let decryption = config.jwt.values().filter_map(|jwt| jwt.decryption.as_ref());
+        let of_tokens = decryption.map(|decryption| &decryption.keyring);
+        let of_bodies = config.encryption.values().flat_map(|entry| &entry.keyrings);
+        let rings: HashSet<&String> = of_bodies.chain(of_tokens).collect();
         for name in config.keyrings.keys().filter(|name| !rings.contains(name)) {
             let fault = Fault::warning(at(&["keyrings", name]), format!("nothing uses `[keyrings.{name}]`"));
-            self.add(fault.on_key().help("name it in an encryption, or remove it"));
+            self.add(fault.on_key().help("name it in `keyrings` of an encryption, or remove it"));
         }
         let methods = [
             ("jwt", config.jwt.keys().collect::<Vec<_>>()),

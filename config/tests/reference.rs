@@ -71,7 +71,8 @@ fn schema_keys() -> BTreeMap<String, bool> {
             let entry = &property["additionalProperties"];
             let is_table =
                 property["type"] == "object" && !["string", "integer"].iter().any(|plain| entry["type"] == *plain);
-            let optional_table = is_table && ["state.redis", "state.redis.sentinel"].contains(&key.as_str());
+            let optional_table =
+                is_table && ["state.redis", "state.redis.sentinel", "jwt.NAME.decryption"].contains(&key.as_str());
             if !is_table || optional_table {
                 keys.insert(key.clone(), required);
             }

@@ -81,8 +81,9 @@ impl Policy {
             operations: Vec::new(),
         };
         compiler.own_tokens();
-        let methods = compiler.methods();
-        let encryptions = compiler.encryptions();
+        let rings = Arc::new(compiler.keyrings());
+        let methods = compiler.methods(&rings);
+        let encryptions = compiler.encryptions(&rings);
         let routes: Vec<Option<Route>> = config
             .routes
             .iter()
@@ -167,12 +168,13 @@ impl Compiler<'_> {
     }
 
     /// All methods, used or not: what stands in the file must be right. None where one failed, its faults noted.
-    fn methods(&mut self) -> Methods {
+    fn methods(&mut self, rings: &Arc<Keyrings>) -> Methods {
         let guards = self.config.routes.iter().filter_map(|route| guard::parse(route.guard.as_deref()?).ok());
         let shared = Shared {
             key_sets: Arc::clone(&self.services.key_sets),
             revocations: Arc::clone(&self.services.revocations),
             held_keys: Arc::clone(&self.services.held_keys),
+            keyrings: Arc::clone(rings),
             kept: guards.flat_map(|guard| guard.claims().into_iter().map(str::to_owned).collect::<Vec<_>>()).collect(),
         };
         let jwt = self.config.jwt.iter();
@@ -193,15 +195,19 @@ impl Compiler<'_> {
         methods
     }
 
-    fn encryptions(&mut self) -> Encryptions {
+    fn keyrings(&mut self) -> Keyrings {
         let mut rings = Keyrings::new();
         for (name, ring) in &self.config.keyrings {
             let built = Keyring::build(name, ring).map_err(|faults| self.faults.extend(faults));
             rings.insert(name.clone(), built.ok().map(Arc::new));
         }
+        rings
+    }
+
+    fn encryptions(&mut self, rings: &Keyrings) -> Encryptions {
         let mut encryptions = Encryptions::new();
         for (name, entry) in &self.config.encryption {
-            let built = Encryption::build(name, entry, &rings, self.services);
+            let built = Encryption::build(name, entry, rings, self.services);
             encryptions.insert(name.clone(), built.map_err(|faults| self.faults.extend(faults)).ok().map(Arc::new));
         }
         encryptions

@@ -5,6 +5,7 @@ import { createInterface } from "node:readline";
 import CryptoJS from "crypto-js";
 import * as DPoP from "dpop";
 import { createRemoteJWKSet, jwtVerify } from "jose";
+import * as jose from "./jose.js";
 import jwt from "jsonwebtoken";
 
 const { AES, SHA256, enc } = CryptoJS;
@@ -13,6 +14,7 @@ const hex = (text) => SHA256(text).toString(enc.Hex);
 const dpopKeys = new Map();
 
 const operations = {
+  ...jose,
   /** The passphrase of a caller; with a timestamp, that of `user_timestamp`. */
   passphrase: ({ userId, email, masterKey, timestamp }) =>
     hex(`${userId}_${email}_${masterKey}${timestamp === undefined ? "" : `_${timestamp}`}`),

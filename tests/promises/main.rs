@@ -25,6 +25,7 @@ mod held_keys;
 mod hostile;
 mod hostile_h2;
 mod identity;
+mod jose;
 mod key_limits;
 mod limits;
 mod listeners;

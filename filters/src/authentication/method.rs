@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use gapura_config::{fault::Fault, model};
 
 use super::{ApiKeysMethod, HeldTables, JwtMethod, KeySets, Revocations, mtls::MtlsMethod};
+use crate::keyring::Keyrings;
 
 /// A `[jwt.NAME]`, `[mtls.NAME]` or `[api_keys.NAME]`, compiled. Built once per policy; a clone shares it.
 #[derive(Debug, Clone)]
@@ -22,7 +23,8 @@ impl Method {
     /// With what all methods share.
     pub fn jwt_with(name: &str, config: &model::Jwt, shared: &Shared) -> Result<Self, Vec<Fault>> {
         let method = JwtMethod::build(name, config, &shared.key_sets)?;
-        Ok(Self::Jwt(Arc::new(method.keeping(&shared.kept).heeding(&shared.revocations))))
+        let method = method.keeping(&shared.kept).heeding(&shared.revocations);
+        Ok(Self::Jwt(Arc::new(method.decrypting(config, &shared.keyrings)?)))
     }
 
     pub fn mtls(name: &str, config: &model::Mtls) -> Self {
@@ -72,6 +74,8 @@ pub struct Shared {
     pub key_sets: Arc<KeySets>,
     pub revocations: Arc<Revocations>,
     pub held_keys: Arc<HeldTables>,
+    /// What tokens may be encrypted to.
+    pub keyrings: Arc<Keyrings>,
     /// Claims that guards ask for, named as in `claims`: principals keep them.
     pub kept: BTreeSet<String>,
 }

@@ -32,6 +32,7 @@ use gapura_config::{
     model::{Binding, TokenSource},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, header::AUTHORIZATION, request};
+use zeroize::Zeroizing;
 
 pub use self::{
     api_keys::{ApiKeysMethod, MAX_API_KEY, api_key_hash},
@@ -269,11 +270,21 @@ impl Authentication {
         {
             return Ok(proof_of(rank, known));
         }
-        let token = Token::parse(text)?;
+        let inner = self.decrypt(source, text, now_ms)?;
+        let (token, opened) = match &inner {
+            Some((inner, opened)) => (Token::parse(inner)?.within(text), Some(*opened)),
+            None => (Token::parse(text)?, None),
+        };
         let (rank, method) = match only {
             Some(only) => only,
             None => self.choose(source, &token)?,
         };
+        method.check_form(opened.is_some()).map_err(|why| Denial::Invalid(why).by(method.name()))?;
+        // What other keys opened, its own must open as well: a method has its own terms of what it opens.
+        if opened.is_some_and(|opened| opened != rank) {
+            let own = method.decryption().map(|decryption| decryption.open(text, now_ms)).transpose();
+            own.map_err(|why| Denial::from(why).by(method.name()))?;
+        }
         // Of several methods only the chosen one's memory counts: the choice is this route's own.
         if only.is_none()
             && let Some(known) = method.recall(text, now_ms)
@@ -283,6 +294,28 @@ impl Authentication {
         let proven = method.verify(&token, now_ms);
         let caller = proven.map_err(|denial| denial.by(method.name()).at(|| method.claimed(&token)))?;
         Ok(proof_of(rank, caller))
+    }
+
+    /// What an encrypted token holds, and the rank of the method whose keys opened it. None: it is not encrypted.
+    fn decrypt(
+        &self,
+        source: &TokenSource,
+        text: &[u8],
+        now_ms: u64,
+    ) -> Result<Option<(Zeroizing<Vec<u8>>, usize)>, Reason> {
+        if text.iter().filter(|byte| **byte == b'.').count() != 4 {
+            return Ok(None);
+        }
+        let mut first = None;
+        for (rank, method) in self.jwt_methods(source) {
+            match method.decryption().map(|decryption| decryption.open(text, now_ms)) {
+                Some(Ok(inner)) => return Ok(Some((inner, rank))),
+                Some(Err(why)) => drop(first.get_or_insert(why)),
+                None => {}
+            }
+        }
+        // Where no method opens any, it is a token with too many parts.
+        first.map_or(Ok(None), Err)
     }
 
     /// Among the methods that read tokens from there the exact `iss` chooses, before anything is verified; a method without

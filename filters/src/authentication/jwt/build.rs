@@ -71,6 +71,7 @@ impl JwtMethod {
                 typ: config.typ.clone(),
                 require,
                 binding: config.binding,
+                decryption: None,
                 claims,
                 verified: (family == Family::Public).then(Verified::new),
                 revocations: Default::default(),

@@ -3,6 +3,7 @@
 mod algorithm;
 mod build;
 mod claims;
+mod encrypted;
 mod jwks;
 mod keys;
 mod proof;
@@ -17,8 +18,8 @@ mod key_tests;
 use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use gapura_config::{
-    fault::Fault,
-    model::{Binding, JwtAlgorithm, TokenSource},
+    fault::{Fault, Place},
+    model::{self, Binding, JwtAlgorithm, TokenSource},
 };
 
 pub use self::remote::{KeySet, KeySets, KeySource, Location, Taken};
@@ -29,6 +30,7 @@ use self::{
 };
 pub(super) use self::{
     claims::{Window, issuer},
+    encrypted::Decryption,
     proof::{Proof, names as proof_algorithms},
     token::Token,
 };
@@ -38,6 +40,7 @@ use super::{
     revocations::{Asked, Revocations},
     tenure::{Named, TokenTenure},
 };
+use crate::keyring::Keyrings;
 
 /// One `[jwt.NAME]`, compiled. Built once per policy, shared by its routes.
 pub struct JwtMethod {
@@ -58,6 +61,8 @@ pub struct JwtMethod {
     require: Vec<Required>,
     /// What a token must be bound to, at least.
     binding: Binding,
+    /// Where tokens are encrypted.
+    decryption: Option<Decryption>,
     claims: ClaimPaths,
     /// Of tokens with a public key, whose signatures cost ten times all the rest.
     verified: Option<Verified>,
@@ -80,9 +85,36 @@ impl JwtMethod {
         self
     }
 
-    /// Another one after each change of keys and each revocation: both only ever grow.
-    fn generation(&self) -> u64 {
-        self.keys.generation().wrapping_add(self.revocations.generation())
+    /// Another one after each change of keys and each revocation: all of them only ever grow.
+    fn generation(&self, now_ms: u64) -> u64 {
+        let decryption = self.decryption.as_ref().map_or(0, |decryption| decryption.generation(now_ms));
+        self.keys.generation().wrapping_add(self.revocations.generation()).wrapping_add(decryption)
+    }
+
+    /// With the keys that its tokens are encrypted to. None: they could not be loaded, which is a fault elsewhere.
+    pub(super) fn decrypting(mut self, config: &model::Jwt, rings: &Keyrings) -> Result<Self, Vec<Fault>> {
+        let Some(decryption) = &config.decryption else { return Ok(self) };
+        let place = Place::root();
+        let place = self.name.split('.').fold(place, |place, key| place.key(key)).key("decryption");
+        self.decryption = Decryption::build(&place, decryption, rings)?;
+        // To open a token costs more than to verify it.
+        self.verified.get_or_insert_with(Verified::new);
+        Ok(self)
+    }
+
+    pub(super) fn decryption(&self) -> Option<&Decryption> {
+        self.decryption.as_ref()
+    }
+
+    /// A token that came as this one did is taken at all.
+    pub(super) fn check_form(&self, encrypted: bool) -> Result<(), Reason> {
+        match &self.decryption {
+            None if encrypted => Err("the token is encrypted, and no key here opens it".into()),
+            Some(decryption) if !encrypted && !decryption.accepts_unencrypted() => {
+                Err("the token is not encrypted".into())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The caller, if the token holds: what it is for, its signature, then dates, issuer, audience and required claims, then
@@ -92,7 +124,7 @@ impl JwtMethod {
             return Err(Denial::Unready("which tokens are revoked is not known".into()));
         }
         // Read first: keys that change and tokens that are revoked meanwhile make what is kept here worthless, not wrong.
-        let generation = self.generation();
+        let generation = self.generation(now_ms);
         token.check_typ(self.typ.as_deref())?;
         self.keys.verify(token)?;
         // What comes now was signed by whoever may sign: it can be of no use here, but it is no guess.
@@ -131,9 +163,10 @@ impl JwtMethod {
 
     /// The caller of a token that this method has verified before.
     pub(super) fn recall(&self, text: &[u8], now_ms: u64) -> Option<Arc<TokenTenure>> {
-        let remembers = text.len() <= token::MAX_TOKEN && !self.revocations.is_blind(now_ms);
+        let longest = if self.decryption.is_some() { encrypted::MAX_ENCRYPTED } else { token::MAX_TOKEN };
+        let remembers = text.len() <= longest && !self.revocations.is_blind(now_ms);
         let verified = self.verified.as_ref().filter(|_| remembers)?;
-        verified.recall(text, self.generation(), now_ms)
+        verified.recall(text, self.generation(now_ms), now_ms)
     }
 
     pub(super) fn name(&self) -> &Arc<str> {
@@ -197,6 +230,9 @@ impl JwtMethod {
             Binding::Certificate => text += ", bound to the client's certificate",
             Binding::Dpop => text += ", bound to a key (DPoP)",
             Binding::Any => text += ", bound to the client's certificate or to a key (DPoP)",
+        }
+        if let Some(decryption) = &self.decryption {
+            text += &format!(", {decryption}");
         }
         for required in &self.require {
             text += &format!(", requires {}", required.explain());

@@ -5,6 +5,7 @@ mod arbitrary;
 mod attacks;
 mod bound;
 mod claims;
+mod encrypted;
 mod lockout;
 mod presented;
 mod revocations;
@@ -89,6 +90,7 @@ pub(in crate::authentication) fn jwt_config(algorithms: &[JwtAlgorithm]) -> mode
         max_age: None,
         typ: None,
         require: Default::default(),
+        decryption: None,
         binding: Default::default(),
         claims: model::Claims::default(),
     }

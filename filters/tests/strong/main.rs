@@ -1,0 +1,5 @@
+//! Strong profiles as a route meets them: what opens, what is refused and how, what is sealed.
+
+mod jwe;
+mod jwe_rsa;
+mod stage;
