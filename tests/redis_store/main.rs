@@ -7,6 +7,7 @@ mod contract;
 mod counters;
 mod failover;
 mod fleets;
+mod gateways;
 mod hiccups;
 mod journal;
 mod lockouts;
