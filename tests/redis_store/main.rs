@@ -19,6 +19,7 @@ mod resharding;
 mod revocations;
 mod server;
 mod tls;
+mod tls_fleets;
 
 use std::{
     collections::HashMap,
