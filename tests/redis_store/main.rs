@@ -7,6 +7,7 @@ mod contract;
 mod counters;
 mod failover;
 mod fleets;
+mod gateways;
 mod hiccups;
 mod journal;
 mod lockouts;
@@ -18,6 +19,7 @@ mod resharding;
 mod revocations;
 mod server;
 mod tls;
+mod tls_fleets;
 
 use std::{
     collections::HashMap,
