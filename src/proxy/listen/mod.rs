@@ -177,9 +177,13 @@ async fn serve<S: Settings>(stream: TcpStream, peer: SocketAddr, settings: &S, s
 
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing {
-    use gapura_filters::contract::Refusal;
+    use gapura_filters::contract::{ClientCertificate, Refusal};
 
     use super::{connection::Framing, head};
+
+    pub fn certificate(der: &[u8]) -> Option<ClientCertificate> {
+        super::certificate::read(der)
+    }
 
     /// How far a request reaches beyond its head.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
