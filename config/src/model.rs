@@ -221,7 +221,7 @@ pub struct State {
     pub max_keys: usize,
     /// The file in which the memory store keeps the counters of windows of five minutes and longer over a restart. Absent: it does not.
     pub snapshot: Option<PathBuf>,
-    /// Envelopes remembered against replay. A full memory refuses; it never forgets early.
+    /// Envelopes, proofs and operation tokens remembered, since each passes once. A full memory refuses; it never forgets early.
     #[schemars(range(min = 1000, max = 100_000_000))]
     pub max_replays: usize,
 }

@@ -102,7 +102,12 @@ impl Chain {
     ) -> Result<(), Refusal> {
         for link in self.links.iter().filter(|link| link.forwards) {
             exchange.now = clock.now();
-            link.filter.on_forward(head, exchange).await?;
+            let before = exchange.now.monotonic;
+            let outcome = link.filter.on_forward(head, exchange).await;
+            if let Some(seconds) = &link.seconds {
+                seconds.observe((clock.now().monotonic - before).as_secs_f64());
+            }
+            outcome?;
         }
         Ok(())
     }

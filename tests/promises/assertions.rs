@@ -214,6 +214,10 @@ fn check_and_explain_say_what_is_signed() {
     let text = String::from_utf8_lossy(&good.stdout).into_owned();
     let line = "assertion        x-gapura-assertion: ES256, issuer https://gateway.test, audience backend, 60s, for this request alone";
     assert!(text.contains(line), "{text}");
+    let published = setup([&key(P256), &key(ED25519)], &upstream);
+    let published = published.command(&["explain", "GET", "/.well-known/gapura/assertion-keys"]);
+    let text = String::from_utf8_lossy(&published.stdout).into_owned();
+    assert!(text.contains("answered by the gateway: 200, the keys of `[identity_assertion]`"), "{text}");
     let p384 = key(&["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"]);
     let one = key(P256);
     for (keys, part) in [

@@ -1,5 +1,10 @@
 //! A client certificate is a caller, over both versions of HTTP: the one that the operator says, and nobody where that is in doubt.
 
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    process::{Command, Stdio},
+};
+
 use rcgen::{DnType, SanType};
 
 use crate::support::{
@@ -75,7 +80,7 @@ struct Site {
 /// What OpenSSL says of the public key of a certificate.
 fn spki_sha256(pem: &Pem) -> String {
     let script = "openssl x509 -noout -pubkey | openssl pkey -pubin -outform DER | sha256sum";
-    let mut command = std::process::Command::new("sh");
+    let mut command = Command::new("sh");
     command.args(["-c", script]);
     let output = crate::support::tool::output(command, pem.cert.as_bytes());
     String::from_utf8(output.stdout).unwrap().split(' ').next().unwrap().to_owned()
@@ -216,7 +221,7 @@ fn a_subject_is_written_as_openssl_writes_it() {
             (DnType::CommonName, odd),
         ],
     );
-    let mut openssl = std::process::Command::new("openssl");
+    let mut openssl = Command::new("openssl");
     openssl.args(["x509", "-noout", "-subject", "-nameopt", "RFC2253,-esc_msb,utf8"]);
     let printed = String::from_utf8(crate::support::tool::output(openssl, pem.cert.as_bytes()).stdout).unwrap();
     let subject = printed.trim_end_matches('\n').strip_prefix("subject=").unwrap();
@@ -227,6 +232,39 @@ fn a_subject_is_written_as_openssl_writes_it() {
     site.every_way("/partners", Some(&pem), &[], |answer| {
         assert_eq!((answer.status, site.upstream.last().header("x-user-id")), (200, Some("acme")), "{subject}");
     });
+}
+
+/// A connection may outlast the authority that vouched for its client.
+#[test]
+fn an_authority_that_is_taken_away_vouches_for_nobody() {
+    let site = start();
+    let pem = site.authority.client_as(vec![uri("spiffe://a")], &[]);
+    let [_, cert, _, key] = pem.curl_options(site.gateway.directory(), "client");
+    let mut openssl = Command::new("openssl")
+        .args(["s_client", "-connect", &site.gateway.https().to_string(), "-cert", &cert, "-key", &key])
+        .args(["-quiet", "-alpn", "http/1.1"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let (mut input, mut output) = (openssl.stdin.take().unwrap(), BufReader::new(openssl.stdout.take().unwrap()));
+    let mut ask = || {
+        input.write_all(b"HEAD /services/a HTTP/1.1\r\nHost: a.test\r\n\r\n").unwrap();
+        let lines = output.by_ref().lines().map(Result::unwrap).take_while(|line| !line.is_empty());
+        lines.collect::<Vec<_>>()[0].clone()
+    };
+    assert_eq!([ask(), ask()], ["HTTP/1.1 200 OK", "HTTP/1.1 200 OK"]);
+    let ca = site.gateway.directory().join("ca.pem");
+    // A reload that changes nothing about it changes nothing.
+    assert_eq!(site.gateway.reload().status, 200);
+    assert_eq!(ask(), "HTTP/1.1 200 OK");
+    std::fs::write(&ca, Authority::new("others").cert()).unwrap();
+    assert_eq!(site.gateway.reload().status, 200);
+    assert_eq!(ask(), "HTTP/1.1 401 Unauthorized");
+    openssl.kill().unwrap();
+    openssl.wait().unwrap();
+    assert_eq!(site.upstream.requests().len(), 3);
 }
 
 #[test]

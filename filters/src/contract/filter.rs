@@ -21,10 +21,10 @@ pub enum Stage {
     PrincipalLimits,
     Authorisation,
     Decryption,
-    /// Leave for one operation: looked at before a body is read, used up last.
-    OperationTokens,
     /// Who calls, signed for the upstream.
     Assertion,
+    /// Leave for one operation: looked at before a body is read, used up last of all.
+    OperationTokens,
     ResponseHeaders,
 }
 
@@ -37,8 +37,8 @@ impl Stage {
         Self::PrincipalLimits,
         Self::Authorisation,
         Self::Decryption,
-        Self::OperationTokens,
         Self::Assertion,
+        Self::OperationTokens,
         Self::ResponseHeaders,
     ];
 

@@ -94,17 +94,17 @@ const RECORD: usize = 16 * 1024;
 
 impl Connection {
     pub(super) fn plain(stream: TcpStream, peer: SocketAddr) -> Self {
-        Self::new(Io::Plain(stream), Facts { peer, secure: false, certificate: None })
+        Self::new(Io::Plain(stream), Facts { peer, secure: false, certificate: None, authorities: None })
     }
 
     /// None: the client showed a certificate of which we can make nothing.
-    pub(super) fn tls(stream: TlsStream<TcpStream>, peer: SocketAddr) -> Option<Self> {
+    pub(super) fn tls(stream: TlsStream<TcpStream>, peer: SocketAddr, authorities: Option<[u8; 32]>) -> Option<Self> {
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let certificate = match shown {
             Some(leaf) => Some(Arc::new(certificate::read(leaf)?)),
             None => None,
         };
-        Some(Self::new(Io::Tls(Box::new(stream)), Facts { peer, secure: true, certificate }))
+        Some(Self::new(Io::Tls(Box::new(stream)), Facts { peer, secure: true, certificate, authorities }))
     }
 
     fn new(io: Io, facts: Facts) -> Self {

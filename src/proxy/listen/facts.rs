@@ -16,6 +16,8 @@ pub(crate) struct Facts {
     pub(crate) secure: bool,
     /// Verified in the handshake; None also where it has a name that cannot be read.
     pub(crate) certificate: Option<Arc<ClientCertificate>>,
+    /// Those that it was verified by.
+    pub(crate) authorities: Option<[u8; 32]>,
 }
 
 impl Facts {
