@@ -97,7 +97,10 @@ fn authentication(c: &mut Criterion) {
         database: None,
         header: "Authorization".into(),
         scheme: Some("ApiKey".into()),
-        salt: reference("api_keys.salt").parse().expect("a reference"),
+        salt: Some(reference("api_keys.salt").parse().expect("a reference")),
+        lookup: None,
+        introspection: None,
+        cache: Default::default(),
         keys: (0..1000)
             .map(|n: u32| model::ApiKey {
                 allow: None,

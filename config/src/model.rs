@@ -4,6 +4,7 @@
 //! checks of `shape` follow that schema, and each doc comment is what an editor shows beside its key.
 
 mod database;
+mod foreign_keys;
 mod lockout;
 mod priority;
 mod rate_limit;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Deserializer, de};
 
 pub use self::{
     database::DatabaseRef,
+    foreign_keys::{FindBy, HashEncoding, Hashed, IntrospectionClaims, KeyCache, KeyHash, KeyIntrospection, KeyLookup},
     lockout::{Lockout, LockoutMode},
     priority::Priority,
     rate_limit::{LimitAlgorithm, LimitBy, LimitCost, LimitKey, LimitMode, RateLimit, ToldCost},
@@ -349,10 +351,17 @@ pub struct ApiKeys {
     pub header: String,
     /// `Authorization: <scheme> <key>`. Without it the whole header value is the key.
     pub scheme: Option<String>,
-    /// The HMAC key of the stored hashes.
-    pub salt: SecretRef,
+    /// The HMAC key of the stored hashes: of `keys` and `database`.
+    pub salt: Option<SecretRef>,
     /// Where `gapura keys create` keeps keys: `sqlite:/path`, or `env:NAME` or `file:/path` with the address of a PostgreSQL database.
     pub database: Option<DatabaseRef>,
+    /// Keys that a backend issued, in its own table.
+    pub lookup: Option<KeyLookup>,
+    /// Keys that a backend issued, by an endpoint that knows them.
+    pub introspection: Option<KeyIntrospection>,
+    /// How long answers of these two are remembered.
+    #[serde(default)]
+    pub cache: KeyCache,
     /// The keys that are accepted, as hashes.
     #[serde(default)]
     pub keys: Vec<ApiKey>,

@@ -5,6 +5,7 @@
 
 mod access;
 mod callers;
+mod foreign_keys;
 mod key_limits;
 mod listeners;
 mod routes;

@@ -71,7 +71,9 @@ fn schema_keys() -> BTreeMap<String, bool> {
             let entry = &property["additionalProperties"];
             let is_table =
                 property["type"] == "object" && !["string", "integer"].iter().any(|plain| entry["type"] == *plain);
-            let optional_table = is_table && ["state.redis", "state.redis.sentinel"].contains(&key.as_str());
+            let optional_table = is_table
+                && ["state.redis", "state.redis.sentinel", "api_keys.NAME.lookup", "api_keys.NAME.introspection"]
+                    .contains(&key.as_str());
             if !is_table || optional_table {
                 keys.insert(key.clone(), required);
             }
@@ -119,6 +121,8 @@ fn with_every_alternative_in_force_only_the_alternatives_disagree() {
             "`secret` and `public_key` both say what tokens are verified with",
             "`secret` and `jwks` both say what tokens are verified with",
             "`secret` and `discovery` both say what tokens are verified with",
+            "`lookup` and `introspection` both say whose a key is",
+            "`client_id` and `bearer` are two logins",
             "`burst` belongs to `algorithm = \"gcra\"`; the others never exceed `limit`",
             "only counters in Redis have outages, and the store is memory",
         ]

@@ -12,7 +12,9 @@ use ipnet::IpNet;
 
 use crate::{
     addresses::Addresses,
-    authentication::{Authentication, HeldKeys, KeySet, Lockout, LockoutDoor, Method as AuthMethod, Shared, Withheld},
+    authentication::{
+        Authentication, ForeignKeys, HeldKeys, KeySet, Lockout, LockoutDoor, Method as AuthMethod, Shared, Withheld,
+    },
     authorisation::Authorisation,
     chain::Chain,
     contract::{Services, Stage},
@@ -35,6 +37,8 @@ pub struct Policy {
     pub key_sets: Box<[Arc<KeySet>]>,
     /// Keys in databases that its routes accept and somebody has to read, each once.
     pub held_keys: Box<[Arc<HeldKeys>]>,
+    /// Keys of backends that its routes accept and somebody has to ask for, each once.
+    pub foreign_keys: Box<[Arc<ForeignKeys>]>,
     /// Of requests that no route takes.
     pub unrouted: RouteMetrics,
 }
@@ -69,6 +73,7 @@ impl Policy {
             warnings: Vec::new(),
             key_sets: Vec::new(),
             held_keys: Vec::new(),
+            foreign_keys: Vec::new(),
         };
         let methods = compiler.methods();
         let encryptions = compiler.encryptions();
@@ -88,6 +93,7 @@ impl Policy {
             trusted_proxies: config.server.trusted_proxies.clone().into(),
             key_sets: compiler.key_sets.into(),
             held_keys: compiler.held_keys.into(),
+            foreign_keys: compiler.foreign_keys.into(),
             unrouted: RouteMetrics::new(UNROUTED, &services.metrics),
         };
         Ok((policy, compiler.warnings))
@@ -118,6 +124,7 @@ struct Compiler<'a> {
     warnings: Vec<Fault>,
     key_sets: Vec<Arc<KeySet>>,
     held_keys: Vec<Arc<HeldKeys>>,
+    foreign_keys: Vec<Arc<ForeignKeys>>,
 }
 
 impl Compiler<'_> {
@@ -128,6 +135,7 @@ impl Compiler<'_> {
             key_sets: Arc::clone(&self.services.key_sets),
             revocations: Arc::clone(&self.services.revocations),
             held_keys: Arc::clone(&self.services.held_keys),
+            foreign_keys: Arc::clone(&self.services.foreign_keys),
             kept: guards.flat_map(|guard| guard.claims().into_iter().map(str::to_owned).collect::<Vec<_>>()).collect(),
         };
         let jwt = self.config.jwt.iter();
@@ -181,6 +189,11 @@ impl Compiler<'_> {
                     for set in authentication.key_sets() {
                         if !self.key_sets.iter().any(|known| Arc::ptr_eq(known, set)) {
                             self.key_sets.push(Arc::clone(set));
+                        }
+                    }
+                    for keys in authentication.foreign_keys() {
+                        if !self.foreign_keys.iter().any(|known| Arc::ptr_eq(known, keys)) {
+                            self.foreign_keys.push(Arc::clone(keys));
                         }
                     }
                     for keys in authentication.held_keys() {

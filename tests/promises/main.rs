@@ -16,6 +16,7 @@ mod applications;
 mod cli;
 mod connections;
 mod envelopes;
+mod foreign_keys;
 mod forwarding;
 mod harness;
 mod held_keys;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::lockout::Claimed;
+use super::{Question, lockout::Claimed};
 use crate::contract::Refusal;
 
 /// Why a credential is bad, for the operator's log. It never repeats what was presented.
@@ -16,12 +16,16 @@ pub(super) enum Denial {
     Invalid(Reason),
     /// It may be good; there is nothing yet to tell by.
     Unready(Reason),
+    /// A backend has to be asked.
+    Unasked(Box<Question>),
 }
 
 /// The refusal, and whether it was for a guess.
 pub(super) struct Denied {
     pub(super) refusal: Refusal,
     pub(super) guess: Option<Option<Claimed>>,
+    /// What has to be known first.
+    pub(super) unasked: Option<Box<Question>>,
 }
 
 impl<R: Into<Reason>> From<R> for Denial {
@@ -37,6 +41,7 @@ impl Denial {
             Self::Guess(reason, claimed) => Self::Guess(format!("{method}: {reason}").into(), claimed),
             Self::Invalid(reason) => Self::Invalid(format!("{method}: {reason}").into()),
             Self::Unready(reason) => Self::Unready(format!("{method}: {reason}").into()),
+            unasked @ Self::Unasked(_) => unasked,
         }
     }
 

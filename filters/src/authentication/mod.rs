@@ -5,9 +5,11 @@
 //! and the credential itself, never its failure, says which method it is for.
 
 mod api_keys;
+mod asking;
 mod challenge;
 mod conflicts;
 mod denial;
+mod foreign;
 mod held;
 mod instant;
 mod jwt;
@@ -29,6 +31,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION, request};
 
 pub use self::{
     api_keys::{ApiKeysMethod, MAX_API_KEY, api_key_hash},
+    foreign::{ForeignKeys, ForeignTables, KeyIssuer, Question, Source as ForeignSource, form_encoded},
     held::{HeldKey, HeldKeys, HeldTables, MAX_HELD_KEYS, Usage},
     jwt::{JwtMethod, KeySet, KeySets, KeySource, Location, Taken},
     key_format::NewKey,
@@ -40,8 +43,6 @@ use self::{
     challenge::Challenges,
     denial::{Denial, Denied, Reason},
     jwt::Token,
-    key_format::Form,
-    lockout::Claimed,
 };
 use crate::contract::{Code, Exchange, Filter, Principal, Refusal, Stage};
 
@@ -70,7 +71,8 @@ impl Method {
     /// With the keys of its database, where it has one.
     pub fn api_keys_with(name: &str, config: &model::ApiKeys, shared: &Shared) -> Result<Self, Vec<Fault>> {
         let method = ApiKeysMethod::build(name, config)?;
-        Ok(Self::ApiKeys(Arc::new(method.holding(&shared.held_keys, config.database.as_ref()))))
+        let method = method.holding(&shared.held_keys, config.database.as_ref());
+        Ok(Self::ApiKeys(Arc::new(method.asking(&shared.foreign_keys, config)?)))
     }
 
     /// As routes name it and principals carry it: `jwt.users`, `api_keys.developers`.
@@ -103,6 +105,7 @@ pub struct Shared {
     pub key_sets: Arc<KeySets>,
     pub revocations: Arc<Revocations>,
     pub held_keys: Arc<HeldTables>,
+    pub foreign_keys: Arc<ForeignTables>,
     /// Claims that guards ask for, named as in `claims`: principals keep them.
     pub kept: BTreeSet<String>,
 }
@@ -120,8 +123,8 @@ pub struct Authentication {
     lockout: Option<Arc<Lockout>>,
 }
 
-/// When, in milliseconds since 1970, and from which address.
-type Asked = (u64, Option<IpAddr>);
+/// When, in milliseconds since 1970, from which address, and whether a backend was asked in vain.
+type Asked = (u64, Option<IpAddr>, bool);
 
 /// A good credential: the rank of its method, and the caller.
 type Proof = (usize, Arc<Principal>);
@@ -178,6 +181,14 @@ impl Authentication {
         })
     }
 
+    /// The keys of backends that its methods accept.
+    pub fn foreign_keys(&self) -> impl Iterator<Item = &Arc<ForeignKeys>> {
+        self.methods.iter().filter_map(|method| match method {
+            Method::ApiKeys(method) => method.foreign(),
+            Method::Jwt(_) => None,
+        })
+    }
+
     /// What is kept from the upstream, with and without `forward_credentials`.
     pub fn withheld(&self, forward_credentials: bool) -> Withheld {
         let protocol = self.sources.contains(&TokenSource::WebsocketProtocol);
@@ -193,7 +204,7 @@ impl Authentication {
 
     /// The caller, or the refusal to send. `now_ms` is the time since 1970.
     pub fn authenticate(&self, headers: &HeaderMap, now_ms: u64) -> Result<Arc<Principal>, Refusal> {
-        self.examine(headers, (now_ms, None)).map_err(|denied| denied.refusal)
+        self.examine(headers, (now_ms, None, false)).map_err(|denied| denied.refusal)
     }
 
     /// With the client's address, which keys may be bound to.
@@ -276,34 +287,6 @@ impl Authentication {
         chosen.ok_or_else(|| "the token is from an issuer that this route does not accept".into())
     }
 
-    /// Several tables may share a header and scheme; a key belongs to the one table that holds its hash.
-    fn prove_key<'m>(
-        &self,
-        methods: impl Iterator<Item = (usize, &'m ApiKeysMethod)>,
-        key: &[u8],
-        (now_ms, from): Asked,
-    ) -> Result<Proof, Denial> {
-        let form = key_format::form(key);
-        let mut first = None;
-        for (rank, method) in methods {
-            if let Some(found) = method.find(key)? {
-                let proof = found.principal(now_ms, from);
-                return proof.map(|caller| (rank, caller)).map_err(|denial| denial.by(method.name()));
-            }
-            first = first.or(Some(method));
-        }
-        let claimed = || match (form, first) {
-            (Form::Ours(id), Some(method)) => Some(Claimed::new(method.name(), id)),
-            _ => None,
-        };
-        // Another issuer's keys may begin as ours do, so the form alone refuses nothing.
-        let reason = match form {
-            Form::Damaged => "the API key was never issued: its checksum is wrong",
-            _ => "the API key is not known",
-        };
-        Err(Denial::from(reason).at(claimed))
-    }
-
     fn jwt_methods(&self, source: &TokenSource) -> impl Iterator<Item = (usize, &JwtMethod)> {
         self.methods.iter().enumerate().filter_map(move |(rank, method)| match method {
             Method::Jwt(method) if method.source() == source => Some((rank, method.as_ref())),
@@ -311,7 +294,7 @@ impl Authentication {
         })
     }
 
-    fn api_keys_on(&self, header: &HeaderName) -> impl Iterator<Item = (usize, &ApiKeysMethod)> {
+    fn api_keys_on(&self, header: &HeaderName) -> impl Iterator<Item = (usize, &ApiKeysMethod)> + Clone {
         self.methods.iter().enumerate().filter_map(move |(rank, method)| match method {
             Method::ApiKeys(method) if method.header() == header => Some((rank, method.as_ref())),
             _ => None,
@@ -321,22 +304,25 @@ impl Authentication {
     fn missing(&self) -> Denied {
         let refusal = Refusal::new(Code::CredentialsMissing, "This request needs credentials.");
         let refusal = refusal.reason("no credential was presented");
-        Denied { refusal: self.challenges.missing().fold(refusal, with_challenge), guess: None }
+        Denied { refusal: self.challenges.missing().fold(refusal, with_challenge), guess: None, unasked: None }
     }
 
     /// One text for whatever is wrong: which check failed helps only whoever forges.
     fn deny(&self, denial: Denial) -> Denied {
+        let unready =
+            |reason| Refusal::new(Code::Overloaded, "Credentials cannot be checked at the moment.").reason(reason);
         let (reason, guess) = match denial {
             Denial::Guess(reason, claimed) => (reason, Some(claimed)),
             Denial::Invalid(reason) => (reason, None),
             // A good token must not be called bad: its owner would throw it away.
-            Denial::Unready(reason) => {
-                let refusal = Refusal::new(Code::Overloaded, "Credentials cannot be checked at the moment.");
-                return Denied { refusal: refusal.reason(reason), guess: None };
+            Denial::Unready(reason) => return Denied { refusal: unready(reason), guess: None, unasked: None },
+            Denial::Unasked(question) => {
+                let refusal = unready("the backend was not asked".into());
+                return Denied { refusal, guess: None, unasked: Some(question) };
             }
         };
         let refusal = Refusal::new(Code::CredentialsInvalid, "The credentials of this request are not valid.");
-        Denied { refusal: self.challenges.invalid().fold(refusal.reason(reason), with_challenge), guess }
+        Denied { refusal: self.challenges.invalid().fold(refusal.reason(reason), with_challenge), guess, unasked: None }
     }
 }
 
@@ -361,12 +347,12 @@ impl Filter for Authentication {
     }
 
     async fn on_request(&self, head: &request::Parts, exchange: &mut Exchange) -> Result<(), Refusal> {
-        match self.examine(&head.headers, (exchange.now.unix_ms, Some(exchange.client_ip))) {
+        match self.settle(&head.headers, (exchange.now.unix_ms, Some(exchange.client_ip), false)).await {
             Ok(principal) => {
                 exchange.principal = Some(principal);
                 Ok(())
             }
-            Err(Denied { refusal, guess }) => {
+            Err(Denied { refusal, guess, .. }) => {
                 if let (Some(lockout), Some(claimed)) = (&self.lockout, guess) {
                     lockout.failed(exchange.client_ip, claimed.as_ref(), exchange.now).await;
                 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    authentication::{HeldTables, KeySets, Lockouts, Revocations},
+    authentication::{ForeignTables, HeldTables, KeySets, Lockouts, Revocations},
     encryption::{MemoryReplays, ReplayStore},
     metrics::Metrics,
     rate_limit::{CounterStore, MemoryCounters},
@@ -18,6 +18,8 @@ pub struct Services {
     pub lockouts: Arc<Lockouts>,
     /// API keys in databases, read in the background.
     pub held_keys: Arc<HeldTables>,
+    /// API keys of backends, asked for.
+    pub foreign_keys: Arc<ForeignTables>,
     /// Tokens that were taken back.
     pub revocations: Arc<Revocations>,
     /// Keys of token issuers, fetched in the background.
@@ -33,6 +35,7 @@ impl Services {
             replays: ReplayStore::Memory(Arc::new(MemoryReplays::new(max_replays))),
             lockouts: Arc::default(),
             held_keys: Arc::default(),
+            foreign_keys: Arc::default(),
             revocations: Arc::default(),
             key_sets: Arc::default(),
             metrics,

@@ -21,9 +21,12 @@ use gapura_config::{
 };
 
 pub use self::remote::{KeySet, KeySets, KeySource, Location, Taken};
-pub(super) use self::{claims::issuer, token::Token};
+pub(super) use self::{
+    claims::{ClaimPath, issuer, names},
+    token::Token,
+};
 use self::{
-    claims::{ClaimPath, ClaimPaths, Required, Window},
+    claims::{ClaimPaths, Required, Window},
     keys::Keys,
     verified::Verified,
 };
