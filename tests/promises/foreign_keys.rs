@@ -35,7 +35,7 @@ stale = "1h"
 
 [api_keys.shop.lookup]
 database = "@DATABASE@"
-timeout = "300ms"
+timeout = "1s"
 @LOOKUP@
 
 [[routes]]
@@ -208,16 +208,16 @@ fn a_query_that_cannot_work_is_told_and_one_that_writes_or_waits_is_stopped() {
         let lookup = format!("hash = \"sha256\"\nquery = \"{query}\"");
         let gateway = postgres(&upstream, &server, &lookup).spawn();
         assert_eq!(gateway.exit().code(), Some(1), "{query}");
-        let (log, why) = (gateway.log(), why.replace('\\', ""));
-        assert!(log.contains("the database refuses this query") && log.contains(&why), "{query}: {log}");
-        assert!(log.contains("query = \"") && log.contains("one text parameter, `$1`"), "the line is shown: {log}");
+        let why = why.replace('\\', "");
+        let told = ["the database refuses this query", &why, "query = \"", "one text parameter, `$1`"];
+        until_true("the fault is told with its line", || told.iter().all(|part| gateway.log().contains(part)));
     }
     for stopped in ["AND nextval('calls') > 0", "AND pg_sleep(60) IS NOT NULL"] {
         let lookup = BY_HASH.replace("-- the index is used", stopped);
         let gateway = postgres(&upstream, &server, &lookup).start();
         let began = Instant::now();
         expect_problem(&call(&gateway, "good-key-1", HOME), 503, "OVERLOADED");
-        assert!(began.elapsed() < Duration::from_secs(2), "{stopped}: {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(5), "{stopped}: {:?}", began.elapsed());
     }
     // A reload is held to it as a start is.
     let gateway = postgres(&upstream, &server, BY_HASH).start();
@@ -332,7 +332,7 @@ fn the_keys_of_the_fastapi_example_are_accepted() {
     let start = text.find("[api_keys.backend.lookup]").expect("the example shows a lookup");
     let lookup =
         text[start..].lines().skip(1).filter(|line| !line.starts_with("database")).collect::<Vec<_>>().join("\n");
-    let setup = Setup::new(&TABLES.replace("timeout = \"300ms\"\n", ""))
+    let setup = Setup::new(&TABLES.replace("timeout = \"1s\"\n", ""))
         .put("BACKEND", backend.address())
         .put("LOOKUP", lookup.split("\n[").next().unwrap());
     let file = setup.directory().join("app.db");

@@ -23,6 +23,7 @@ mod held_keys;
 mod hostile;
 mod hostile_h2;
 mod identity;
+mod introspection;
 mod key_limits;
 mod limits;
 mod listeners;
