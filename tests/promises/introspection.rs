@@ -130,28 +130,33 @@ fn an_endpoint_says_whose_a_key_is() {
 
 #[test]
 fn whatever_an_endpoint_answers_known_keys_stay_and_no_other_passes() {
+    std::thread::scope(|scope| {
+        for mode in ["garbage", "neither", "twice", "huge", "error", "redirect", "slow"] {
+            scope.spawn(move || known_keys_stay_and_no_other_passes(mode));
+        }
+    });
+}
+
+fn known_keys_stay_and_no_other_passes(mode: &str) {
     let (upstream, endpoint) = (Upstream::ok(), Endpoint::start(&[]));
-    for mode in ["garbage", "neither", "twice", "huge", "error", "redirect", "slow"] {
-        endpoint.becomes("well");
-        let gateway = gateway(&upstream, &endpoint);
-        assert_eq!(call(&gateway, "key-of-ann", HOME).status, 200);
-        endpoint.becomes(mode);
-        let heard = upstream.requests().len();
-        for n in 0..6 {
-            expect_problem(&call(&gateway, &format!("other-{n}"), "203.0.113.7"), 503, "OVERLOADED");
-        }
-        assert_eq!(upstream.requests().len(), heard, "{mode}: what was refused reached the upstream");
-        assert!(gateway.log().contains("the backend of the API keys cannot be asked"), "{mode}: {}", gateway.log());
-        let asked = endpoint.asked();
-        let began = Instant::now();
-        // Past the second for which an answer counts.
-        while began.elapsed() < Duration::from_millis(1100) {
-            assert_eq!(call(&gateway, "key-of-ann", HOME).status, 200, "{mode}");
-        }
-        assert!(endpoint.asked() <= asked + 4, "{mode}: an outage is not asked about again and again");
-        endpoint.becomes("well");
-        until_true("it is asked again", || call(&gateway, "key-of-eve", HOME).status == 401);
+    let gateway = gateway(&upstream, &endpoint);
+    assert_eq!(call(&gateway, "key-of-ann", HOME).status, 200);
+    endpoint.becomes(mode);
+    let heard = upstream.requests().len();
+    for n in 0..6 {
+        expect_problem(&call(&gateway, &format!("other-{n}"), "203.0.113.7"), 503, "OVERLOADED");
     }
+    assert_eq!(upstream.requests().len(), heard, "{mode}: what was refused reached the upstream");
+    assert!(gateway.log().contains("the backend of the API keys cannot be asked"), "{mode}: {}", gateway.log());
+    let asked = endpoint.asked();
+    let began = Instant::now();
+    // Past the second for which an answer counts.
+    while began.elapsed() < Duration::from_millis(1100) {
+        assert_eq!(call(&gateway, "key-of-ann", HOME).status, 200, "{mode}");
+    }
+    assert!(endpoint.asked() <= asked + 4, "{mode}: an outage is not asked about again and again");
+    endpoint.becomes("well");
+    until_true("it is asked again", || call(&gateway, "key-of-eve", HOME).status == 401);
 }
 
 #[test]

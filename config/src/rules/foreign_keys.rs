@@ -39,7 +39,8 @@ const MS: Duration = Duration::from_millis(1);
 
 fn within(rules: &mut Rules<'_>, place: Place, period: &Period, (from, to): (Duration, Duration)) {
     if !(from..=to).contains(&period.get()) {
-        let fault = Fault::at(place, format!("{period} is out of range"));
+        let key = place.to_string().rsplit('.').next().unwrap_or_default().to_owned();
+        let fault = Fault::at(place, format!("`{key}` {period} is out of range"));
         rules.add(fault.help(format!("write \"{}\" to \"{}\"", Period(from), Period(to))));
     }
 }
