@@ -3,6 +3,7 @@
 
 import { createInterface } from "node:readline";
 import CryptoJS from "crypto-js";
+import * as jose from "jose";
 import jwt from "jsonwebtoken";
 
 const { AES, SHA256, enc } = CryptoJS;
@@ -20,13 +21,23 @@ const operations = {
   encryptBase64: ({ bytes, passphrase }) => AES.encrypt(enc.Base64.parse(bytes), passphrase).toString(),
   decryptBase64: ({ data, passphrase }) => AES.decrypt(data, passphrase).toString(enc.Base64),
   sign: ({ claims, secret, options }) => jwt.sign(claims, secret, options),
+  /** A token by `jose` with a new key, and what it is verified with: a PEM, or the hex of a secret. */
+  jose: async ({ claims, alg }) => {
+    const symmetric = alg.startsWith("HS");
+    const pair = symmetric ? await jose.generateSecret(alg, { extractable: true }) : await jose.generateKeyPair(alg, { extractable: true });
+    const key = symmetric ? jose.base64url.decode((await jose.exportJWK(pair)).k) : pair.privateKey;
+    const verified = symmetric ? Buffer.from(key).toString("hex") : await jose.exportSPKI(pair.publicKey);
+    const secret = symmetric ? new TextEncoder().encode(verified) : key;
+    const token = await new jose.SignJWT(claims).setProtectedHeader({ alg }).sign(secret);
+    return JSON.stringify({ token, verified });
+  },
 };
 
 for await (const line of createInterface({ input: process.stdin })) {
   let answer;
   try {
     const { operation, ...given } = JSON.parse(line);
-    answer = { value: operations[operation](given) };
+    answer = { value: await operations[operation](given) };
   } catch (error) {
     answer = { error: String(error.message) };
   }

@@ -10,6 +10,9 @@ import { createInterface } from "node:readline";
 import { exportJWK, generateKeyPair } from "jose";
 import Provider from "oidc-provider";
 
+// Its advice for production; standard output is for answers.
+console.info = console.error;
+
 const [certFile, keyFile, algorithm] = process.argv.slice(2);
 const [cert, key] = [readFileSync(certFile), readFileSync(keyFile)];
 const RESOURCE = "urn:gapura:payments";

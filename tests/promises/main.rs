@@ -24,6 +24,7 @@ mod hostile;
 mod hostile_h2;
 mod identity;
 mod introspection;
+mod jose;
 mod key_limits;
 mod limits;
 mod listeners;
