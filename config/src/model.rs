@@ -7,6 +7,7 @@ mod assertion;
 mod database;
 mod dpop;
 mod encryption;
+mod foreign_keys;
 mod jwt_decryption;
 mod keyring;
 mod lockout;
@@ -27,6 +28,7 @@ pub use self::{
     database::DatabaseRef,
     dpop::{Binding, Dpop},
     encryption::{Encryption, EnvelopeFields, KeyDerivation, Preset, Profile, Profiles, Replay, ResponseWrap},
+    foreign_keys::{FindBy, HashEncoding, Hashed, IntrospectionClaims, KeyCache, KeyHash, KeyIntrospection, KeyLookup},
     jwt_decryption::{JweAlgorithm, JweContent, JwtDecryption},
     keyring::{KeyKind, KeyState, KeyVersion, Keyring},
     lockout::{Lockout, LockoutMode},
@@ -385,10 +387,17 @@ pub struct ApiKeys {
     pub header: String,
     /// `Authorization: <scheme> <key>`. Without it the whole header value is the key.
     pub scheme: Option<String>,
-    /// The HMAC key of the stored hashes.
-    pub salt: SecretRef,
+    /// The HMAC key of the stored hashes: of `keys` and `database`.
+    pub salt: Option<SecretRef>,
     /// Where `gapura keys create` keeps keys: `sqlite:/path`, or `env:NAME` or `file:/path` with the address of a PostgreSQL database.
     pub database: Option<DatabaseRef>,
+    /// Keys that a backend issued, in its own table.
+    pub lookup: Option<KeyLookup>,
+    /// Keys that a backend issued, by an endpoint that knows them.
+    pub introspection: Option<KeyIntrospection>,
+    /// How long answers of these two are remembered.
+    #[serde(default)]
+    pub cache: KeyCache,
     /// The keys that are accepted, as hashes.
     #[serde(default)]
     pub keys: Vec<ApiKey>,

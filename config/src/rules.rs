@@ -7,6 +7,7 @@ mod access;
 mod callers;
 mod certificates;
 mod decryption;
+mod foreign_keys;
 mod key_limits;
 mod keyrings;
 mod listeners;

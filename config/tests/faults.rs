@@ -286,6 +286,8 @@ fn dates() {
     }
 }
 
+#[path = "faults/foreign_keys.rs"]
+mod foreign_keys;
 #[path = "faults/identity.rs"]
 mod identity;
 #[path = "faults/rules.rs"]

@@ -14,7 +14,8 @@ use crate::{
     addresses::Addresses,
     assertion::{Assertion, Assertions},
     authentication::{
-        Authentication, Dpop, HeldKeys, KeySet, Lockout, LockoutDoor, Method as AuthMethod, Shared, Withheld,
+        Authentication, Dpop, ForeignKeys, HeldKeys, KeySet, Lockout, LockoutDoor, Method as AuthMethod, Shared,
+        Withheld,
     },
     authorisation::Authorisation,
     chain::Chain,
@@ -42,6 +43,8 @@ pub struct Policy {
     pub held_keys: Box<[Arc<HeldKeys>]>,
     /// How upstreams are told who calls, where one is.
     pub assertions: Option<Arc<Assertions>>,
+    /// Keys of backends that its routes accept and somebody has to ask for, each once.
+    pub foreign_keys: Box<[Arc<ForeignKeys>]>,
     /// Of requests that no route takes.
     pub unrouted: RouteMetrics,
 }
@@ -79,6 +82,7 @@ impl Policy {
             dpop: None,
             assertions: None,
             operations: Vec::new(),
+            foreign_keys: Vec::new(),
         };
         compiler.own_tokens();
         let rings = Arc::new(compiler.keyrings());
@@ -101,6 +105,7 @@ impl Policy {
             key_sets: compiler.key_sets.into(),
             held_keys: compiler.held_keys.into(),
             assertions: compiler.assertions,
+            foreign_keys: compiler.foreign_keys.into(),
             unrouted: RouteMetrics::new(UNROUTED, &services.metrics),
         };
         Ok((policy, compiler.warnings))
@@ -134,6 +139,7 @@ struct Compiler<'a> {
     dpop: Option<Arc<Dpop>>,
     assertions: Option<Arc<Assertions>>,
     operations: Vec<(String, Arc<OperationTokens>)>,
+    foreign_keys: Vec<Arc<ForeignKeys>>,
 }
 
 impl Compiler<'_> {
@@ -175,6 +181,7 @@ impl Compiler<'_> {
             revocations: Arc::clone(&self.services.revocations),
             held_keys: Arc::clone(&self.services.held_keys),
             keyrings: Arc::clone(rings),
+            foreign_keys: Arc::clone(&self.services.foreign_keys),
             kept: guards.flat_map(|guard| guard.claims().into_iter().map(str::to_owned).collect::<Vec<_>>()).collect(),
         };
         let jwt = self.config.jwt.iter();
@@ -239,6 +246,11 @@ impl Compiler<'_> {
                     for set in authentication.key_sets() {
                         if !self.key_sets.iter().any(|known| Arc::ptr_eq(known, set)) {
                             self.key_sets.push(Arc::clone(set));
+                        }
+                    }
+                    for keys in authentication.foreign_keys() {
+                        if !self.foreign_keys.iter().any(|known| Arc::ptr_eq(known, keys)) {
+                            self.foreign_keys.push(Arc::clone(keys));
                         }
                     }
                     for keys in authentication.held_keys() {

@@ -5,11 +5,13 @@
 //! and the credential itself, never its failure, says which method it is for.
 
 mod api_keys;
+mod asking;
 mod binding;
 mod challenge;
 mod conflicts;
 mod denial;
 mod dpop;
+mod foreign;
 mod held;
 mod jwt;
 mod key_format;
@@ -21,6 +23,7 @@ mod presented;
 mod refusal;
 mod revocations;
 mod tenure;
+mod tokens;
 
 #[cfg(test)]
 mod tests;
@@ -32,11 +35,11 @@ use gapura_config::{
     model::{Binding, TokenSource},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, header::AUTHORIZATION, request};
-use zeroize::Zeroizing;
 
 pub use self::{
     api_keys::{ApiKeysMethod, MAX_API_KEY, api_key_hash},
     dpop::Dpop,
+    foreign::{ForeignKeys, ForeignTables, KeyIssuer, Question, Source as ForeignSource, form_encoded},
     held::{HeldKey, HeldKeys, HeldTables, MAX_HELD_KEYS, Usage},
     jwt::{JwtMethod, KeySet, KeySets, KeySource, Location, Taken},
     key_format::NewKey,
@@ -55,10 +58,7 @@ use self::{
     challenge::Challenges,
     denial::{Denial, Denied, Reason},
     dpop::{MaybeDpop, Unused},
-    jwt::Token,
-    key_format::Form,
-    lockout::Claimed,
-    tenure::{KeyTenure, Tenure, TokenTenure},
+    tenure::{KeyTenure, Tenure},
 };
 use crate::contract::{ClientCertificate, Exchange, Filter, HeaderEdit, Principal, Refusal, Stage};
 
@@ -87,6 +87,8 @@ struct Asked<'a> {
     from: Option<IpAddr>,
     certificate: Option<&'a ClientCertificate>,
     request: Option<Requested<'a>>,
+    /// A backend was asked in vain.
+    unanswered: bool,
 }
 
 /// What a proof is made for.
@@ -166,6 +168,14 @@ impl Authentication {
         })
     }
 
+    /// The keys of backends that its methods accept.
+    pub fn foreign_keys(&self) -> impl Iterator<Item = &Arc<ForeignKeys>> {
+        self.methods.iter().filter_map(|method| match method {
+            Method::ApiKeys(method) => method.foreign(),
+            _ => None,
+        })
+    }
+
     /// What is kept from the upstream, with and without `forward_credentials`.
     pub fn withheld(&self, forward_credentials: bool) -> Withheld {
         let protocol = self.sources.contains(&TokenSource::WebsocketProtocol);
@@ -182,7 +192,7 @@ impl Authentication {
 
     /// The caller, or the refusal to send. `now_ms` is the time since 1970.
     pub fn authenticate(&self, headers: &HeaderMap, now_ms: u64) -> Result<Arc<Principal>, Refusal> {
-        let asked = Asked { headers, now_ms, from: None, certificate: None, request: None };
+        let asked = Asked { headers, now_ms, from: None, certificate: None, request: None, unanswered: false };
         match self.examine(asked) {
             Ok(Examined { principal, .. }) => Ok(principal),
             Err(denial) => Err(denial.map_or_else(|| self.missing(), |denial| self.deny(denial, now_ms)).refusal),
@@ -249,116 +259,6 @@ impl Authentication {
         Err(Denial::Invalid(format!("{header} has a scheme that this route does not accept").into()))
     }
 
-    /// The caller of a token, who has what it is bound to.
-    fn prove_token(
-        &self,
-        source: &TokenSource,
-        (scheme, text): (Scheme, &[u8]),
-        asked: Asked<'_>,
-    ) -> Result<(Proven, Option<Unused>), Denial> {
-        let proven = self.verify_token(source, text, asked.now_ms)?;
-        let Some(Method::Jwt(method)) = self.methods.get(proven.0) else { return Ok((proven, None)) };
-        let unused = self.hold(method, &proven.1, (scheme, text), asked).map_err(|why| why.by(method.name()))?;
-        Ok((proven, unused))
-    }
-
-    fn verify_token(&self, source: &TokenSource, text: &[u8], now_ms: u64) -> Result<Proven, Denial> {
-        let mut all = self.jwt_methods(source);
-        let only = all.next().filter(|_| all.next().is_none());
-        if let Some((rank, method)) = only
-            && let Some(known) = method.recall(text, now_ms)
-        {
-            return Ok(proof_of(rank, known));
-        }
-        let inner = self.decrypt(source, text, now_ms)?;
-        let (token, opened) = match &inner {
-            Some((inner, opened)) => (Token::parse(inner)?.within(text), Some(*opened)),
-            None => (Token::parse(text)?, None),
-        };
-        let (rank, method) = match only {
-            Some(only) => only,
-            None => self.choose(source, &token)?,
-        };
-        method.check_form(opened.is_some()).map_err(|why| Denial::Invalid(why).by(method.name()))?;
-        // What other keys opened, its own must open as well: a method has its own terms of what it opens.
-        if opened.is_some_and(|opened| opened != rank) {
-            let own = method.decryption().map(|decryption| decryption.open(text, now_ms)).transpose();
-            own.map_err(|why| Denial::from(why).by(method.name()))?;
-        }
-        // Of several methods only the chosen one's memory counts: the choice is this route's own.
-        if only.is_none()
-            && let Some(known) = method.recall(text, now_ms)
-        {
-            return Ok(proof_of(rank, known));
-        }
-        let proven = method.verify(&token, now_ms);
-        let caller = proven.map_err(|denial| denial.by(method.name()).at(|| method.claimed(&token)))?;
-        Ok(proof_of(rank, caller))
-    }
-
-    /// What an encrypted token holds, and the rank of the method whose keys opened it. None: it is not encrypted.
-    fn decrypt(
-        &self,
-        source: &TokenSource,
-        text: &[u8],
-        now_ms: u64,
-    ) -> Result<Option<(Zeroizing<Vec<u8>>, usize)>, Reason> {
-        if text.iter().filter(|byte| **byte == b'.').count() != 4 {
-            return Ok(None);
-        }
-        let mut first = None;
-        for (rank, method) in self.jwt_methods(source) {
-            match method.decryption().map(|decryption| decryption.open(text, now_ms)) {
-                Some(Ok(inner)) => return Ok(Some((inner, rank))),
-                Some(Err(why)) => drop(first.get_or_insert(why)),
-                None => {}
-            }
-        }
-        // Where no method opens any, it is a token with too many parts.
-        first.map_or(Ok(None), Err)
-    }
-
-    /// Among the methods that read tokens from there the exact `iss` chooses, before anything is verified; a method without
-    /// issuer takes what no other claims. Where two agree in that, `alg` chooses. The choice is final: a token that fails its method is bad.
-    fn choose(&self, source: &TokenSource, token: &Token<'_>) -> Result<(usize, &JwtMethod), Reason> {
-        let claims = token.claims()?;
-        let issuer = jwt::issuer(&claims)?;
-        let claimed = issuer.is_some() && self.jwt_methods(source).any(|(_, method)| method.issuer() == issuer);
-        let wanted = if claimed { issuer } else { None };
-        let of_issuer = || self.jwt_methods(source).filter(|(_, method)| method.issuer() == wanted);
-        let chosen = of_issuer().find(|(_, method)| method.accepts(token.algorithm())).or_else(|| of_issuer().next());
-        chosen.ok_or_else(|| "the token is from an issuer that this route does not accept".into())
-    }
-
-    /// Several tables may share a header and scheme; a key belongs to the one table that holds its hash.
-    fn prove_key<'m>(
-        &self,
-        methods: impl Iterator<Item = (usize, &'m ApiKeysMethod)>,
-        key: &[u8],
-        Asked { now_ms, from, .. }: Asked<'_>,
-    ) -> Result<Proven, Denial> {
-        let form = key_format::form(key);
-        let mut first = None;
-        for (rank, method) in methods {
-            if let Some(tenure) = method.find(key)? {
-                let proof = tenure.record.principal(now_ms, from);
-                let proof = proof.map(|caller| (rank, caller, Tenure::Key(tenure)));
-                return proof.map_err(|denial| denial.by(method.name()));
-            }
-            first = first.or(Some(method));
-        }
-        let claimed = || match (form, first) {
-            (Form::Ours(id), Some(method)) => Some(Claimed::new(method.name(), id)),
-            _ => None,
-        };
-        // Another issuer's keys may begin as ours do, so the form alone refuses nothing.
-        let reason = match form {
-            Form::Damaged => "the API key was never issued: its checksum is wrong",
-            _ => "the API key is not known",
-        };
-        Err(Denial::from(reason).at(claimed))
-    }
-
     fn jwt_methods(&self, source: &TokenSource) -> impl Iterator<Item = (usize, &JwtMethod)> {
         self.methods.iter().enumerate().filter_map(move |(rank, method)| match method {
             Method::Jwt(method) if method.source() == source => Some((rank, method.as_ref())),
@@ -374,7 +274,7 @@ impl Authentication {
         })
     }
 
-    fn api_keys_on(&self, header: &HeaderName) -> impl Iterator<Item = (usize, &ApiKeysMethod)> {
+    fn api_keys_on(&self, header: &HeaderName) -> impl Iterator<Item = (usize, &ApiKeysMethod)> + Clone {
         self.methods.iter().enumerate().filter_map(move |(rank, method)| match method {
             Method::ApiKeys(method) if method.header() == header => Some((rank, method.as_ref())),
             _ => None,
@@ -388,10 +288,6 @@ fn keep_first(first: &mut Option<(usize, Arc<Principal>)>, tenures: &mut Tenures
         *first = Some((rank, principal));
     }
     tenures.add(tenure);
-}
-
-fn proof_of(rank: usize, token: Arc<TokenTenure>) -> Proven {
-    (rank, Arc::clone(&token.principal), Tenure::Token(token))
 }
 
 impl Filter for Authentication {
@@ -413,8 +309,9 @@ impl Filter for Authentication {
             from: Some(exchange.client_ip),
             certificate: exchange.certificate.as_deref(),
             request: Some(Requested { method: &head.method, exchange }),
+            unanswered: false,
         };
-        let denial = match self.examine(asked) {
+        let denial = match self.settle(asked).await {
             Ok(Examined { principal, tenures, unused: None }) => {
                 exchange.principal = Some(principal);
                 exchange.tenures = tenures;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::{
-    authentication::{HeldTables, KeySets, Lockouts, Revocations, SharedRevocations},
+    authentication::{ForeignTables, HeldTables, KeySets, Lockouts, Revocations, SharedRevocations},
     metrics::Metrics,
     rate_limit::{CounterStore, MemoryCounters},
     replay::{MemoryReplays, ReplayStore},
@@ -20,6 +20,8 @@ pub struct Services {
     pub lockouts: Arc<Lockouts>,
     /// API keys in databases, read in the background.
     pub held_keys: Arc<HeldTables>,
+    /// API keys of backends, asked for.
+    pub foreign_keys: Arc<ForeignTables>,
     /// Tokens that were taken back.
     pub revocations: Arc<Revocations>,
     /// Where other instances learn of those.
@@ -39,6 +41,7 @@ impl Services {
             replays: ReplayStore::Memory(Arc::new(MemoryReplays::new(max_replays))),
             lockouts: Arc::default(),
             held_keys: Arc::default(),
+            foreign_keys: Arc::default(),
             revocations: Arc::default(),
             shared_revocations: None,
             key_sets: Arc::default(),
