@@ -27,7 +27,7 @@ pub use self::{
     assertion::IdentityAssertion,
     database::DatabaseRef,
     dpop::{Binding, Dpop},
-    encryption::{Encryption, EnvelopeFields, KeyDerivation, Preset, Profile, Profiles, Replay, ResponseWrap},
+    encryption::{Encryption, EnvelopeFields, KeyDerivation, MacMode, Preset, Profile, Profiles, Replay, ResponseWrap},
     foreign_keys::{FindBy, HashEncoding, Hashed, IntrospectionClaims, KeyCache, KeyHash, KeyIntrospection, KeyLookup},
     jwt_decryption::{JweAlgorithm, JweContent, JwtDecryption},
     keyring::{KeyKind, KeyState, KeyVersion, Keyring},
@@ -116,6 +116,8 @@ pub struct Server {
     pub trusted_proxies: Vec<IpNet>,
     /// One log line per request, on standard error.
     pub access_log: bool,
+    /// Public listeners give out envelope keys, under /.well-known/gapura/.
+    pub key_delivery: bool,
 }
 
 /// Bounds on connections and request heads.

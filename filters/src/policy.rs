@@ -20,6 +20,7 @@ use crate::{
     authorisation::Authorisation,
     chain::Chain,
     contract::{Services, Stage},
+    delivery::PublicKeys,
     encryption::Encryption,
     guard::Guard,
     keyring::{Keyring, Keyrings},
@@ -45,6 +46,8 @@ pub struct Policy {
     pub assertions: Option<Arc<Assertions>>,
     /// Keys of backends that its routes accept and somebody has to ask for, each once.
     pub foreign_keys: Box<[Arc<ForeignKeys>]>,
+    /// The public keys of all envelopes.
+    pub public_keys: PublicKeys,
     /// Of requests that no route takes.
     pub unrouted: RouteMetrics,
 }
@@ -63,6 +66,8 @@ pub struct Route {
     /// What of the credentials does not pass on.
     pub withheld: Withheld,
     pub metrics: RouteMetrics,
+    /// What gives out keys to its callers.
+    pub encryption: Option<Arc<Encryption>>,
 }
 
 /// The label of requests that no route takes. No route can have this name.
@@ -106,6 +111,7 @@ impl Policy {
             held_keys: compiler.held_keys.into(),
             assertions: compiler.assertions,
             foreign_keys: compiler.foreign_keys.into(),
+            public_keys: PublicKeys::new(config, &rings),
             unrouted: RouteMetrics::new(UNROUTED, &services.metrics),
         };
         Ok((policy, compiler.warnings))
@@ -293,6 +299,7 @@ impl Compiler<'_> {
             timeout: route.timeout.get(),
             withheld,
             metrics: RouteMetrics::new(&route.name, &self.services.metrics),
+            encryption: route.encryption.as_ref().and_then(|name| encryptions.get(name)?.clone()),
             chain,
         })
     }

@@ -7,6 +7,7 @@ import * as DPoP from "dpop";
 import * as joseLibrary from "jose";
 import * as jose from "./jose.js";
 import jwt from "jsonwebtoken";
+import { operations as strong } from "./strong.js";
 
 const { AES, SHA256, enc } = CryptoJS;
 const hex = (text) => SHA256(text).toString(enc.Hex);
@@ -15,6 +16,7 @@ const dpopKeys = new Map();
 
 const operations = {
   ...jose,
+  ...strong,
   /** The passphrase of a caller; with a timestamp, that of `user_timestamp`. */
   passphrase: ({ userId, email, masterKey, timestamp }) =>
     hex(`${userId}_${email}_${masterKey}${timestamp === undefined ? "" : `_${timestamp}`}`),

@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     authentication::{ForeignTables, HeldTables, KeySets, Lockouts, Revocations, SharedRevocations},
+    encryption::Downgrades,
     metrics::Metrics,
     rate_limit::{CounterStore, MemoryCounters},
     replay::{MemoryReplays, ReplayStore},
@@ -16,6 +17,8 @@ use crate::{
 pub struct Services {
     pub counters: CounterStore,
     pub replays: ReplayStore,
+    /// How strong the envelopes of callers were.
+    pub downgrades: Arc<Downgrades>,
     /// Failed authentications.
     pub lockouts: Arc<Lockouts>,
     /// API keys in databases, read in the background.
@@ -39,6 +42,7 @@ impl Services {
         Self {
             counters: CounterStore::Memory(Arc::new(MemoryCounters::new(max_keys))),
             replays: ReplayStore::Memory(Arc::new(MemoryReplays::new(max_replays))),
+            downgrades: Arc::default(),
             lockouts: Arc::default(),
             held_keys: Arc::default(),
             foreign_keys: Arc::default(),
