@@ -19,6 +19,7 @@ use gapura_config::{
 };
 use gapura_filters::{
     contract::Services,
+    encryption,
     metrics::{Metrics, RouteMetrics},
     policy::Policy,
 };
@@ -126,7 +127,8 @@ pub(crate) fn compile(
                 gate: GateLimits::new(&config.limits, config.server.access_log),
                 config: config.clone(),
             };
-            Ok(Compiled { live, warnings })
+            let ending = encryption::ending(config, state::unix_ms());
+            Ok(Compiled { live, warnings: warnings.into_iter().chain(ending).collect() })
         }
         _ => Err(faults),
     }

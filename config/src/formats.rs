@@ -55,6 +55,7 @@ const FORMATS: &[Format] = &[
     Format { name: "path-pattern", pattern: Some(r"^/([^*?#;\\ ]|\*)*$"), example: "/orders/**", check: path_pattern },
     // A TOML date, not a string: `shape` checks it, and an editor knows the format.
     Format { name: "date-time", pattern: None, example: "2027-01-01T00:00:00Z", check: |_| Ok(()) },
+    Format { name: "date", pattern: None, example: "2027-06-30", check: |_| Ok(()) },
 ];
 
 /// Names that become metric labels and stand in references: `[upstreams.NAME]`, `name = …` of a route.

@@ -19,7 +19,7 @@ use serde::{Deserialize, Deserializer, de};
 
 pub use self::{
     database::DatabaseRef,
-    encryption::{Encryption, EnvelopeFields, KeyDerivation, Preset, Profile, Profiles, Replay, ResponseWrap},
+    encryption::{Encryption, EnvelopeFields, KeyDerivation, MacMode, Preset, Profile, Profiles, Replay, ResponseWrap},
     keyring::{KeyKind, KeyState, KeyVersion, Keyring},
     lockout::{Lockout, LockoutMode},
     priority::Priority,
@@ -93,6 +93,8 @@ pub struct Server {
     pub trusted_proxies: Vec<IpNet>,
     /// One log line per request, on standard error.
     pub access_log: bool,
+    /// Public listeners give out envelope keys, under /.well-known/gapura/.
+    pub key_delivery: bool,
 }
 
 /// Bounds on connections and request heads.

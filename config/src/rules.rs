@@ -5,6 +5,7 @@
 
 mod access;
 mod callers;
+mod envelopes;
 mod key_limits;
 mod keyrings;
 mod listeners;
@@ -34,6 +35,7 @@ pub(crate) fn check(config: &Config, source: &Source, doubtful: &[Place]) -> Vec
     callers::check(&mut rules);
     traffic::check(&mut rules);
     keyrings::check(&mut rules);
+    envelopes::check(&mut rules);
     access::lockout(&mut rules);
     key_limits::check(&mut rules);
     routes::check(&mut rules);

@@ -16,6 +16,7 @@ use crate::{
     authorisation::Authorisation,
     chain::Chain,
     contract::{Services, Stage},
+    delivery::PublicKeys,
     encryption::Encryption,
     guard::Guard,
     keyring::{Keyring, Keyrings},
@@ -36,6 +37,8 @@ pub struct Policy {
     pub key_sets: Box<[Arc<KeySet>]>,
     /// Keys in databases that its routes accept and somebody has to read, each once.
     pub held_keys: Box<[Arc<HeldKeys>]>,
+    /// The public keys of all envelopes.
+    pub public_keys: PublicKeys,
     /// Of requests that no route takes.
     pub unrouted: RouteMetrics,
 }
@@ -54,6 +57,8 @@ pub struct Route {
     /// What of the credentials does not pass on.
     pub withheld: Withheld,
     pub metrics: RouteMetrics,
+    /// What gives out keys to its callers.
+    pub encryption: Option<Arc<Encryption>>,
 }
 
 /// The label of requests that no route takes. No route can have this name.
@@ -72,7 +77,8 @@ impl Policy {
             held_keys: Vec::new(),
         };
         let methods = compiler.methods();
-        let encryptions = compiler.encryptions();
+        let rings = compiler.keyrings();
+        let encryptions = compiler.encryptions(&rings);
         let routes: Vec<Option<Route>> = config
             .routes
             .iter()
@@ -89,6 +95,7 @@ impl Policy {
             trusted_proxies: config.server.trusted_proxies.clone().into(),
             key_sets: compiler.key_sets.into(),
             held_keys: compiler.held_keys.into(),
+            public_keys: PublicKeys::new(config, &rings),
             unrouted: RouteMetrics::new(UNROUTED, &services.metrics),
         };
         Ok((policy, compiler.warnings))
@@ -147,15 +154,19 @@ impl Compiler<'_> {
         methods
     }
 
-    fn encryptions(&mut self) -> Encryptions {
+    fn keyrings(&mut self) -> Keyrings {
         let mut rings = Keyrings::new();
         for (name, ring) in &self.config.keyrings {
             let built = Keyring::build(name, ring).map_err(|faults| self.faults.extend(faults));
             rings.insert(name.clone(), built.ok().map(Arc::new));
         }
+        rings
+    }
+
+    fn encryptions(&mut self, rings: &Keyrings) -> Encryptions {
         let mut encryptions = Encryptions::new();
         for (name, entry) in &self.config.encryption {
-            let built = Encryption::build(name, entry, &rings, self.services);
+            let built = Encryption::build(name, entry, rings, self.services);
             encryptions.insert(name.clone(), built.map_err(|faults| self.faults.extend(faults)).ok().map(Arc::new));
         }
         encryptions
@@ -224,6 +235,7 @@ impl Compiler<'_> {
             timeout: route.timeout.get(),
             withheld,
             metrics: RouteMetrics::new(&route.name, &self.services.metrics),
+            encryption: route.encryption.as_ref().and_then(|name| encryptions.get(name)?.clone()),
             chain,
         })
     }

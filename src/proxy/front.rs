@@ -20,6 +20,7 @@ use super::{
     admit::{self, SMALL, Way},
     answer,
     context::Context,
+    delivery,
     hooks::Proxy,
     listen::App,
     tunnel::Tunnel,
@@ -126,6 +127,10 @@ pub(super) async fn first(
 ) -> Result<Next, Broken> {
     context.begin(session);
     match admit::admit(gateway, session, context).await? {
+        Way::Keys => {
+            delivery::serve(gateway, session, context).await?;
+            Ok(Next::Nothing)
+        }
         Way::Streamed => {
             context.place = context.live.lanes.enter(context.route_name()).await?;
             Ok(Next::Stream)

@@ -294,6 +294,7 @@ fn read_key(place: &Place, method: &Arc<str>, key: &model::ApiKey) -> Result<Rec
         permissions: key.permissions.clone(),
         api_key: Some(key.id.as_str().into()),
         token_id: None,
+        expires: None,
         claims: Default::default(),
     };
     let principal = principal.checked().map_err(|unfit| {

@@ -213,6 +213,7 @@ fn record(method: &Arc<str>, key: &HeldKey) -> Result<(Digest, Record), String> 
         permissions: key.permissions.clone(),
         api_key: Some(key.id.as_str().into()),
         token_id: None,
+        expires: None,
         claims: Default::default(),
     };
     let principal = principal.checked().map_err(|unfit| unfit.to_string())?;

@@ -17,6 +17,8 @@ pub struct Principal {
     pub api_key: Option<Arc<str>>,
     /// The `jti` of the token, where it has one: envelopes are bound to it.
     pub token_id: Option<String>,
+    /// When the token ends, in seconds since 1970: no key given for it lives longer.
+    pub expires: Option<u64>,
     /// Of a token, what guards ask for.
     pub claims: Claims,
 }
@@ -108,6 +110,7 @@ mod tests {
             permissions: Vec::new(),
             api_key: None,
             token_id: None,
+            expires: None,
             claims: Default::default(),
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     authentication::{HeldTables, KeySets, Lockouts, Revocations},
-    encryption::{MemoryReplays, ReplayStore},
+    encryption::{Downgrades, MemoryReplays, ReplayStore},
     metrics::Metrics,
     rate_limit::{CounterStore, MemoryCounters},
 };
@@ -14,6 +14,8 @@ use crate::{
 pub struct Services {
     pub counters: CounterStore,
     pub replays: ReplayStore,
+    /// How strong the envelopes of callers were.
+    pub downgrades: Arc<Downgrades>,
     /// Failed authentications.
     pub lockouts: Arc<Lockouts>,
     /// API keys in databases, read in the background.
@@ -31,6 +33,7 @@ impl Services {
         Self {
             counters: CounterStore::Memory(Arc::new(MemoryCounters::new(max_keys))),
             replays: ReplayStore::Memory(Arc::new(MemoryReplays::new(max_replays))),
+            downgrades: Arc::default(),
             lockouts: Arc::default(),
             held_keys: Arc::default(),
             revocations: Arc::default(),

@@ -5,7 +5,7 @@ use http::{
     header::{self, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE},
 };
 
-use super::outer::X_GAPURA_ENVELOPE;
+use super::outer::{X_GAPURA_ENVELOPE, X_GAPURA_MAC};
 
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
 const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
@@ -53,6 +53,7 @@ pub(super) fn clean_request(headers: &mut HeaderMap) {
         headers.remove(name);
     }
     headers.remove(X_GAPURA_ENVELOPE);
+    headers.remove(X_GAPURA_MAC);
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
 }
 

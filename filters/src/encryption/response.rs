@@ -11,7 +11,7 @@ use http::{
 
 use super::{
     Encryption, caller, fields,
-    outer::{AES128GCM, Carrier},
+    outer::{AES128GCM, Carrier, X_GAPURA_MAC},
     profiles::{
         aes128gcm,
         cryptojs::{self, ResponseLabels},
@@ -84,6 +84,19 @@ impl Encryption {
         body: &mut Bytes,
         exchange: &Exchange,
     ) -> Result<(), Refusal> {
+        // An upstream has no say in it.
+        head.headers.remove(X_GAPURA_MAC);
+        self.seal_body(head, body, exchange)?;
+        // Of what is sent, so that it comes last; of an empty body, too: then it is the status that it vouches for.
+        if let Some(Sealing(Some(Due { how: How::CryptoJs(key), .. }))) = &exchange.sealing
+            && let Some(value) = key.mac(head.status, body, exchange.now)
+        {
+            head.headers.insert(X_GAPURA_MAC, value);
+        }
+        Ok(())
+    }
+
+    fn seal_body(&self, head: &mut response::Parts, body: &mut Bytes, exchange: &Exchange) -> Result<(), Refusal> {
         // Without this note the request did not pass through this filter. Its response must not leave in clear.
         let Some(Sealing(sealing)) = &exchange.sealing else {
             return Err(Refusal::new(Code::Internal, "The request cannot be served.")

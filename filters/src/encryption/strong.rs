@@ -15,12 +15,12 @@ use super::{
     Encryption, ReplayId, Sealing,
     context::Bound,
     fields,
-    profiles::{Opened, jwe},
+    profiles::{Opened, jwe, strength},
 };
 use crate::{
     contract::{Code, Exchange, Now, Refusal},
     crypto,
-    keyring::{Key, Keyring, SessionKey},
+    keyring::{Key, Keyring, SessionKey, session::Holder},
 };
 
 /// The keys of an entry.
@@ -83,6 +83,17 @@ impl Keys {
     }
 }
 
+impl Keys {
+    pub(super) fn session_key_lifetime(&self) -> Duration {
+        self.session_key_lifetime
+    }
+
+    /// A key to give to a caller, and its name.
+    pub(super) fn new_session(&self, holder: Holder<'_>, expiry: u64) -> Option<(String, SessionKey)> {
+        self.rings.iter().find_map(|ring| ring.new_session_key(holder, expiry))
+    }
+}
+
 impl Terms {
     pub(super) fn new(config: &model::Encryption) -> Self {
         Self {
@@ -126,7 +137,8 @@ impl Encryption {
         now: Now,
     ) -> Result<Opened, Refusal> {
         let in_header = message.in_header;
-        let caller = bound.subject().to_owned();
+        let principal = bound.principal();
+        self.refuse_downgrade(&principal, strength(profile))?;
         let opened = self.open_as(profile, &message, bound, now).map_err(|Failure(why)| self.failed(why))?;
         if in_header && !opened.plaintext.is_empty() {
             return Err(self.failed("the message in X-Gapura-Envelope has content"));
@@ -136,9 +148,10 @@ impl Encryption {
             self.results.expired.inc();
             return Err(Refusal::new(Code::EnvelopeExpired, "The envelope's time is too far from the present."));
         }
-        let name = self.replay_id(&caller, &opened.unique);
+        let name = self.replay_id(principal.user_id.as_str(), &opened.unique);
         self.refuse_replay(name, self.terms.keep(opened.iat), now).await?;
         self.results.accepted(profile);
+        self.note_strength(&principal, strength(profile));
         Ok(opened)
     }
 
@@ -180,7 +193,7 @@ impl Encryption {
     }
 
     /// A message's name in the memory of replays.
-    fn replay_id(&self, caller: &str, unique: &[u8]) -> ReplayId {
+    pub(super) fn replay_id(&self, caller: &str, unique: &[u8]) -> ReplayId {
         let name = [b"gapura replay v1", self.name.as_bytes(), caller.as_bytes(), unique];
         let digest: [u8; 32] = Sha256::digest(crypto::fields(name)).into();
         let mut id = ReplayId::default();

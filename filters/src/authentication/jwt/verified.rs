@@ -79,6 +79,7 @@ mod tests {
             permissions: Vec::new(),
             api_key: None,
             token_id: None,
+            expires: None,
             claims: Default::default(),
         })
     }
