@@ -153,10 +153,11 @@ export class Sealer {
     const { encryption } = this.options;
     const find = async () => findKey(await this.keySet.get(), encryption, this.profile);
     let key = await find();
-    if (!key && this.profile === "hpke") {
+    // Without one `jwe` takes a session key; but not where keys were given so that nobody between can put in another.
+    if (!key && (this.profile === "hpke" || this.options.keys)) {
       this.keySet.forget();
       key = await find();
-      if (!key) throw new GapuraError("KEY_UNAVAILABLE", `the gateway offers no key for ${encryption} and the profile hpke`);
+      if (!key) throw new GapuraError("KEY_UNAVAILABLE", `there is no key for ${encryption} and the profile ${this.profile}`);
     }
     return key;
   }

@@ -40,10 +40,11 @@ class DeliveredKeys:
                 self._key_set = held = read_key_set(response, self._options.now())
                 self._past_caches = False
             key = held.find(self._options.encryption, self._options.profile)
-            if key is not None or self._options.profile == "jwe":
+            # Without one `jwe` takes a session key; but not where keys were given so that nobody between can put in another.
+            if key is not None or (self._options.profile == "jwe" and self._pinned is None):
                 return key
             if again or self._pinned is not None:
-                text = f"the gateway offers no key for {self._options.encryption} and the profile hpke"
+                text = f"there is no key for {self._options.encryption} and the profile {self._options.profile}"
                 raise GapuraError("KEY_UNAVAILABLE", text)
             again = True
             self._forget_keys()
