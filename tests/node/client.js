@@ -4,11 +4,13 @@
 import { createInterface } from "node:readline";
 import CryptoJS from "crypto-js";
 import jwt from "jsonwebtoken";
+import { operations as strong } from "./strong.js";
 
 const { AES, SHA256, enc } = CryptoJS;
 const hex = (text) => SHA256(text).toString(enc.Hex);
 
 const operations = {
+  ...strong,
   /** The passphrase of a caller; with a timestamp, that of `user_timestamp`. */
   passphrase: ({ userId, email, masterKey, timestamp }) =>
     hex(`${userId}_${email}_${masterKey}${timestamp === undefined ? "" : `_${timestamp}`}`),
@@ -26,7 +28,7 @@ for await (const line of createInterface({ input: process.stdin })) {
   let answer;
   try {
     const { operation, ...given } = JSON.parse(line);
-    answer = { value: operations[operation](given) };
+    answer = { value: await operations[operation](given) };
   } catch (error) {
     answer = { error: String(error.message) };
   }

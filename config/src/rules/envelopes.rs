@@ -27,6 +27,10 @@ pub(super) fn check(rules: &mut Rules<'_>) {
             let fault = Fault::warning(table.key("accept_legacy_until"), message);
             rules.add(fault.help("list the profile that clients move to: `profile = [\"hpke\", \"cryptojs\"]`"));
         }
+        if !entry.members.is_empty() && entry.mac != MacMode::Off {
+            let message = "`mac` vouches for whole bodies, and `members` are sealed one by one";
+            rules.add(Fault::at(table.key("mac"), message).on_key().help("remove one of them"));
+        }
         let members = table.key("members");
         rules.repeated(&members, &entry.members);
         if !entry.members.is_empty() && entry.profile.contains(Profile::JweRsa) {

@@ -13,6 +13,7 @@ mod fields;
 pub mod members;
 mod migration;
 mod outer;
+mod partly;
 mod profiles;
 mod replay;
 mod response;
@@ -36,6 +37,7 @@ pub use response::Sealing;
 use self::{
     context::Bound,
     envelope::{Envelope, Reading},
+    members::Pointer,
     migration::{Legacy, PLAINTEXT, WITH_MAC},
     outer::{Accepted, Carrier},
     profiles::{
@@ -72,6 +74,8 @@ pub struct Encryption {
     max_response: u64,
     results: Results,
     legacy: Option<Legacy>,
+    /// Empty: whole bodies are messages.
+    members: Vec<Pointer>,
     /// None: there is nothing to lock.
     downgrades: Option<Arc<Downgrades>>,
 }
@@ -117,6 +121,7 @@ impl Encryption {
         let (Ok(cryptojs), Ok(jwe_rsa), Ok(rings), true) = (cryptojs, jwe_rsa, rings, faults.is_empty()) else {
             return Err(faults);
         };
+        let members = partly::pointers(&config.members, &place)?;
         let accepted = Accepted::new(config.profile.listed(), config.preset);
         Ok(Self {
             name: name.to_owned(),
@@ -131,6 +136,7 @@ impl Encryption {
             max_response: config.max_response.bytes(),
             results: Results::new(name, &accepted.profiles, metrics),
             legacy: config.accept_legacy_until.as_ref().and_then(Legacy::new),
+            members,
             downgrades: None,
             accepted,
         })
@@ -264,6 +270,16 @@ impl Filter for Encryption {
             lines.push(format!("encryption.{}: {}, max_age {age}", self.name, cryptojs.explain()));
         }
         lines.extend(self.jwe_rsa.as_ref().map(JweRsa::explain));
+        if !self.members.is_empty() {
+            let members: Vec<&str> = self.members.iter().map(Pointer::as_str).collect();
+            lines.push(format!("of JSON bodies the members {} only", members.join(", ")));
+        }
+        if let Some(legacy) = &self.legacy {
+            lines.push(format!("cryptojs is accepted to the end of {} (UTC)", legacy.day()));
+        }
+        if self.downgrades.is_some() {
+            lines.push("who has sent a stronger envelope sends no weaker one".to_owned());
+        }
         lines.extend(self.keys.rings().iter().map(|ring| ring.explain()));
         lines.push(format!("replays {replay}; plaintext bodies {}", if self.required { "refused" } else { "pass" }));
         let wrap = self.cryptojs.as_ref().map_or("as the request was", |cryptojs| cryptojs.explain_wrap());
@@ -276,6 +292,9 @@ impl Filter for Encryption {
         caller(exchange)?;
         let header = outer::header(&head.headers).map_err(|why| self.not_envelope(why))?;
         if fields::declares_body(&head.headers) {
+            if !self.members.is_empty() {
+                return self.refuse_no_json(head);
+            }
             if header.is_some() {
                 return Err(self.not_envelope("a request with both a body and X-Gapura-Envelope"));
             }
@@ -296,12 +315,15 @@ impl Filter for Encryption {
     ) -> Result<(), Refusal> {
         let principal = caller(exchange)?;
         let header = outer::header(&head.headers).map_err(|why| self.not_envelope(why))?;
+        if !self.members.is_empty() && !body.is_empty() {
+            return self.open_members(head, body, exchange, &principal).await;
+        }
         match (header, body.is_empty()) {
             (Some((name, message)), true) => {
                 let profile = self.accepted.of_header(name, message.as_bytes());
                 let why = "X-Gapura-Envelope names a profile that has no such message here";
                 let profile = profile.ok_or_else(|| self.not_envelope(why))?;
-                let message = Message { bytes: message.as_bytes(), content_type: "", in_header: true };
+                let message = Message { bytes: message.as_bytes(), content_type: "", encoded: true, in_header: true };
                 let bound = Bound::new(head, exchange, principal);
                 let opened = self.open_strong(profile, message, bound, exchange.now).await?;
                 self.unwrap_into(opened, head, body, exchange)
@@ -311,7 +333,7 @@ impl Filter for Encryption {
             (None, false) => match self.strong_body(head, body) {
                 Some((profile, message)) => {
                     let content_type = fields::content_type(&head.headers);
-                    let message = Message { bytes: &message, content_type, in_header: false };
+                    let message = Message { bytes: &message, content_type, encoded: false, in_header: false };
                     let bound = Bound::new(head, exchange, principal);
                     let opened = self.open_strong(profile, message, bound, exchange.now).await?;
                     self.unwrap_into(opened, head, body, exchange)
@@ -329,7 +351,11 @@ impl Filter for Encryption {
         body: &mut Bytes,
         exchange: &mut Exchange,
     ) -> Result<(), Refusal> {
-        self.seal_response(head, body, exchange)
+        if self.members.is_empty() {
+            self.seal_response(head, body, exchange)
+        } else {
+            self.seal_members(head, body, exchange)
+        }
     }
 }
 

@@ -24,10 +24,10 @@ use crate::{
 };
 
 /// How the response of an exchange is to be sealed. Holds the keys of the exchange, wiped when dropped.
-pub struct Sealing(Option<Due>);
+pub struct Sealing(pub(super) Option<Due>);
 
-struct Due {
-    how: How,
+pub(super) struct Due {
+    pub(super) how: How,
     /// The request was HEAD: its response has the length of a body, and none.
     length_only: bool,
 }
@@ -39,6 +39,18 @@ pub(super) enum How {
     Aes128Gcm(aes128gcm::Reply),
     Jwe(jwe::Reply),
     JweRsa(jwe_rsa::Reply),
+}
+
+impl How {
+    /// The member that is sealed next. The formats without a context know of none.
+    pub(super) fn set_part(&mut self, pointer: &str) {
+        match self {
+            Self::Hpke(reply) => reply.set_part(pointer),
+            Self::Aes128Gcm(reply) => reply.set_part(pointer),
+            Self::Jwe(reply) => reply.set_part(pointer),
+            Self::CryptoJs(_) | Self::JweRsa(_) => {}
+        }
+    }
 }
 
 impl Sealing {
@@ -134,7 +146,7 @@ impl Encryption {
     }
 
     /// Seals in one profile, and says in the head what the body is now.
-    fn seal_as(
+    pub(super) fn seal_as(
         &self,
         how: &How,
         plain: Plain<'_>,
@@ -203,7 +215,7 @@ fn unsealable(_: Unsealable) -> Refusal {
 }
 
 /// Sealed in a profile that the entry does not have: cannot be, since the entry of an exchange never changes.
-fn lost() -> Refusal {
+pub(super) fn lost() -> Refusal {
     Refusal::new(Code::Internal, "The request cannot be served.").reason("a response in a profile that is not listed")
 }
 

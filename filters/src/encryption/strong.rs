@@ -42,14 +42,16 @@ pub(super) struct Message<'m> {
     pub(super) bytes: &'m [u8],
     /// What the head says that the content is, for the profile that says it there.
     pub(super) content_type: &'m str,
+    /// A binary message stands as text: in base64url.
+    pub(super) encoded: bool,
     /// It stands in `X-Gapura-Envelope`: it has no content.
     pub(super) in_header: bool,
 }
 
 impl Message<'_> {
-    /// The bytes of a binary message; in a header they stand in base64url.
+    /// The bytes of a binary message.
     pub(super) fn binary(&self) -> Result<Vec<u8>, Failure> {
-        if self.in_header {
+        if self.encoded {
             URL_SAFE_NO_PAD.decode(self.bytes).map_err(|_| Failure("the message is not base64url"))
         } else {
             Ok(self.bytes.to_vec())

@@ -32,6 +32,8 @@ pub(in crate::encryption) struct CryptoJs {
     response_wrap: ResponseWrap,
     fields: EnvelopeFields,
     form: Form,
+    /// Of a member.
+    bare: Form,
     mac: MacMode,
 }
 
@@ -108,6 +110,7 @@ impl CryptoJs {
                 ResponseWrap::Success => Form::wrapped(&config.fields),
                 ResponseWrap::None => Form::bare(&config.fields),
             },
+            bare: Form::bare(&config.fields),
             mac: config.mac,
         }
     }
@@ -242,6 +245,11 @@ impl CryptoJs {
 
     pub(in crate::encryption) fn seal(&self, key: &Key, plaintext: &[u8], labels: ResponseLabels<'_>) -> Bytes {
         self.form.seal(plaintext, &key.passphrase, salt(), key.labels(labels)).into()
+    }
+
+    /// The object that stands in place of a member.
+    pub(in crate::encryption) fn seal_member(&self, key: &Key, value: &[u8], labels: ResponseLabels<'_>) -> Vec<u8> {
+        self.bare.seal(value, &key.passphrase, salt(), key.labels(labels))
     }
 
     /// The length of what [`Self::seal`] would return for a plaintext of this length.
