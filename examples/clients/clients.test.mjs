@@ -19,7 +19,7 @@ const CARD = "4242424242424242";
 const PROFILES = ["hpke", "jwe", "aes128gcm"];
 const python = join(root, ".venv/bin/python");
 
-// What the example does not need and the clients can: another curve, the founding format under a delivered passphrase.
+// What the example does not need and the clients can: another curve, members, the founding format under a delivered passphrase.
 const MORE = `
 [keyrings.curve]
 kind     = "x25519"
@@ -29,6 +29,11 @@ versions = [{ id = "1", key = "env:CURVE_KEY", state = "active" }]
 profile  = ["hpke", "jwe"]
 keyrings = ["curve"]
 
+[encryption.cards]
+profile  = ["hpke", "jwe", "aes128gcm"]
+keyrings = ["bodies", "sessions"]
+members  = ["/card/number", "/card/cvv"]
+
 [encryption.founding]
 profile    = "cryptojs"
 master_key = "env:MASTER_KEY"
@@ -37,6 +42,13 @@ mac        = "required"
 ${["curve", "founding"]
   .map((name) => `[[routes]]\nname = "${name}"\npath = "/debug/request/${name}/**"\nupstream = "backend"\nauth = ["jwt.users"]\nencryption = "${name}"\n`)
   .join("\n")}
+[[routes]]
+name       = "cards"
+path       = "/echo"
+upstream   = "backend"
+auth       = ["jwt.users"]
+encryption = "cards"
+
 [[routes]]
 name       = "large"
 path       = "/debug/request/large"
@@ -127,6 +139,16 @@ describe("the package for JavaScript", () => {
     assert.equal(empty.method, "GET");
   });
 
+  for (const profile of PROFILES) {
+    test(`members, ${profile}`, async () => {
+      const { wire, fetch } = client({ profile, encryption: "cards", members: ["/card/number", "/card/cvv"] });
+      const body = `{ "amount": 19.990, "card": {"number":"${CARD}","holder":"Zoë"}, "big": 12345678901234567890 }`;
+      const response = await fetch("/echo", { method: "POST", body });
+      assert.equal(await response.text(), body);
+      assert.ok(wire.every((request) => !request.includes(CARD)) && wire.at(-1).includes('"amount": 19.990'));
+    });
+  }
+
   test("a path is one, however it is spelled, also where a key is asked for it", async () => {
     for (const profile of PROFILES) {
       const response = await client({ profile }).fetch("/payments/caf%c3%a9%20x+y%7e");
@@ -151,7 +173,7 @@ describe("the package for JavaScript", () => {
   });
 });
 
-test("the package for Python: X25519, ChaCha20-Poly1305, A256KW, the founding format", async () => {
+test("the package for Python: X25519, ChaCha20-Poly1305, A256KW, members, the founding format", async () => {
   const script = join(root, "clients/python/tests/live.py");
   const env = { ...process.env, TOKEN: token, PYTHONPATH: join(root, "clients/python") };
   const { stdout } = await run(python, [script, world.plain], { env });
