@@ -22,7 +22,7 @@ export interface Options {
   keys?: KeySet;
   /** `jwe` only: under a session key (A256KW), also where the gateway offers a public key. */
   sessionKey?: boolean;
-  /** `cryptojs` only: the MAC header. `false` for gateways with `mac = "off"`. Default: true. */
+  /** `cryptojs` only: the MAC header. `false` for gateways with `mac = "off"`. Default: true; with `members` there is none. */
   mac?: boolean;
   /**
    * How often a request is sent again after a failed connection, 502, 503 or 504. POST and PATCH too: for services that honour

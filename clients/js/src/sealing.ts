@@ -178,7 +178,7 @@ export class Sealer {
       headers.set("Content-Type", JSON_TYPE);
     }
     let mac: Mac | undefined;
-    if (this.options.mac !== false) {
+    if (this.options.mac !== false && !members) {
       mac = await authenticate(key, { ...at, subject: session.subject, tokenId: session.tokenId }, timestamp, body ?? new Uint8Array(0));
       headers.set(MAC_HEADER, mac.header);
     }

@@ -34,7 +34,7 @@ class Gateway:
     * `keys`: the gateway's key set, known beforehand: then none is fetched, and nobody between can put in another.
     * `session_key`: `jwe` only: under a session key (A256KW), also where the gateway offers a public key.
     * `chacha`: `hpke` only: ChaCha20-Poly1305 instead of AES-256-GCM.
-    * `mac`: `cryptojs` only: the MAC header. False for gateways with `mac = "off"`.
+    * `mac`: `cryptojs` only: the MAC header. False for gateways with `mac = "off"`; with `members` there is none.
     * `retries`: how often a request is sent again after a failed connection, 502, 503 or 504. POST and PATCH too: for services
       that honour `Idempotency-Key`, which all attempts share.
     * `authority`: what the gateway gets as `Host`, where something on the way changes it.

@@ -167,7 +167,7 @@ class Sealer:
             else:
                 body = envelope(request.content)
         mac = None
-        if self._options.mac:
+        if self._options.mac and not self._options.members:
             mac = Mac(key, self._place(request, session.subject, session.token_id), timestamp, body or b"")
             headers[MAC_HEADER] = mac.header
 
