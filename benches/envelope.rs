@@ -140,6 +140,7 @@ fn exchange() -> Exchange {
         permissions: Vec::new(),
         api_key: None,
         token_id: None,
+        limits: Default::default(),
         claims: Default::default(),
     }));
     exchange

@@ -169,6 +169,9 @@ impl<A: App> Settings for Own<A> {
     fn tls(&self) -> Option<Arc<rustls::ServerConfig>> {
         None
     }
+    fn authorities(&self) -> Option<[u8; 32]> {
+        None
+    }
     fn handshake_timeout(&self) -> Duration {
         Duration::ZERO
     }

@@ -86,6 +86,8 @@ pub(crate) struct Live {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: bool,
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    /// Those that client certificates are verified by.
+    pub(crate) authorities: Option<[u8; 32]>,
     pub(crate) config: Config,
     gate: GateLimits,
 }
@@ -125,6 +127,7 @@ pub(crate) fn compile(
                 metrics: Arc::clone(&services.metrics),
                 access_log: config.server.access_log,
                 tls,
+                authorities: config.tls.as_ref().and_then(listen::authorities),
                 gate: GateLimits::new(&config.limits, config.server.access_log),
                 config: config.clone(),
             };
@@ -296,6 +299,9 @@ impl Settings for Public {
     }
     fn tls(&self) -> Option<Arc<rustls::ServerConfig>> {
         if self.tls { self.gateway.live.load().tls.clone() } else { None }
+    }
+    fn authorities(&self) -> Option<[u8; 32]> {
+        self.gateway.live.load().authorities
     }
     fn handshake_timeout(&self) -> Duration {
         self.gateway.live.load().config.limits.handshake_timeout.get()

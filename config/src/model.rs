@@ -221,7 +221,7 @@ pub struct State {
     pub max_keys: usize,
     /// The file in which the memory store keeps the counters of windows of five minutes and longer over a restart. Absent: it does not.
     pub snapshot: Option<PathBuf>,
-    /// Envelopes remembered against replay. A full memory refuses; it never forgets early.
+    /// Envelopes, proofs and operation tokens remembered, since each passes once. A full memory refuses; it never forgets early.
     #[schemars(range(min = 1000, max = 100_000_000))]
     pub max_replays: usize,
 }
@@ -416,6 +416,9 @@ pub struct ApiKey {
     /// What a route may ask for in `permissions`.
     #[serde(default)]
     pub permissions: Vec<String>,
+    /// Only clients in these networks may use the key. Absent: all.
+    #[schemars(with = "Option<Vec<String>>", length(min = 1), extend("items" = { "type": "string", "format": "cidr" }))]
+    pub allow: Option<Vec<IpNet>>,
     /// Limits of this key in place of those of rate limits, by their names: `{ api = 5000 }`.
     #[serde(default)]
     #[schemars(extend("additionalProperties" = { "type": "integer", "minimum": 1, "maximum": 1_000_000_000 }))]

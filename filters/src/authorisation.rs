@@ -88,6 +88,7 @@ mod tests {
             permissions: texts(permissions),
             api_key: None,
             token_id: None,
+            limits: Default::default(),
             claims: Default::default(),
         };
         asked.as_ref().unwrap().authorise(Some(&principal)).is_ok()
@@ -130,6 +131,7 @@ mod tests {
             permissions: Vec::new(),
             api_key: None,
             token_id: None,
+            limits: Default::default(),
             claims: Default::default(),
         };
         let denied = route(&[], &["SECRET_DOOR"]).unwrap().authorise(Some(&principal)).unwrap_err();

@@ -25,6 +25,8 @@ pub struct Metrics {
     pub revocations: IntCounterVec,
     pub streams_ended: IntCounterVec,
     pub dpop_proofs: IntCounterVec,
+    pub assertions: IntCounterVec,
+    pub operation_tokens: IntCounterVec,
     pub rate_limit_decisions: IntCounterVec,
     pub rate_limit_overflow: IntCounterVec,
     pub decryptions: IntCounterVec,
@@ -93,6 +95,12 @@ impl Metrics {
                 &["by"],
             )?,
             dpop_proofs: counter("gapura_dpop_proofs_total", "Proofs of possession (DPoP) by result.", &["result"])?,
+            assertions: counter("gapura_assertions_total", "Assertions for upstreams by result.", &["result"])?,
+            operation_tokens: counter(
+                "gapura_operation_tokens_total",
+                "Operation tokens given out, used and refused.",
+                &["operation", "result"],
+            )?,
             revocations: counter("gapura_revocations_total", "Revocations of tokens.", &["kind"])?,
             streams_ended: counter(
                 "gapura_streams_ended_total",

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 
 use crate::{
     addresses::Addresses,
+    assertion::{Assertion, Assertions},
     authentication::{
         Authentication, Dpop, HeldKeys, KeySet, Lockout, LockoutDoor, Method as AuthMethod, Shared, Withheld,
     },
@@ -22,6 +23,7 @@ use crate::{
     guard::Guard,
     keyring::{Keyring, Keyrings},
     metrics::RouteMetrics,
+    operation_tokens::{self, IssueTokens, OperationTokens, RequireToken},
     rate_limit::RateLimits,
     registry::AnyFilter,
     router::{Found, Router},
@@ -38,6 +40,8 @@ pub struct Policy {
     pub key_sets: Box<[Arc<KeySet>]>,
     /// Keys in databases that its routes accept and somebody has to read, each once.
     pub held_keys: Box<[Arc<HeldKeys>]>,
+    /// How upstreams are told who calls, where one is.
+    pub assertions: Option<Arc<Assertions>>,
     /// Of requests that no route takes.
     pub unrouted: RouteMetrics,
 }
@@ -73,8 +77,10 @@ impl Policy {
             key_sets: Vec::new(),
             held_keys: Vec::new(),
             dpop: None,
+            assertions: None,
+            operations: Vec::new(),
         };
-        compiler.dpop();
+        compiler.own_tokens();
         let rings = Arc::new(compiler.keyrings());
         let methods = compiler.methods(&rings);
         let encryptions = compiler.encryptions(&rings);
@@ -94,6 +100,7 @@ impl Policy {
             trusted_proxies: config.server.trusted_proxies.clone().into(),
             key_sets: compiler.key_sets.into(),
             held_keys: compiler.held_keys.into(),
+            assertions: compiler.assertions,
             unrouted: RouteMetrics::new(UNROUTED, &services.metrics),
         };
         Ok((policy, compiler.warnings))
@@ -125,12 +132,39 @@ struct Compiler<'a> {
     key_sets: Vec<Arc<KeySet>>,
     held_keys: Vec<Arc<HeldKeys>>,
     dpop: Option<Arc<Dpop>>,
+    assertions: Option<Arc<Assertions>>,
+    operations: Vec<(String, Arc<OperationTokens>)>,
 }
 
 impl Compiler<'_> {
-    fn dpop(&mut self) {
+    /// What proofs are held to, and the tokens that the gateway makes itself.
+    fn own_tokens(&mut self) {
         let built = Dpop::build(&self.config.dpop, self.services);
         self.dpop = built.map_err(|faults| self.faults.extend(faults)).ok().map(Arc::new);
+        let built = self.config.identity_assertion.as_ref().map(|table| Assertions::build(table, self.services));
+        self.assertions = built.transpose().map_err(|faults| self.faults.extend(faults)).ok().flatten().map(Arc::new);
+        let built = operation_tokens::build(self.config, self.services);
+        self.operations = built.map_err(|faults| self.faults.extend(faults)).unwrap_or_default();
+    }
+
+    /// Filters with tokens of the gateway's own on one route.
+    fn with_own_tokens(&mut self, route: &model::Route, withheld: &mut Withheld) -> Vec<AnyFilter> {
+        let mut filters = Vec::new();
+        let of = |name: &Option<String>| self.operations.iter().find(|(known, _)| Some(known) == name.as_ref());
+        let issues = of(&route.issues).map(|(_, tokens)| IssueTokens::new(tokens, route).map(AnyFilter::from));
+        let requires = of(&route.requires).map(|(_, tokens)| {
+            withheld.add(tokens.header().clone());
+            RequireToken::new(tokens, route).map(AnyFilter::from)
+        });
+        for built in [issues, requires].into_iter().flatten() {
+            filters.extend(built.map_err(|faults| self.faults.extend(faults)));
+        }
+        let by_upstream =
+            || self.config.upstreams.get(&route.upstream).is_some_and(|upstream| upstream.identity_assertion);
+        if let Some(all) = self.assertions.as_ref().filter(|_| route.identity_assertion.unwrap_or_else(by_upstream)) {
+            filters.push(Assertion::new(all, &route.upstream, &route.name).into());
+        }
+        filters
     }
 
     /// All methods, used or not: what stands in the file must be right. None where one failed, its faults noted.
@@ -236,6 +270,7 @@ impl Compiler<'_> {
                 }
             }
         }
+        filters.extend(self.with_own_tokens(route, &mut withheld));
         filters.extend(SecurityHeaders::build(route.security_headers).map(AnyFilter::from));
         let chain = Chain::new(filters, self.services);
         Some(Route {

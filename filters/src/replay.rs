@@ -101,7 +101,7 @@ impl MemoryReplays {
         } else if self.take_room() {
             shard.remember(id, keep, now)
         } else {
-            Mark::Refused("the memory of accepted envelopes is full (state.max_replays)")
+            Mark::Refused("the memory of what passes once is full (state.max_replays)")
         }
     }
 

@@ -20,6 +20,7 @@ fn caller() -> Principal {
         permissions: Vec::new(),
         api_key: None,
         token_id: None,
+        limits: Default::default(),
         claims: claims.into_iter().map(|(name, claim)| (name.to_owned(), claim)).collect(),
     }
 }

@@ -62,7 +62,7 @@ impl Context {
             gateway: Arc::clone(gateway),
             live: gateway.live(),
             started: now,
-            facts: Facts { peer: SocketAddr::new(nobody, 0), secure: false, certificate: None },
+            facts: Facts { peer: SocketAddr::new(nobody, 0), secure: false, certificate: None, authorities: None },
             trusted: false,
             request_id: problem::request_id(),
             method: Method::GET,
@@ -99,12 +99,15 @@ impl Context {
         self.trusted = forward::is_trusted(peer, proxies);
         self.exchange.client_ip = forward::client_ip(peer, &head.headers, proxies);
         self.exchange.secure = self.facts.secure;
-        self.exchange.certificate = self.facts.certificate.clone();
+        // What authorities vouched for that a reload has replaced, nobody vouches for.
+        let trusted = self.facts.authorities == self.live.authorities;
+        self.exchange.certificate = self.facts.certificate.as_ref().filter(|_| trusted).cloned();
         if self.trusted
             && let Some(id) = head.headers.get(problem::X_REQUEST_ID).and_then(RequestId::of_proxy)
         {
             self.request_id = id;
         }
+        self.exchange.request_id = self.request_id.value().clone();
     }
 
     /// The caller may not go on with what it has opened.
@@ -133,6 +136,8 @@ impl Context {
             host: upstream.filter(|_| self.host.is_empty()).map_or(&self.host, |upstream| &upstream.host),
             request_id: &self.request_id,
             principal: self.exchange.principal.as_deref(),
+            assertion: self.exchange.assertion.as_ref(),
+            assertions_in: self.live.policy.assertions.as_ref().map(|assertions| assertions.header()),
             withheld: self.route().map(|route| &route.withheld),
         };
         edits.apply(head);

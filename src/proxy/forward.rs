@@ -59,6 +59,9 @@ pub(super) struct Edits<'a> {
     pub(super) host: &'a HeaderValue,
     pub(super) request_id: &'a RequestId,
     pub(super) principal: Option<&'a Principal>,
+    pub(super) assertion: Option<&'a (HeaderName, HeaderValue)>,
+    /// The field of assertions, which no client writes.
+    pub(super) assertions_in: Option<&'a HeaderName>,
     pub(super) withheld: Option<&'a Withheld>,
 }
 
@@ -89,10 +92,16 @@ impl Edits<'_> {
         if let Some(principal) = self.principal {
             identity(head, principal);
         }
+        if let Some((name, value)) = self.assertion {
+            set(head, name.clone(), value.clone());
+        }
     }
 
     fn drops(&self, name: &HeaderName) -> bool {
         let name = name.as_str();
+        if self.assertions_in.is_some_and(|ours| normal(name).eq(normal(ours.as_str()))) {
+            return true;
+        }
         // Nearly every name ends here.
         if !matches!(name.as_bytes()[0], b'x' | b'f') {
             return false;

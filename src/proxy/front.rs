@@ -23,6 +23,7 @@ use super::{
     hooks::Proxy,
     lasting,
     listen::App,
+    own,
     tunnel::Tunnel,
     whole::{self, Broken},
 };
@@ -130,9 +131,16 @@ pub(super) async fn first(
     context: &mut Context,
 ) -> Result<Next, Broken> {
     context.begin(session);
+    if own::serves(session, context).await? {
+        return Ok(Next::Nothing);
+    }
     match admit::admit(gateway, session, context).await? {
         Way::Streamed => {
             context.place = context.live.lanes.enter(context.route_name()).await?;
+            let live = Arc::clone(&context.live);
+            if let Some(route) = context.route.map(|index| live.policy.route(index)) {
+                route.chain.on_forward(&gateway.clock, session.req_header(), &mut context.exchange).await?;
+            }
             Ok(Next::Stream)
         }
         Way::Whole { max_body, seen } => {

@@ -17,6 +17,7 @@ mod in_flight;
 mod lasting;
 pub(crate) mod listen;
 mod load;
+pub(crate) mod own;
 pub(crate) mod problem;
 mod redirect;
 mod trace;

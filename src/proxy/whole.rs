@@ -127,10 +127,12 @@ pub(super) async fn exchange(
         route.chain.on_request_body(&gateway.clock, &mut parts, &mut body, &mut context.exchange).await?;
         head = RequestHeader::from(parts);
     }
+    route.chain.on_forward(&gateway.clock, &head, &mut context.exchange).await?;
     let sealed = context.exchange.sealing.as_ref().is_some_and(|sealing| sealing.is_due());
+    let looked_at = sealed || context.exchange.reads_response;
     // HTTP/2 may send a body of any length without saying so.
     let length = (had_body || !body.is_empty()).then_some(body.len());
-    prepare(&mut head, context, length, sealed);
+    prepare(&mut head, context, length, looked_at);
     if tunnel {
         tunnel::ask(&mut head);
     }
@@ -141,12 +143,12 @@ pub(super) async fn exchange(
     let call = Call { connector: &pingora.connector, upstream, head: &head, body: &body, timeout: route.timeout };
     let sent = gateway.clock.now();
     // A filter that noted that it will leave the response alone need not see it.
-    let whole = seen && context.exchange.sealing.as_ref().is_none_or(|sealing| sealing.is_due());
+    let whole = seen && (looked_at || context.exchange.sealing.is_none());
     if whole {
         let answered = tokio::time::timeout(route.timeout, async {
             let mut answer = call.send().await?;
             upstream.seconds.observe((gateway.clock.now().monotonic - sent.monotonic).as_secs_f64());
-            refuse_unsealable(&answer, sealed)?;
+            refuse_unsealable(&answer, looked_at)?;
             let body = answer.read_whole(route.max_response).await?;
             Ok::<_, Failure>((answer, body))
         });
@@ -173,7 +175,7 @@ pub(super) async fn exchange(
 }
 
 /// The request head as the upstream gets it, framed for a body that is complete.
-fn prepare(head: &mut RequestHeader, context: &Context, length: Option<usize>, sealed: bool) {
+fn prepare(head: &mut RequestHeader, context: &Context, length: Option<usize>, looked_at: bool) {
     context.edit(head);
     head.remove_header(&header::TRANSFER_ENCODING);
     head.remove_header(&header::EXPECT);
@@ -181,7 +183,7 @@ fn prepare(head: &mut RequestHeader, context: &Context, length: Option<usize>, s
     if let Some(length) = length {
         let _ = head.insert_header(CONTENT_LENGTH, length);
     }
-    if sealed {
+    if looked_at {
         let _ = head.insert_header(header::ACCEPT_ENCODING, IDENTITY);
     }
     head.set_version(Version::HTTP_11);

@@ -6,9 +6,12 @@ use gapura_config::model::{self, LimitAlgorithm};
 use gapura_filters::encryption::{Mark, SharedReplays};
 
 use crate::{
-    ALGORITHMS, Instance, MINUTE, demand,
+    ALGORITHMS, Instance, MINUTE,
+    adaptive_fleets::over_a_cluster,
+    demand,
     fleets::{Cluster, PASSWORD, Watched},
     keeps_its_word, quota,
+    resharding::moves_a_counter,
     revocations::{held, revoke},
     run, secret,
     server::Server,
@@ -19,7 +22,7 @@ fn of(cluster: &Cluster) -> Instance {
     Instance::with(&cluster.url(), |redis| model::Redis { cluster: true, ..redis })
 }
 
-fn key(number: u32) -> [u8; 5] {
+pub(crate) fn key(number: u32) -> [u8; 5] {
     let [a, b, c, d] = number.to_be_bytes();
     [b'v', a, b, c, d]
 }
@@ -31,6 +34,10 @@ fn a_cluster() {
         counts_as_one(&cluster).await;
         loses_a_primary(&mut cluster).await;
         moves_slots(&cluster).await;
+        let instance = of(&cluster);
+        instance.is(true).await;
+        moves_a_counter(&instance, &cluster).await;
+        over_a_cluster(&cluster).await;
     });
 }
 

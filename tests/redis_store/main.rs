@@ -1,11 +1,13 @@
 //! The promises of `src/stores/redis`, against a real Redis.
 
 mod adaptive;
+mod adaptive_fleets;
 mod clock;
 mod contract;
 mod counters;
 mod failover;
 mod fleets;
+mod gateways;
 mod hiccups;
 mod journal;
 mod lockouts;
@@ -13,9 +15,11 @@ mod merging;
 mod million;
 mod outage;
 mod replays;
+mod resharding;
 mod revocations;
 mod server;
 mod tls;
+mod tls_fleets;
 
 use std::{
     collections::HashMap,

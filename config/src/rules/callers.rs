@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use ipnet::IpNet;
+
 use super::{Rules, at};
 use crate::{
     fault::{Fault, Place},
@@ -196,6 +198,8 @@ fn api_keys(rules: &mut Rules<'_>, name: &str, method: &ApiKeys) {
         if let Some(email) = &key.email {
             label(rules, place.key("email"), email);
         }
+        let allow: Vec<IpNet> = key.allow.iter().flatten().map(IpNet::trunc).collect();
+        rules.repeated(&place.key("allow"), &allow);
         for (list, items) in [("roles", &key.roles), ("permissions", &key.permissions)] {
             granted(rules, &place.key(list), items);
         }

@@ -6,7 +6,7 @@ use super::{Rules, at, callers, certificates, routes};
 use crate::{
     fault::{Fault, Place},
     guard,
-    model::{Binding, IssuedFor, JwtAlgorithm, OperationToken, Route, TokenSource, UsedFor},
+    model::{Binding, IssuedFor, JwtAlgorithm, OnOutage, OperationToken, Route, Store, TokenSource, UsedFor},
     units::Period,
 };
 
@@ -27,6 +27,18 @@ pub(super) fn check(rules: &mut Rules<'_>) {
     rules.names("operation_tokens", &config.operation_tokens);
     for (name, operation) in &config.operation_tokens {
         operation_token(rules, name, operation);
+    }
+    once(rules);
+}
+
+/// Envelopes are refused by their age as well; what is for one use has nothing but the memory of it.
+fn once(rules: &mut Rules<'_>) {
+    let state = &rules.config.state;
+    let open = state.redis.as_ref().is_some_and(|redis| redis.on_outage == OnOutage::Open);
+    if open && state.store == Store::Redis && !rules.config.operation_tokens.is_empty() {
+        let message = "while Redis is away an operation token may be used any number of times";
+        let fault = Fault::warning(at(&["state", "redis", "on_outage"]), message);
+        rules.add(fault.help("write \"closed\""));
     }
 }
 
@@ -84,7 +96,15 @@ fn assertion(rules: &mut Rules<'_>) {
     rules.not_empty(table.key("audience"), assertion.audience.as_deref().unwrap_or("-"));
     within(rules, table.key("lifetime"), assertion.lifetime, (1, 600), "\"1s\" to \"10m\"");
     own_header(rules, table.key("header"), &assertion.header);
+    for (i, _) in routes().filter(|(_, route)| route.path == KEYS_PATH) {
+        let fault =
+            Fault::at(at(&["routes"]).index(i).key("path"), "here the gateway itself publishes the keys of assertions");
+        rules.add(fault.help("give the route another path"));
+    }
 }
+
+/// Where verifiers find the keys of assertions.
+const KEYS_PATH: &str = "/.well-known/gapura/assertion-keys";
 
 /// A header that the gateway writes itself must not be one that means something else.
 fn own_header(rules: &mut Rules<'_>, place: Place, header: &str) {

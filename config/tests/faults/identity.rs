@@ -59,6 +59,7 @@ const ASSERTIONS: &[Case] = &[
     error("lockout", "[identity_assertion]\nkeys = [\"env:K\"]\nissuer = \"g\"\nlifetime = \"1h\"", (4, 12), "`1h` is out of range", "10m"),
     error("lockout", "[identity_assertion]\nkeys = [\"env:K\"]\nissuer = \"g\"\nheader = \"X-User-Id\"", (4, 10), "`X-User-Id` has a meaning", ""),
     error("lockout", "[identity_assertion]\nkeys = [\"env:K\"]\nissuer = \"g\"\nheader = \"Authorization\"", (4, 10), "`Authorization` has a meaning", ""),
+    error("routes", "[[routes]]\nname = \"a\"\npath = \"/.well-known/gapura/assertion-keys\"\nupstream = \"app\"\nidentity_assertion = true\n[identity_assertion]\nkeys = [\"env:K\"]\nissuer = \"g\"", (3, 8), "the gateway itself publishes", "another path"),
 ];
 
 #[rustfmt::skip]
@@ -76,6 +77,7 @@ const OPERATIONS: &[Case] = &[
     error("routes", "[[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"app\"\nissues = \"q\"\nauth = [\"jwt.users\"]", (5, 10), "there is no `[operation_tokens.q]`", ""),
     error("routes", "[[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"app\"\nrequires = \"p\"\n[operation_tokens.p]\nkey = \"env:O\"", (5, 12), "is for one caller, and this route is public", "add `auth"),
     warning("routes", "[[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"app\"\nrequires = \"p\"\nauth = [\"jwt.users\"]\n[operation_tokens.p]\nkey = \"env:O\"", (7, 19), "no route gives one out", "issues = \"p\""),
+    warning("routes", concat!(operation!("", ""), "[state]\nstore = \"redis\"\nredis = { url = \"env:R\", on_outage = \"open\" }\n"), (17, 38), "an operation token may be used any number of times", "closed"),
 ];
 
 #[test]

@@ -20,7 +20,7 @@ use http::{HeaderName, header::AUTHORIZATION};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-use super::{Denial, HeldKeys, HeldTables, KeyTenure, Reason};
+use super::{Denial, HeldKeys, HeldTables, KeyTenure, lockout::Claimed};
 use crate::{
     contract::{Principal, UserId},
     networks::Networks,
@@ -191,18 +191,20 @@ impl Record {
     }
 
     /// The caller, without an allocation. `from` is the client's address, where one is known.
-    pub(super) fn principal(&self, now_ms: u64, from: Option<IpAddr>) -> Result<Arc<Principal>, Reason> {
+    pub(super) fn principal(&self, now_ms: u64, from: Option<IpAddr>) -> Result<Arc<Principal>, Denial> {
         let now = i64::try_from(now_ms).unwrap_or(i64::MAX);
         if self.revoked {
-            return Err("the API key is revoked".into());
+            return Err(Denial::Invalid("the API key is revoked".into()));
         }
         if self.expires.is_some_and(|at| now >= at) {
-            return Err("the API key is expired".into());
+            return Err(Denial::Invalid("the API key is expired".into()));
         }
         if let Some(addresses) = &self.addresses
             && !from.is_some_and(|from| addresses.contains(from))
         {
-            return Err("the API key is not for this address".into());
+            // A stolen key, perhaps. To whoever has it there it is an unknown one: not counted, it would tell that it is good elsewhere.
+            let claimed = self.principal.api_key.as_deref().map(|id| Claimed::new(&self.principal.method, id));
+            return Err(Denial::Guess("the API key is not for this address".into(), claimed));
         }
         self.add_usage(1, now_ms);
         Ok(self.principal.clone())
@@ -310,6 +312,7 @@ fn read_key(place: &Place, method: &Arc<str>, key: &model::ApiKey) -> Result<Rec
         permissions: key.permissions.clone(),
         api_key: Some(key.id.as_str().into()),
         token_id: None,
+        limits: Default::default(),
         claims: Default::default(),
     };
     let principal = principal.checked().map_err(|unfit| {
@@ -319,7 +322,8 @@ fn read_key(place: &Place, method: &Arc<str>, key: &model::ApiKey) -> Result<Rec
     });
     match (digest, principal) {
         (Some(digest), Ok(principal)) if faults.is_empty() => {
-            Ok(Record::held(digest, principal, expires.flatten(), None, false))
+            let addresses = key.allow.as_deref().map(Networks::new);
+            Ok(Record::held(digest, principal, expires.flatten(), addresses, false))
         }
         _ => Err(faults),
     }

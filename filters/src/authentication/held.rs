@@ -18,7 +18,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::api_keys::{Digest, Record, read_digest};
 use crate::{
-    contract::{Principal, UserId},
+    contract::{KeyLimits, Principal, UserId},
     networks::Networks,
 };
 
@@ -57,6 +57,8 @@ pub struct HeldKey {
     pub permissions: Vec<String>,
     /// Only from these; empty: from anywhere.
     pub addresses: Vec<IpNet>,
+    /// In place of those of rate limits.
+    pub limits: KeyLimits,
     pub expires: Option<i64>,
     pub revoked: bool,
 }
@@ -226,6 +228,7 @@ fn record(method: &Arc<str>, key: &HeldKey) -> Result<(Digest, Record), String> 
         permissions: key.permissions.clone(),
         api_key: Some(key.id.as_str().into()),
         token_id: None,
+        limits: key.limits.clone(),
         claims: Default::default(),
     };
     let principal = principal.checked().map_err(|unfit| unfit.to_string())?;

@@ -60,6 +60,7 @@ impl MtlsMethod {
                     permissions: self.permissions.clone(),
                     api_key: None,
                     token_id: None,
+                    limits: Default::default(),
                     claims: Default::default(),
                 };
                 caller.checked().map(Arc::new).map_err(|unfit| format!("the certificate's {unfit}").into())
@@ -128,6 +129,7 @@ fn listed(name: &Arc<str>, config: &model::Mtls) -> Known {
             permissions: granted(&entry.permissions, &config.permissions),
             api_key: None,
             token_id: None,
+            limits: Default::default(),
             claims: Default::default(),
         });
         for (kind, text) in entry.told_by() {

@@ -2,12 +2,13 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use http::{HeaderValue, uri::PathAndQuery};
+use http::{HeaderName, HeaderValue, uri::PathAndQuery};
 
 use crate::{
     authentication::Tenures,
     contract::{ClientCertificate, Principal},
     encryption::Sealing,
+    operation_tokens::Unspent,
     rate_limit::Charges,
 };
 
@@ -46,6 +47,8 @@ pub struct Exchange {
     /// The client spoke TLS to the gateway.
     pub secure: bool,
     pub origin: Origin,
+    /// As upstream, client and log have it.
+    pub request_id: HeaderValue,
     /// Of the connection, where the client showed one.
     pub certificate: Option<Arc<ClientCertificate>>,
     /// Recorded by `authentication`; nothing else sets it.
@@ -56,6 +59,12 @@ pub struct Exchange {
     pub dpop_nonce: Option<HeaderValue>,
     /// Recorded by `rate_limit`: what was charged, and the tightest rule for the `RateLimit` fields.
     pub charges: Charges,
+    /// Recorded by `operation_tokens`: the token of the request, until it is used up.
+    pub unspent: Option<Unspent>,
+    /// Recorded by `operation_tokens`: the response is looked at, so it comes whole and is asked for without coding.
+    pub reads_response: bool,
+    /// Recorded by `assertion`: a field for the upstream.
+    pub assertion: Option<(HeaderName, HeaderValue)>,
     /// The response is the gateway's own: no upstream has said anything.
     pub refused: bool,
     /// Recorded by `encryption`: how the response is to be sealed, if it is.
@@ -71,11 +80,15 @@ impl Exchange {
             authority: HeaderValue::from_static(""),
             secure: false,
             origin: Origin { https: false, authority: HeaderValue::from_static("") },
+            request_id: HeaderValue::from_static(""),
             certificate: None,
             principal: None,
             tenures: Tenures::default(),
             dpop_nonce: None,
             charges: Charges::default(),
+            unspent: None,
+            reads_response: false,
+            assertion: None,
             refused: false,
             sealing: None,
         }

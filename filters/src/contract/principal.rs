@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::Claims;
+use super::{Claims, KeyLimits};
 
 /// Who calls. Built only from verified credentials; every text in it is fit for a header value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct Principal {
     pub api_key: Option<Arc<str>>,
     /// The `jti` of the token, where it has one: envelopes are bound to it.
     pub token_id: Option<String>,
+    /// Of an API key, in place of those of rate limits.
+    pub limits: KeyLimits,
     /// Of a token, what guards ask for.
     pub claims: Claims,
 }
@@ -108,6 +110,7 @@ mod tests {
             permissions: Vec::new(),
             api_key: None,
             token_id: None,
+            limits: Default::default(),
             claims: Default::default(),
         }
     }

@@ -175,6 +175,7 @@ mod tests {
             permissions: Vec::new(),
             api_key: None,
             token_id: Some("t-1".into()),
+            limits: Default::default(),
             claims: Default::default(),
         };
         let head = http::Request::post("/x").body(()).unwrap().into_parts().0;

@@ -75,6 +75,7 @@ impl Facts {
             permissions: Vec::new(),
             api_key: None,
             token_id: Some(self.token_id.clone()),
+            limits: Default::default(),
             claims: Default::default(),
         };
         let mut bound = Bound::new(&head, &exchange, principal.into());

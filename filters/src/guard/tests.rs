@@ -31,6 +31,7 @@ fn alice() -> Principal {
         permissions: vec!["PAY".into()],
         api_key: None,
         token_id: None,
+        limits: Default::default(),
         claims: claims.into_iter().map(|(name, claim)| (name.to_owned(), claim)).collect(),
     }
 }

@@ -58,6 +58,7 @@ fn principal(user: &str, key: Option<&str>) -> Option<Arc<Principal>> {
         permissions: Vec::new(),
         api_key: key.map(Into::into),
         token_id: None,
+        limits: Default::default(),
         claims: Default::default(),
     }))
 }

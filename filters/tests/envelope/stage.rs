@@ -140,6 +140,7 @@ pub(crate) fn caller(user_id: UserId, email: Option<&str>) -> Arc<Principal> {
         permissions: Vec::new(),
         api_key: None,
         token_id: None,
+        limits: Default::default(),
         claims: Default::default(),
     })
 }

@@ -125,6 +125,7 @@ impl Stage {
             permissions: Vec::new(),
             api_key: None,
             token_id: self.token_id.map(Into::into),
+            limits: Default::default(),
             claims: Default::default(),
         }));
         ready(self.filter.on_request(&head, &mut exchange))?;

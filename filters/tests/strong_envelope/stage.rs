@@ -158,6 +158,7 @@ impl Stage {
             permissions: Vec::new(),
             api_key: None,
             token_id: Some(facts.token_id.clone()),
+            limits: Default::default(),
             claims: Default::default(),
         }));
         ready(self.filter.on_request(&head, &mut exchange))?;

@@ -173,4 +173,21 @@ mod tests {
         assert!(certificate(Vec::new(), &[(DnType::CommonName, wide)]).unwrap().doubtful);
         assert!(read(b"").is_none() && read(b"\x30\x00").is_none());
     }
+
+    #[test]
+    fn no_changed_byte_panics() {
+        let names =
+            vec![SanType::DnsName("a.test".try_into().unwrap()), SanType::URI("spiffe://a".try_into().unwrap())];
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = names;
+        let made = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        for at in 0..made.der().len() {
+            for change in [0x01, 0x80, 0xff] {
+                let mut changed = made.der().to_vec();
+                changed[at] ^= change;
+                let _ = read(&changed);
+                let _ = read(&changed[..at]);
+            }
+        }
+    }
 }

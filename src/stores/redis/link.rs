@@ -274,7 +274,9 @@ async fn ask_sentinel(sentinel: &ConnectionInfo, master: &str) -> RedisResult<(S
 
 /// Nothing more will come on this connection, or nothing but refusals: who was the master is a replica.
 fn broken(fault: &RedisError) -> bool {
-    fault.is_io_error() || fault.is_unrecoverable_error() || fault.to_string().contains("READONLY")
+    let replica = fault.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly);
+    // Redis 6 says it within the error of a script.
+    fault.is_io_error() || fault.is_unrecoverable_error() || replica || fault.to_string().contains("READONLY")
 }
 
 /// The keys are elsewhere, or on their way.

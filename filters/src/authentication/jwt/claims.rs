@@ -249,6 +249,7 @@ impl ClaimPaths {
             api_key: None,
             // Of another type it is no id: only what was revoked by it would be refused for that.
             token_id: jti(claims).ok().flatten().map(str::to_owned),
+            limits: Default::default(),
             claims: (self.kept.iter())
                 .filter_map(|(name, path)| Some((name.clone(), kept(path.find(claims)?)?)))
                 .collect::<Claims>()

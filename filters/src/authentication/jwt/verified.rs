@@ -77,6 +77,7 @@ mod tests {
             permissions: Vec::new(),
             api_key: None,
             token_id: None,
+            limits: Default::default(),
             claims: Default::default(),
         });
         let window = Window { from_ms, until_ms };

@@ -1,146 +1,18 @@
 //! Tokens that are bound to a certificate or to a key, and everything a thief could try who has the token alone.
 
-use std::{
-    future::Future,
-    task::{Context, Poll, Waker},
-    time::Duration,
-};
-
-use base64::engine::general_purpose::STANDARD;
 use gapura_config::model::Binding;
-use http::request;
-use sha2::{Digest as _, Sha256};
 
-use super::*;
+use super::{
+    possession::{
+        Ask, CERTIFICATE, certificate, claims, good_header, jwk, of_certificate, of_key, proof, proof_with, thumbprint,
+        token, with,
+    },
+    *,
+};
 use crate::{
-    contract::{ClientCertificate, Code, Now, Services},
+    contract::{ClientCertificate, Services},
     metrics::Metrics,
 };
-
-const CERTIFICATE: [u8; 32] = [7; 32];
-
-fn certificate(sha256: [u8; 32]) -> Arc<ClientCertificate> {
-    Arc::new(ClientCertificate {
-        sha256,
-        spki_sha256: [0; 32],
-        valid: (0, i64::MAX),
-        doubtful: false,
-        subject: None,
-        common_names: Vec::new(),
-        dns: vec!["billing.test".into()],
-        emails: Vec::new(),
-        uris: Vec::new(),
-    })
-}
-
-/// Routes with one method, and proofs as this says.
-fn with(binding: Binding, dpop: model::Dpop) -> Authentication {
-    let services = Services::in_memory(1000, 1000, Metrics::new().unwrap().into());
-    let dpop = Arc::new(Dpop::build(&dpop, &services).unwrap());
-    only(&model::Jwt { binding, ..secret_config() }).checking_proofs(&dpop)
-}
-
-/// A request of `POST https://api.test/pay/7?x=1`.
-struct Ask<'a> {
-    route: &'a Authentication,
-    fields: Vec<(&'static str, String)>,
-    certificate: Option<Arc<ClientCertificate>>,
-    now: u64,
-}
-
-impl<'a> Ask<'a> {
-    fn new(route: &'a Authentication, scheme: &str, token: &str) -> Self {
-        Self { route, fields: vec![("authorization", format!("{scheme} {token}"))], certificate: None, now: NOW }
-    }
-    fn proof(mut self, proof: String) -> Self {
-        self.fields.push(("dpop", proof));
-        self
-    }
-    fn certificate(mut self, sha256: [u8; 32]) -> Self {
-        self.certificate = Some(certificate(sha256));
-        self
-    }
-    fn at(mut self, now: u64) -> Self {
-        self.now = now;
-        self
-    }
-    fn exchange(self) -> Result<Exchange, Refusal> {
-        let now = Now { monotonic: Duration::from_secs(self.now - NOW + 1000), unix_ms: self.now * 1000 };
-        let mut exchange = Exchange::new(now, [192, 0, 2, 1].into());
-        exchange.origin.https = true;
-        exchange.origin.authority = HeaderValue::from_static("API.test:443");
-        exchange.target = "/pay/7?x=1".parse().unwrap();
-        exchange.certificate = self.certificate;
-        let mut head: request::Parts = http::Request::post("/pay/7?x=1").body(()).unwrap().into_parts().0;
-        let fields: Vec<(&str, &str)> = self.fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        head.headers = headers(&fields);
-        let outcome = {
-            let mut future = Box::pin(self.route.on_request(&head, &mut exchange));
-            match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                Poll::Ready(outcome) => outcome,
-                Poll::Pending => panic!("nothing here waits"),
-            }
-        };
-        outcome.map(|()| exchange)
-    }
-    #[track_caller]
-    fn passes(self) {
-        let exchange = self.exchange().unwrap_or_else(|refusal| panic!("{}", refusal.reason));
-        assert_eq!(exchange.principal.unwrap().user_id.as_str(), "u1");
-    }
-    /// The challenge that the client reads.
-    #[track_caller]
-    fn fails(self, reason: &str) -> String {
-        let refusal = self.exchange().err().unwrap_or_else(|| panic!("it must be refused: {reason}"));
-        assert_eq!(refusal.code, Code::CredentialsInvalid);
-        assert!(refusal.reason.contains(reason), "`{}` does not say `{reason}`", refusal.reason);
-        let challenge = refusal.headers.iter().find(|(name, _)| name == http::header::WWW_AUTHENTICATE).unwrap();
-        challenge.1.to_str().unwrap().to_owned()
-    }
-}
-
-/// The public part of the client's key.
-fn jwk() -> String {
-    let pem = include_str!("../../../tests/keys/p256.pub.pem");
-    let text: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
-    let der = STANDARD.decode(text).unwrap();
-    let point = &der[der.len() - 64..];
-    format!(r#"{{"kty":"EC","crv":"P-256","x":"{}","y":"{}"}}"#, b64(&point[..32]), b64(&point[32..]))
-}
-
-fn thumbprint() -> String {
-    let jwk = jwk().replace(r#""kty":"EC","crv":"P-256""#, r#""crv":"P-256","kty":"EC""#);
-    b64(Sha256::digest(jwk))
-}
-
-fn token(cnf: &str) -> String {
-    with_payload(payload(&format!(r#","cnf":{cnf}"#)))
-}
-
-fn of_key() -> String {
-    token(&format!(r#"{{"jkt":"{}"}}"#, thumbprint()))
-}
-
-fn of_certificate() -> String {
-    token(&format!(r##"{{"x5t#S256":"{}"}}"##, b64(CERTIFICATE)))
-}
-
-fn proof_with(header: &str, claims: &str) -> String {
-    forge(header, claims, Algorithm::ES256, &EncodingKey::from_ec_pem(P256_KEY).unwrap())
-}
-
-fn good_header() -> String {
-    format!(r#"{{"typ":"dpop+jwt","alg":"ES256","jwk":{}}}"#, jwk())
-}
-
-fn claims(token: &str, jti: &str, more: &str) -> String {
-    let ath = b64(Sha256::digest(token));
-    format!(r#"{{"jti":"{jti}","htm":"POST","htu":"https://api.test/pay/7","iat":{NOW},"ath":"{ath}"{more}}}"#)
-}
-
-fn proof(token: &str, jti: &str) -> String {
-    proof_with(&good_header(), &claims(token, jti, ""))
-}
 
 #[test]
 fn a_token_of_a_certificate_is_held_to_it() {
@@ -289,7 +161,7 @@ fn every_part_of_a_proof_counts() {
         ("\"jti\":\"a\"", "\"jti\":7", "`jti`"),
         ("\"jti\":\"a\",", "", "`jti`"),
         ("\"jti\":\"a\"", "\"jti\":\"a\",\"jti\":\"b\"", "occurs twice"),
-        ("\"ath\":\"", "\"ath\":\"A", "`ath`"),
+        ("\"ath\":\"", "\"ath\":\"A", "another token"),
         ("\"ath\"", "\"xth\"", "`ath`"),
         ("\"iat\"", "\"xat\"", "no `iat`"),
         ("\"iat\":", "\"iat\":\"x\",\"x\":", "`iat`"),
@@ -397,127 +269,4 @@ fn a_full_memory_lets_no_proof_pass() {
     Ask::new(&route, "DPoP", &token).proof(proof(&token, "a")).passes();
     let refusal = Ask::new(&route, "DPoP", &token).proof(proof(&token, "b")).exchange().unwrap_err();
     assert_eq!(refusal.code, Code::Overloaded);
-}
-
-mod certificates {
-    use super::*;
-
-    fn mtls(change: impl FnOnce(&mut model::Mtls)) -> Method {
-        let mut config = model::Mtls {
-            user_id: Some(model::CertificateName::SanDns),
-            email: Some(model::CertificateName::SanEmail),
-            roles: vec!["service".into()],
-            permissions: Vec::new(),
-            principals: Vec::new(),
-        };
-        change(&mut config);
-        Method::mtls("services", &config)
-    }
-
-    fn ask(
-        route: &Authentication,
-        certificate: Option<ClientCertificate>,
-        fields: Vec<(&'static str, String)>,
-    ) -> Result<Exchange, Refusal> {
-        Ask { route, fields, certificate: certificate.map(Arc::new), now: NOW }.exchange()
-    }
-
-    fn shown(change: impl FnOnce(&mut ClientCertificate)) -> Option<ClientCertificate> {
-        let mut shown = (*certificate(CERTIFICATE)).clone();
-        change(&mut shown);
-        Some(shown)
-    }
-
-    #[test]
-    fn a_name_is_a_user() {
-        let only = route(vec![mtls(|_| {})]);
-        let caller = ask(&only, shown(|c| c.emails = vec!["a@b.test".into()]), Vec::new()).unwrap().principal.unwrap();
-        assert_eq!((caller.user_id.as_str(), &*caller.method), ("billing.test", "mtls.services"));
-        assert_eq!((caller.email.as_deref(), &caller.roles[..]), (Some("a@b.test"), &["service".to_owned()][..]));
-        let missing = ask(&only, None, Vec::new()).unwrap_err();
-        assert_eq!(missing.code, Code::CredentialsMissing);
-        assert_eq!(challenges(&missing), ["Certificate realm=\"gapura\""]);
-        for doubtful in [
-            shown(|c| c.dns = vec!["a".into(), "b".into()]),
-            shown(|c| c.dns.clear()),
-            shown(|c| c.dns = vec!["a\0b".into()]),
-            shown(|c| c.dns = vec!["a\r\nX-User-Roles: admin".into()]),
-            shown(|c| c.dns = vec![" a".into()]),
-            shown(|c| c.emails = vec!["a@b".into(), "c@d".into()]),
-            shown(|c| c.doubtful = true),
-            shown(|c| c.valid = (0, NOW as i64 - 1)),
-            shown(|c| c.valid = (NOW as i64 + 1, i64::MAX)),
-        ] {
-            assert_eq!(
-                ask(&only, doubtful.clone(), Vec::new()).unwrap_err().code,
-                Code::CredentialsInvalid,
-                "{doubtful:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn only_the_listed_ones() {
-        let entry = |user: &str| model::MtlsPrincipal {
-            san_dns: None,
-            san_email: None,
-            san_uri: None,
-            subject_cn: None,
-            subject: None,
-            spki_sha256: None,
-            user_id: user.into(),
-            email: None,
-            roles: vec!["payments".into()],
-            permissions: Vec::new(),
-        };
-        let listed = route(vec![mtls(|config| {
-            config.user_id = None;
-            config.principals = vec![
-                model::MtlsPrincipal { san_dns: Some("Billing.test".into()), ..entry("billing") },
-                model::MtlsPrincipal { subject: Some("CN=a,O=b".into()), ..entry("a") },
-                model::MtlsPrincipal { spki_sha256: Some("05".repeat(32)), ..entry("key") },
-            ];
-        })]);
-        let user = |certificate| {
-            ask(&listed, certificate, Vec::new()).map(|e| e.principal.unwrap().user_id.as_str().to_owned())
-        };
-        assert_eq!(user(shown(|_| {})).unwrap(), "billing");
-        assert_eq!(user(shown(|c| (c.dns, c.subject) = (Vec::new(), Some("CN=a,O=b".into())))).unwrap(), "a");
-        assert_eq!(user(shown(|c| (c.dns, c.spki_sha256) = (Vec::new(), [5; 32]))).unwrap(), "key");
-        for unknown in [
-            shown(|c| c.dns = vec!["billing.test.evil".into()]),
-            shown(|c| c.dns = vec!["billing.test".into(), "evil.test".into()]),
-            shown(|c| (c.dns, c.subject) = (Vec::new(), Some("CN=a\\,O=b".into()))),
-            // Of two entries at once, whose roles would count?
-            shown(|c| c.spki_sha256 = [5; 32]),
-        ] {
-            assert_eq!(user(unknown.clone()).unwrap_err().code, Code::CredentialsInvalid, "{unknown:?}");
-        }
-        let caller = ask(&listed, shown(|_| {}), Vec::new()).unwrap().principal.unwrap();
-        assert_eq!(caller.roles, ["service", "payments"]);
-    }
-
-    #[test]
-    fn a_certificate_is_a_credential_like_any_other() {
-        let both = route(vec![jwt("users", &secret_config()), mtls(|_| {})]);
-        let bearer = || vec![("authorization", format!("Bearer {}", with_payload(payload(""))))];
-        let method = |exchange: Exchange| exchange.principal.unwrap().method.to_string();
-        assert_eq!(method(ask(&both, None, bearer()).unwrap()), "jwt.users");
-        assert_eq!(method(ask(&both, shown(|_| {}), Vec::new()).unwrap()), "mtls.services");
-        assert_eq!(method(ask(&both, shown(|_| {}), bearer()).unwrap()), "jwt.users", "the first of `auth`");
-        // Neither covers up for the other.
-        let bad = vec![("authorization", "Bearer x".to_owned())];
-        assert_eq!(ask(&both, shown(|_| {}), bad).unwrap_err().code, Code::CredentialsInvalid);
-        assert_eq!(ask(&both, shown(|c| c.dns.clear()), bearer()).unwrap_err().code, Code::CredentialsInvalid);
-        let place = Place::root().key("routes").index(0).key("auth");
-        let other =
-            Method::mtls("others", &model::Mtls { user_id: Some(model::CertificateName::Subject), ..mtls_config() });
-        assert!(Authentication::new(&place, vec![mtls(|_| {}), other]).is_err(), "a certificate could not choose");
-        // A route that does not name the method does not look at the certificate.
-        assert_eq!(method(ask(&only(&secret_config()), shown(|c| c.dns.clear()), bearer()).unwrap()), "jwt.users");
-    }
-
-    fn mtls_config() -> model::Mtls {
-        model::Mtls { user_id: None, email: None, roles: Vec::new(), permissions: Vec::new(), principals: Vec::new() }
-    }
 }
