@@ -290,6 +290,8 @@ fn dates() {
 mod foreign_keys;
 #[path = "faults/identity.rs"]
 mod identity;
+#[path = "faults/keyrings.rs"]
+mod keyrings;
 #[path = "faults/rules.rs"]
 mod rules;
 
