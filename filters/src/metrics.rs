@@ -8,7 +8,7 @@ use prometheus::{
     TextEncoder, exponential_buckets,
 };
 
-use crate::contract::Code;
+use crate::{authentication::Ended, contract::Code};
 
 /// The metrics of one process. Filters take the counters they need when they are built, so that counting is one atomic add.
 pub struct Metrics {
@@ -187,6 +187,11 @@ impl Metrics {
         }
         for by in ["address", "identity"] {
             metrics.lockouts.with_label_values(&[by]);
+        }
+        for kind in ["websocket", "events"] {
+            for reason in [Ended::Expired, Ended::Revoked] {
+                metrics.streams_ended.with_label_values(&[kind, reason.label()]);
+            }
         }
         for result in ["success", "failure"] {
             metrics.reloads.with_label_values(&[result]);
