@@ -23,7 +23,7 @@ pub(super) enum Denial {
 /// The refusal, and whether it was for a guess.
 pub(super) struct Denied {
     pub(super) refusal: Refusal,
-    pub(super) guess: Option<Option<Claimed>>,
+    pub(super) guess: Option<Option<Box<Claimed>>>,
     /// What has to be known first.
     pub(super) unasked: Option<Box<Question>>,
 }

@@ -312,7 +312,7 @@ impl Authentication {
         let unready =
             |reason| Refusal::new(Code::Overloaded, "Credentials cannot be checked at the moment.").reason(reason);
         let (reason, guess) = match denial {
-            Denial::Guess(reason, claimed) => (reason, Some(claimed)),
+            Denial::Guess(reason, claimed) => (reason, Some(claimed.map(Box::new))),
             Denial::Invalid(reason) => (reason, None),
             // A good token must not be called bad: its owner would throw it away.
             Denial::Unready(reason) => return Denied { refusal: unready(reason), guess: None, unasked: None },
@@ -354,7 +354,7 @@ impl Filter for Authentication {
             }
             Err(Denied { refusal, guess, .. }) => {
                 if let (Some(lockout), Some(claimed)) = (&self.lockout, guess) {
-                    lockout.failed(exchange.client_ip, claimed.as_ref(), exchange.now).await;
+                    lockout.failed(exchange.client_ip, claimed.as_deref(), exchange.now).await;
                 }
                 Err(refusal)
             }

@@ -165,7 +165,7 @@ impl Paths {
             Some(Json::Bool(false)) => return Ok(Verdict::Unknown),
             _ => return Err("the answer says neither `active: true` nor `active: false`".into()),
         }
-        Ok(self.record(method, digest, &answer).map_or_else(|why| Verdict::Unusable(why.into()), Verdict::Found))
+        Ok(self.record(method, digest, &answer).map_or_else(Verdict::Unusable, Verdict::Found))
     }
 
     fn record(&self, method: &Arc<str>, digest: Digest, answer: &Object<'_>) -> Result<Record, String> {

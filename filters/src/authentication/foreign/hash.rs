@@ -76,7 +76,7 @@ impl Hashing {
             (Some(salt), _) => salt,
             (None, _) if !self.hash.is_salted() => &[],
             (None, Some(Json::String(text))) => {
-                own = octets(text).map_or_else(|| Some(text.as_bytes().to_vec()), |octets| octets);
+                own = octets(text).unwrap_or_else(|| Some(text.as_bytes().to_vec()));
                 own.as_deref().filter(|salt| !salt.is_empty()).ok_or("its `salt` is empty")?
             }
             (None, _) => return Err("it has no `salt`"),
