@@ -31,7 +31,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION, request};
 
 pub use self::{
     api_keys::{ApiKeysMethod, MAX_API_KEY, api_key_hash},
-    foreign::{ForeignKeys, ForeignTables, KeyIssuer, Question, Source as ForeignSource, form_encoded},
+    foreign::{ForeignKeys, ForeignTables, KeyIssuer, MAX_ROWS, Question, Source as ForeignSource, form_encoded},
     held::{HeldKey, HeldKeys, HeldTables, MAX_HELD_KEYS, Usage},
     jwt::{JwtMethod, KeySet, KeySets, KeySource, Location, Taken},
     key_format::NewKey,
