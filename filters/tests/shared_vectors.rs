@@ -83,7 +83,6 @@ fn the_contexts() {
             roles: Vec::new(),
             permissions: Vec::new(),
             api_key: None,
-            expires: None,
             token_id: (!token_id.is_empty()).then(|| token_id.into()),
             limits: Default::default(),
             claims: Default::default(),

@@ -49,7 +49,12 @@ impl<P: Posts> Source for Endpoint<P> {
         let mut form = form_encoded(key.as_bytes());
         form.insert_str(0, "token=");
         let (status, body) = self.posts.post(to, form.as_bytes(), MAX_BYTES).await?;
-        // A redirect would send the key elsewhere; 401 and 403 are about the gateway's own login.
-        if status != StatusCode::OK { Err(format!("it answers {}", status.as_u16())) } else { Ok(vec![body.to_vec()]) }
+        match status {
+            StatusCode::OK => Ok(vec![body.to_vec()]),
+            // It is this key that cannot be one: no outage, which a caller could feign.
+            StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => Ok(vec![br#"{"active":false}"#.to_vec()]),
+            // A redirect would send the key elsewhere; 401 and 403 are about the gateway's own login.
+            other => Err(format!("it answers {}", other.as_u16())),
+        }
     }
 }

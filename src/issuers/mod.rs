@@ -46,7 +46,9 @@ pub(crate) trait Source: Send + Sync + 'static {
 impl Source for Lookup {
     async fn ask(&self, parameter: &str) -> Result<Vec<Vec<u8>>, String> {
         Lookup::ask(self, parameter).await.map_err(|why| match why {
-            NoRows::Query(why) | NoRows::Unreachable(why) => why,
+            // A database may repeat what it was asked about.
+            NoRows::Query(why) | NoRows::Unreachable(why) if parameter.is_empty() => why,
+            NoRows::Query(why) | NoRows::Unreachable(why) => why.replace(parameter, "…"),
         })
     }
 }

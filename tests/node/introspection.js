@@ -23,6 +23,7 @@ const answers = {
   neither: (response) => response.end('{"active":"true","sub":"ann"}'),
   twice: (response) => response.end('{"active":false,"active":true,"sub":"ann"}'),
   huge: (response, answer) => response.end(JSON.stringify({ ...answer, padding: "x".repeat(10_000_000) })),
+  refused: (response) => response.writeHead(400).end(),
   error: (response) => response.writeHead(500).end('{"active":true,"sub":"ann"}'),
   redirect: (response) => response.writeHead(307, { location: "https://elsewhere.test/" }).end(),
   slow: () => {},

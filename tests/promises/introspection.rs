@@ -121,6 +121,13 @@ fn an_endpoint_says_whose_a_key_is() {
         expect_problem(&call(&gateway, bad, HOME), 401, "CREDENTIALS_INVALID");
     }
     assert_eq!(upstream.requests().len(), heard, "what was refused reached the upstream");
+    // It may call a key malformed: that is no outage, whoever presents it.
+    endpoint.becomes("refused");
+    for n in 0..8 {
+        expect_problem(&call(&gateway, &format!("malformed-{n}"), HOME), 401, "CREDENTIALS_INVALID");
+    }
+    endpoint.becomes("well");
+    assert_eq!(call(&gateway, "key of bö&b=1", HOME).status, 200);
     let answers: Vec<u16> = (0..11).map(|n| call(&gateway, &format!("guess-{n}"), "203.0.113.9").status).collect();
     assert_eq!(answers[10], 429, "{answers:?}");
     for secret in ["key-of-ann", "p%ss", "p%25ss"] {

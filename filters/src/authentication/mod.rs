@@ -39,7 +39,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, header::AUT
 pub use self::{
     api_keys::{ApiKeysMethod, MAX_API_KEY, api_key_hash},
     dpop::Dpop,
-    foreign::{ForeignKeys, ForeignTables, KeyIssuer, Question, Source as ForeignSource, form_encoded},
+    foreign::{ForeignKeys, ForeignTables, KeyIssuer, MAX_ROWS, Question, Source as ForeignSource, form_encoded},
     held::{HeldKey, HeldKeys, HeldTables, MAX_HELD_KEYS, Usage},
     jwt::{JwtMethod, KeySet, KeySets, KeySource, Location, Taken},
     key_format::NewKey,

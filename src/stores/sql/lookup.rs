@@ -6,6 +6,7 @@
 use std::{str::FromStr, time::Duration};
 
 use gapura_config::model::KeyLookup;
+use gapura_filters::authentication::MAX_ROWS;
 use serde_json::{Map, Value};
 use sqlx::{
     Column as _, Executor as _, PgPool, Row as _, SqlitePool, TypeInfo as _, ValueRef as _,
@@ -14,11 +15,6 @@ use sqlx::{
 };
 
 use super::spelled;
-
-/// Of one key. A part of a key that finds more rows names nothing.
-const MAX_ROWS: usize = 16;
-/// A row is a caller.
-const MAX_ROW: usize = 64 * 1024;
 
 pub(crate) struct Lookup {
     pool: Pool,
@@ -77,7 +73,7 @@ impl Lookup {
     /// The rows for this parameter, each the text of a JSON object.
     pub(crate) async fn ask(&self, parameter: &str) -> Result<Vec<Vec<u8>>, NoRows> {
         let limit = MAX_ROWS + 1;
-        let rows: Vec<Vec<u8>> = match &self.pool {
+        Ok(match &self.pool {
             Pool::Postgres(pool) => {
                 let statement = format!("SELECT row_to_json(q)::text FROM (\n{}\n) AS q LIMIT {limit}", self.query);
                 self.postgres(pool, &statement, parameter).await?
@@ -86,14 +82,7 @@ impl Lookup {
                 let statement = format!("SELECT q.* FROM (\n{}\n) AS q LIMIT {limit}", self.query);
                 sqlite(pool, &statement, parameter).await?.iter().map(object).collect()
             }
-        };
-        if rows.len() > MAX_ROWS {
-            return Err(NoRows::Query(format!("the query gives more than {MAX_ROWS} rows for one key")));
-        }
-        if rows.iter().any(|row| row.len() > MAX_ROW) {
-            return Err(NoRows::Query(format!("a row has more than {MAX_ROW} bytes")));
-        }
-        Ok(rows)
+        })
     }
 
     /// In a transaction that cannot write, and ends on the server as it does here. Unnamed statements and settings of the transaction alone

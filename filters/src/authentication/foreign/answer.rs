@@ -15,6 +15,11 @@ use crate::{
     json::{self, Json, Number, Object},
 };
 
+/// Of one key. A part of a key that finds more rows names nobody.
+pub const MAX_ROWS: usize = 16;
+/// A row is a caller.
+const MAX_ROW: usize = 64 * 1024;
+
 /// What an answer comes to.
 pub(super) enum Verdict {
     /// Revoked and expired ones, too.
@@ -31,13 +36,20 @@ pub(super) fn of_rows(
     key: &str,
     rows: &[Vec<u8>],
 ) -> Result<Verdict, String> {
+    // None of this is an outage: whoever knows such a part of a key must not be able to feign one.
+    if rows.len() > MAX_ROWS {
+        return Ok(Verdict::Unusable(format!("more than {MAX_ROWS} rows are found for one key")));
+    }
+    if rows.iter().any(|row| row.len() > MAX_ROW) {
+        return Ok(Verdict::Unusable(format!("a row has more than {MAX_ROW} bytes")));
+    }
     let mut found = None;
     for row in rows {
         let row = json::parse_object(row).map_err(|why| format!("a row cannot be read: {why}"))?;
         // All of them are compared, whichever fits.
         match hashing.fits(key, present(&row, "hash"), present(&row, "salt")) {
             Ok(false) => {}
-            Ok(true) if found.is_some() => return Err("two rows are of one key".into()),
+            Ok(true) if found.is_some() => return Ok(Verdict::Unusable("two rows are of one key".into())),
             Ok(true) => found = Some(record(method, digest, &row)),
             Err(why) => return Ok(Verdict::Unusable(format!("of a row {why}"))),
         }

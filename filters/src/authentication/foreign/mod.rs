@@ -25,6 +25,7 @@ use http::HeaderValue;
 use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
+pub use self::answer::MAX_ROWS;
 use self::{
     answer::{Paths, Verdict},
     cache::{Cache, Known},

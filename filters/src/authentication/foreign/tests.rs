@@ -203,8 +203,13 @@ fn what_a_row_says() {
     for bad in [r#"{"id": 1, "id": 2, "user_id": "u"}"#, "[]", "", "{"] {
         assert_eq!(caller(bad), Err(Code::Overloaded), "{bad}");
     }
-    gate.says(&[ROW, ROW]);
-    assert_eq!(gate.code("k", 1_000_000), Some(Code::Overloaded), "two rows are of one key");
+    // Too much of an answer is no outage, which a caller could feign.
+    for (n, rows) in
+        [vec![ROW; 2], vec![ROW; 17], vec![&format!("{ROW}{}", " ".repeat(70_000))]].into_iter().enumerate()
+    {
+        gate.says(&rows);
+        assert_eq!(gate.code("k", 1_000_000 + n as u64 * 1000), Some(Code::CredentialsInvalid), "{} rows", rows.len());
+    }
 }
 
 #[test]
