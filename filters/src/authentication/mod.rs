@@ -91,6 +91,13 @@ struct Asked<'a> {
     unanswered: bool,
 }
 
+impl<'a> Asked<'a> {
+    /// Nothing else is known of the request.
+    fn of_headers(headers: &'a HeaderMap, now_ms: u64) -> Self {
+        Self { headers, now_ms, from: None, certificate: None, request: None, unanswered: false }
+    }
+}
+
 /// What a proof is made for.
 #[derive(Clone, Copy)]
 struct Requested<'a> {
@@ -192,8 +199,7 @@ impl Authentication {
 
     /// The caller, or the refusal to send. `now_ms` is the time since 1970.
     pub fn authenticate(&self, headers: &HeaderMap, now_ms: u64) -> Result<Arc<Principal>, Refusal> {
-        let asked = Asked { headers, now_ms, from: None, certificate: None, request: None, unanswered: false };
-        match self.examine(asked) {
+        match self.examine(Asked::of_headers(headers, now_ms)) {
             Ok(Examined { principal, .. }) => Ok(principal),
             Err(denial) => Err(denial.map_or_else(|| self.missing(), |denial| self.deny(denial, now_ms)).refusal),
         }

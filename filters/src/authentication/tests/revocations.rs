@@ -55,7 +55,8 @@ fn what_a_token_opened_ends_with_it() {
     let opened = |config: &model::Jwt, payload: &str| {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, format!("Bearer {}", with_payload(payload)).parse().unwrap());
-        heeding(config, &revocations).examine(&headers, (NOW_MS, None)).map_err(|denied| denied.refusal).unwrap().1
+        let examined = heeding(config, &revocations).examine(Asked::of_headers(&headers, NOW_MS));
+        examined.unwrap_or_else(|_| panic!("refused")).tenures
     };
     let claims = |jti: &str| format!(r#"{{"jti":{jti},"sub":"u1","iat":{NOW},"exp":{}}}"#, NOW + 900);
     let config = secret_config();
