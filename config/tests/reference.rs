@@ -142,6 +142,7 @@ fn with_every_alternative_in_force_only_the_alternatives_disagree() {
             "`preset` belongs to the profile `jwe-rsa`, which is not listed",
             "`response_key` belongs to the profile `jwe-rsa`, which is not listed",
             "`response_kid` belongs to the profile `jwe-rsa`, which is not listed",
+            "`mac` vouches for whole bodies, and `members` are sealed one by one",
             "who has used such a token would get the next one with the answer",
         ]
     );
