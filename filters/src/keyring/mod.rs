@@ -87,6 +87,11 @@ impl Keyring {
         self.versions.iter().find(|version| version.state == KeyState::Active)
     }
 
+    /// The key of the active version, for whoever needs no more.
+    pub fn into_active(self) -> Option<Key> {
+        self.versions.into_iter().find(|version| version.state == KeyState::Active)?.key
+    }
+
     /// `bodies: x25519, 2026-11 active, 2026-05 retiring`, for `gapura explain`.
     pub fn explain(&self) -> String {
         let versions: Vec<String> =
