@@ -6,6 +6,8 @@
 
 mod load;
 pub mod session;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
