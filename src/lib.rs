@@ -10,6 +10,7 @@ mod examine;
 #[doc(hidden)]
 pub mod fuzzing;
 mod http1;
+mod issuers;
 mod keys;
 mod pem;
 mod providers;

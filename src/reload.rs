@@ -9,7 +9,7 @@ use gapura_config::{
 };
 
 use crate::{
-    examine,
+    examine, issuers,
     wiring::{self, Compiled, Gateway},
 };
 
@@ -93,6 +93,11 @@ fn attempt(gateway: &Arc<Gateway>) -> Result<(), Rejected> {
             return Err(reject(loaded.source, faults));
         }
     };
+    // On a thread that may wait.
+    let refused = tokio::runtime::Handle::current().block_on(issuers::faults(&live.policy.foreign_keys));
+    if !refused.is_empty() {
+        return Err(reject(loaded.source, refused));
+    }
     let warnings: Vec<Fault> = loaded.warnings.iter().cloned().chain(warnings).collect();
     if !warnings.is_empty() {
         log::warn!("{}", loaded.source.render(&warnings, false));

@@ -20,6 +20,7 @@ use tokio::{
 use crate::{
     admin::Admin,
     cli::Exit,
+    issuers,
     proxy::{
         self, Ports, Redirect,
         listen::{self, App, GateLimits, Open, Settings, Tally},
@@ -55,6 +56,11 @@ async fn serve(path: PathBuf, loaded: Loaded) -> ExitCode {
         }
         Err(CannotStart::Environment(why)) => return Exit::Environment.with(&why),
     };
+    let faults = issuers::faults(&gateway.live().policy.foreign_keys).await;
+    if !faults.is_empty() {
+        let _ = writeln!(io::stderr(), "{}", source.render(&faults, false));
+        return Exit::Input.code();
+    }
     if let Err(why) = gateway.await_store().await {
         return Exit::Environment.with(&why);
     }

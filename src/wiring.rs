@@ -19,6 +19,7 @@ use gapura_config::{
 };
 use gapura_filters::{
     contract::Services,
+    encryption,
     metrics::{Metrics, RouteMetrics},
     policy::Policy,
 };
@@ -33,7 +34,7 @@ use pingora::{
 pub(crate) use self::state::store_faults;
 use self::state::{SystemClock, resume, services};
 use crate::{
-    keys,
+    issuers, keys,
     providers::{self, Providers},
     proxy::{
         Changes, Front, Lanes, Proxy,
@@ -131,7 +132,8 @@ pub(crate) fn compile(
                 gate: GateLimits::new(&config.limits, config.server.access_log),
                 config: config.clone(),
             };
-            Ok(Compiled { live, warnings })
+            let ending = encryption::ending(config, state::unix_ms());
+            Ok(Compiled { live, warnings: warnings.into_iter().chain(ending).collect() })
         }
         _ => Err(faults),
     }
@@ -208,6 +210,9 @@ impl Gateway {
         for set in &self.live().policy.key_sets {
             keys::follow(set, Providers(Arc::clone(self)), &self.services.metrics);
         }
+        for keys in &self.live().policy.foreign_keys {
+            issuers::follow(keys, Providers(Arc::clone(self)), &self.services.metrics);
+        }
         for keys in &self.live().policy.held_keys {
             stores::sql::follow(keys, &self.services.metrics);
         }
@@ -228,7 +233,8 @@ impl Gateway {
         }
         let policy = &self.live().policy;
         let held = policy.held_keys.iter().filter_map(|keys| keys.missing());
-        policy.key_sets.iter().filter_map(|set| set.missing()).chain(held).collect()
+        let foreign = policy.foreign_keys.iter().filter_map(|keys| keys.missing());
+        policy.key_sets.iter().filter_map(|set| set.missing()).chain(held).chain(foreign).collect()
     }
 }
 
@@ -240,7 +246,8 @@ impl Options {
         // Without an upstream or an issuer that needs the system's authorities they are not read: hundreds of certificates in memory,
         // twice, for nothing.
         let system = config.upstreams.values().any(|upstream| upstream.tls && upstream.ca.is_none())
-            || config.jwt.values().any(|jwt| jwt.fetches_keys() && jwt.ca.is_none());
+            || config.jwt.values().any(|jwt| jwt.fetches_keys() && jwt.ca.is_none())
+            || issuers::needs_system_authorities(config);
         Self {
             threads: threads(&config.server),
             max_streams: config.limits.max_streams,

@@ -2,7 +2,7 @@
 
 use crate::{
     guard::{is_segment_name, segment_name},
-    model::{DatabaseRef, IssuedFor, LimitKey, TokenSource, UsedFor, is_token},
+    model::{DatabaseRef, FindBy, IssuedFor, LimitKey, TokenSource, UsedFor, is_token},
     secret::SecretRef,
     units::{Address, Period, PeriodOrOff, Size},
 };
@@ -47,6 +47,9 @@ const FORMATS: &[Format] = &[
     Format { name: "rate-limit-key", pattern: Some("^(client_ip|user|api_key|route|global|header:[!#$%&'*+.^_`|~0-9A-Za-z-]+)$"), example: "client_ip", check: parses::<LimitKey> },
     Format { name: "token-source", pattern: Some("^(header|websocket_protocol|cookie:[!#$%&'*+.^_`|~0-9A-Za-z-]+)$"), example: "header", check: parses::<TokenSource> },
     Format { name: "database", pattern: Some("^(sqlite:[^?]+|env:[A-Za-z0-9_]+|file:.+)$"), example: "sqlite:keys.db", check: parses::<DatabaseRef> },
+    Format { name: "find-by", pattern: Some("^(hash|prefix:[0-9]{1,3}|before:[!-~]{1,8})$"), example: "hash", check: parses::<FindBy> },
+    Format { name: "sql", pattern: None, example: "SELECT id, user_id FROM api_keys WHERE hash = $1", check: sql },
+    Format { name: "introspection-url", pattern: Some("^https?://[^/@]+/.*$"), example: "https://id.example.com/introspect", check: introspection_url },
     Format { name: "cidr", pattern: Some("^[0-9A-Fa-f:.]+/[0-9]{1,3}$"), example: "10.0.0.0/8", check: cidr },
     Format { name: "header-name", pattern: Some("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"), example: "X-Api-Key", check: header_name },
     Format { name: "method", pattern: Some("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"), example: "GET", check: method },
@@ -58,6 +61,7 @@ const FORMATS: &[Format] = &[
     Format { name: "path-pattern", pattern: Some(r"^/([^*?#;\\ ]|\*)*$"), example: "/orders/**", check: path_pattern },
     // A TOML date, not a string: `shape` checks it, and an editor knows the format.
     Format { name: "date-time", pattern: None, example: "2027-01-01T00:00:00Z", check: |_| Ok(()) },
+    Format { name: "date", pattern: None, example: "2027-06-30", check: |_| Ok(()) },
 ];
 
 /// Names that become metric labels and stand in references: `[upstreams.NAME]`, `name = …` of a route.
@@ -82,7 +86,7 @@ pub(crate) fn example(format: &str) -> Option<&'static str> {
 /// A value of this format must not be shown unless it passes.
 pub(crate) fn is_secret(format: Option<&str>) -> bool {
     // A key pasted where its hash belongs is as secret as a literal secret; so are keys where their place belongs.
-    matches!(format, Some("secret" | "hex-sha256" | "jwks" | "database"))
+    matches!(format, Some("secret" | "hex-sha256" | "jwks" | "database" | "introspection-url" | "sql"))
 }
 
 pub(crate) fn check(format: &str, text: &str) -> Result<(), Complaint> {
@@ -145,6 +149,55 @@ fn jwks(text: &str) -> Result<(), Complaint> {
         return Ok(());
     }
     complain("this is not an https address", HELP)
+}
+
+/// The only value that may have several lines, and names of columns like those of secret keys. So a text whose closing quotes are not where
+/// they should be is told by what it swallowed: lines of this file.
+fn sql(text: &str) -> Result<(), Complaint> {
+    const HELP: &str = "write one SELECT; are its closing quotes where they should be?";
+    const MAX_BYTES: usize = 16 * 1024;
+    if text.len() > MAX_BYTES {
+        return complain("this is longer than any query", HELP);
+    }
+    if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
+        return complain("a control character is in this query", HELP);
+    }
+    let of_this_file = |line: &str| {
+        let key = |c: char| c.is_ascii_lowercase() || c == '_';
+        let value = line.trim_start_matches(key).trim_start().strip_prefix('=').map(str::trim_start);
+        line.starts_with('[') || line.starts_with(key) && value.is_some_and(|value| value.starts_with(['"', '[', '{']))
+    };
+    if text.lines().any(|line| of_this_file(line.trim_start())) {
+        return complain("this query holds another key", HELP);
+    }
+    Ok(())
+}
+
+/// A key travels there: in the clear only within this host.
+fn introspection_url(text: &str) -> Result<(), Complaint> {
+    const HELP: &str = "write \"https://host/path\", or \"http://127.0.0.1:8000/path\" on this host";
+    let (secure, rest) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
+        (Some(rest), _) => (true, rest),
+        (_, Some(rest)) => (false, rest),
+        _ => return complain("this is not an http address", HELP),
+    };
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    // The text is not repeated: it may hold a password.
+    if authority.contains('@') {
+        return complain("an address carries no user and no password", "write `client_id` and `client_secret`");
+    }
+    let host = authority.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
+    let host = host.map_or(authority, |(host, _)| host);
+    let fit = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.:[]".contains(&b));
+    if !fit || !path.bytes().all(|b| b.is_ascii_graphic() && !b"\\\"<>^`{|}#".contains(&b)) {
+        return complain("this is not an http address", HELP);
+    }
+    let number = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    let loopback = host == "localhost" || number.is_ok_and(|address| address.is_loopback());
+    if !secure && !loopback {
+        return complain("a key would travel in the clear to another host", HELP);
+    }
+    Ok(())
 }
 
 fn hex_sha256(text: &str) -> Result<(), Complaint> {

@@ -7,6 +7,7 @@ mod assertion;
 mod database;
 mod dpop;
 mod encryption;
+mod foreign_keys;
 mod jwt_decryption;
 mod keyring;
 mod lockout;
@@ -26,7 +27,8 @@ pub use self::{
     assertion::IdentityAssertion,
     database::DatabaseRef,
     dpop::{Binding, Dpop},
-    encryption::{Encryption, EnvelopeFields, KeyDerivation, Preset, Profile, Profiles, Replay, ResponseWrap},
+    encryption::{Encryption, EnvelopeFields, KeyDerivation, MacMode, Preset, Profile, Profiles, Replay, ResponseWrap},
+    foreign_keys::{FindBy, HashEncoding, Hashed, IntrospectionClaims, KeyCache, KeyHash, KeyIntrospection, KeyLookup},
     jwt_decryption::{JweAlgorithm, JweContent, JwtDecryption},
     keyring::{KeyKind, KeyState, KeyVersion, Keyring},
     lockout::{Lockout, LockoutMode},
@@ -114,6 +116,8 @@ pub struct Server {
     pub trusted_proxies: Vec<IpNet>,
     /// One log line per request, on standard error.
     pub access_log: bool,
+    /// Public listeners give out envelope keys, under /.well-known/gapura/.
+    pub key_delivery: bool,
 }
 
 /// Bounds on connections and request heads.
@@ -385,10 +389,17 @@ pub struct ApiKeys {
     pub header: String,
     /// `Authorization: <scheme> <key>`. Without it the whole header value is the key.
     pub scheme: Option<String>,
-    /// The HMAC key of the stored hashes.
-    pub salt: SecretRef,
+    /// The HMAC key of the stored hashes: of `keys` and `database`.
+    pub salt: Option<SecretRef>,
     /// Where `gapura keys create` keeps keys: `sqlite:/path`, or `env:NAME` or `file:/path` with the address of a PostgreSQL database.
     pub database: Option<DatabaseRef>,
+    /// Keys that a backend issued, in its own table.
+    pub lookup: Option<KeyLookup>,
+    /// Keys that a backend issued, by an endpoint that knows them.
+    pub introspection: Option<KeyIntrospection>,
+    /// How long answers of these two are remembered.
+    #[serde(default)]
+    pub cache: KeyCache,
     /// The keys that are accepted, as hashes.
     #[serde(default)]
     pub keys: Vec<ApiKey>,

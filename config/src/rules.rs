@@ -7,6 +7,8 @@ mod access;
 mod callers;
 mod certificates;
 mod decryption;
+mod envelopes;
+mod foreign_keys;
 mod key_limits;
 mod keyrings;
 mod listeners;
@@ -40,6 +42,7 @@ pub(crate) fn check(config: &Config, source: &Source, doubtful: &[Place]) -> Vec
     traffic::check(&mut rules);
     keyrings::check(&mut rules);
     decryption::check(&mut rules);
+    envelopes::check(&mut rules);
     access::lockout(&mut rules);
     key_limits::check(&mut rules);
     routes::check(&mut rules);

@@ -194,7 +194,7 @@ impl Findings {
                     return Value::String(first.to_owned());
                 }
                 match schema::format(schema) {
-                    Some("date-time") => advice::some_date(),
+                    Some(format @ ("date-time" | "date")) => advice::some_date(format),
                     Some(format) => Value::String(formats::example(format).unwrap_or_default().to_owned()),
                     None => Value::String(format!("?{}", self.doubtful.len() + self.faults.len())),
                 }

@@ -83,7 +83,7 @@ const SHAPE: &[Case] = &[
     error("server", "[server]\nhttps = [\"a:1\"]\ntrusted-proxies = []", (3, 1), "unknown key `trusted-proxies`", "did you mean `trusted_proxies`?"),
     error("server", "[server]\nhttps = [\"a:1\"]\nAdmin = \"a:2\"", (3, 1), "unknown key `Admin`", "did you mean `admin`?"),
     error("server", "server = { https = [\"a:1\"], max_head = \"1KiB\" }", (1, 29), "unknown key `max_head`", "`max_head` belongs in `[limits]`"),
-    error("server", "[server]\nhttps = [\"a:1\"]\nqwertz = 1", (3, 1), "unknown key `qwertz`", "known here are `access_log`, `admin`, `http`, `https`, `plaintext`, `threads` and `trusted_proxies`"),
+    error("server", "[server]\nhttps = [\"a:1\"]\nqwertz = 1", (3, 1), "unknown key `qwertz`", "known here are `access_log`, `admin`, `http`, `https`, `key_delivery`, `plaintext`, `threads` and `trusted_proxies`"),
     error("limits", "[limit]", (1, 2), "unknown key `limit` in the file", "did you mean `[limits]`?"),
     error("limits", "[[route]]", (1, 3), "unknown key `route`", "did you mean `[[routes]]`?"),
     error("limits", "[ratelimits.a]", (1, 2), "unknown key `ratelimits`", "did you mean `[rate_limits.NAME]`?"),
@@ -286,6 +286,8 @@ fn dates() {
     }
 }
 
+#[path = "faults/foreign_keys.rs"]
+mod foreign_keys;
 #[path = "faults/identity.rs"]
 mod identity;
 #[path = "faults/keyrings.rs"]

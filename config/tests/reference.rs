@@ -71,8 +71,14 @@ fn schema_keys() -> BTreeMap<String, bool> {
             let entry = &property["additionalProperties"];
             let is_table =
                 property["type"] == "object" && !["string", "integer"].iter().any(|plain| entry["type"] == *plain);
-            let optional_table =
-                is_table && ["state.redis", "state.redis.sentinel", "jwt.NAME.decryption"].contains(&key.as_str());
+            let optional = [
+                "state.redis",
+                "state.redis.sentinel",
+                "jwt.NAME.decryption",
+                "api_keys.NAME.lookup",
+                "api_keys.NAME.introspection",
+            ];
+            let optional_table = is_table && optional.contains(&key.as_str());
             if !is_table || optional_table {
                 keys.insert(key.clone(), required);
             }
@@ -127,6 +133,8 @@ fn with_every_alternative_in_force_only_the_alternatives_disagree() {
             "`san_dns` and `subject_cn` both say which certificate this is",
             "`san_dns` and `subject` both say which certificate this is",
             "`san_dns` and `spki_sha256` both say which certificate this is",
+            "`lookup` and `introspection` both say whose a key is",
+            "`client_id` and `bearer` are two logins",
             "`burst` belongs to `algorithm = \"gcra\"`; the others never exceed `limit`",
             "only counters in Redis have outages, and the store is memory",
             "`until` ends a key that is retiring, and this one is active",

@@ -16,6 +16,7 @@ import { root, startWorld } from "./world.mjs";
 const run = promisify(execFile);
 const { chromium } = createRequire(join(root, "clients/js/package.json"))("playwright-core");
 const CARD = "4242424242424242";
+const MEMBERS = ["/card/number", "/card/cvv", "/method"];
 const PROFILES = ["hpke", "jwe", "aes128gcm"];
 const python = join(root, ".venv/bin/python");
 
@@ -32,18 +33,23 @@ keyrings = ["curve"]
 [encryption.cards]
 profile  = ["hpke", "jwe", "aes128gcm"]
 keyrings = ["bodies", "sessions"]
-members  = ["/card/number", "/card/cvv"]
+members  = ["/card/number", "/card/cvv", "/method"]
+
+[encryption.founding-cards]
+profile    = "cryptojs"
+master_key = "env:MASTER_KEY"
+members    = ["/card/number", "/method"]
 
 [encryption.founding]
 profile    = "cryptojs"
 master_key = "env:MASTER_KEY"
 mac        = "required"
 
-${["curve", "founding"]
+${["curve", "founding", "cards", "founding-cards"]
   .map((name) => `[[routes]]\nname = "${name}"\npath = "/debug/request/${name}/**"\nupstream = "backend"\nauth = ["jwt.users"]\nencryption = "${name}"\n`)
   .join("\n")}
 [[routes]]
-name       = "cards"
+name       = "echo"
 path       = "/echo"
 upstream   = "backend"
 auth       = ["jwt.users"]
@@ -141,13 +147,32 @@ describe("the package for JavaScript", () => {
 
   for (const profile of PROFILES) {
     test(`members, ${profile}`, async () => {
-      const { wire, fetch } = client({ profile, encryption: "cards", members: ["/card/number", "/card/cvv"] });
+      const { wire, fetch } = client({ profile, encryption: "cards", members: MEMBERS });
       const body = `{ "amount": 19.990, "card": {"number":"${CARD}","holder":"Zoë"}, "big": 12345678901234567890 }`;
       const response = await fetch("/echo", { method: "POST", body });
       assert.equal(await response.text(), body);
       assert.ok(wire.every((request) => !request.includes(CARD)) && wire.at(-1).includes('"amount": 19.990'));
+
+      // Nothing in the request to seal: the message in the header is what the response's members are sealed under.
+      const seen = await (await fetch("/debug/request/cards/x?a=b")).json();
+      assert.deepEqual([seen.method, seen.query], ["GET", "a=b"]);
     });
   }
+
+  test("members, the founding format", async () => {
+    const { wire, fetch } = client({ profile: "cryptojs", encryption: "founding-cards", members: ["/card/number", "/method"] });
+    const body = `{ "amount": 19.990, "card": {"number":"${CARD}"} }`;
+    const seen = await (await fetch("/debug/request/founding-cards/x", { method: "POST", body })).json();
+    assert.deepEqual([seen.method, Buffer.from(seen.body_base64, "base64").toString()], ["POST", body]);
+    assert.ok(wire.every((request) => !request.includes(CARD)));
+  });
+
+  test("a path is one, however it is spelled, also where a key is asked for it", async () => {
+    for (const profile of PROFILES) {
+      const response = await client({ profile }).fetch("/payments/caf%c3%a9%20x+y%7e");
+      assert.deepEqual([response.status, await response.json()], [404, { detail: "no such payment" }]);
+    }
+  });
 
   test("a message that comes twice, or for another place, is refused by the gateway", async () => {
     let sent;

@@ -10,6 +10,7 @@ pub mod authorisation;
 pub mod chain;
 pub mod contract;
 pub mod crypto;
+pub mod delivery;
 pub mod encryption;
 pub mod guard;
 mod instant;

@@ -8,7 +8,7 @@ use prometheus::{
     TextEncoder, exponential_buckets,
 };
 
-use crate::contract::Code;
+use crate::{authentication::Ended, contract::Code};
 
 /// The metrics of one process. Filters take the counters they need when they are built, so that counting is one atomic add.
 pub struct Metrics {
@@ -39,6 +39,8 @@ pub struct Metrics {
     pub key_fetches: IntCounterVec,
     pub keys: IntGaugeVec,
     pub held_keys: IntGaugeVec,
+    pub key_lookups: IntCounterVec,
+    pub key_lookup_duration: HistogramVec,
     pub store_up: IntGaugeVec,
     pub store_calls: IntCounterVec,
     pub store_duration: HistogramVec,
@@ -149,6 +151,17 @@ impl Metrics {
             )?,
             keys: gauge("gapura_key_set_keys", "Keys in use of a fetched key set.", "jwt")?,
             held_keys: gauge("gapura_api_keys", "API keys of a database, revoked ones too.", "api_keys")?,
+            key_lookups: counter(
+                "gapura_api_key_lookups_total",
+                "Questions to backends about API keys: found, unknown, failed, timeout, skipped in an outage, overloaded.",
+                &["api_keys", "result"],
+            )?,
+            key_lookup_duration: seconds(
+                "gapura_api_key_lookup_duration_seconds",
+                "From a question to a backend about an API key until its answer.",
+                "api_keys",
+                0.000_1,
+            )?,
             store_up: gauge("gapura_store_up", "1 while a shared store is asked, 0 in an outage.", "store")?,
             store_calls: counter(
                 "gapura_store_calls_total",
@@ -174,6 +187,11 @@ impl Metrics {
         }
         for by in ["address", "identity"] {
             metrics.lockouts.with_label_values(&[by]);
+        }
+        for kind in ["websocket", "events"] {
+            for reason in [Ended::Expired, Ended::Revoked] {
+                metrics.streams_ended.with_label_values(&[kind, reason.label()]);
+            }
         }
         for result in ["success", "failure"] {
             metrics.reloads.with_label_values(&[result]);

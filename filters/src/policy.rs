@@ -14,11 +14,13 @@ use crate::{
     addresses::Addresses,
     assertion::{Assertion, Assertions},
     authentication::{
-        Authentication, Dpop, HeldKeys, KeySet, Lockout, LockoutDoor, Method as AuthMethod, Shared, Withheld,
+        Authentication, Dpop, ForeignKeys, HeldKeys, KeySet, Lockout, LockoutDoor, Method as AuthMethod, Shared,
+        Withheld,
     },
     authorisation::Authorisation,
     chain::Chain,
     contract::{Services, Stage},
+    delivery::PublicKeys,
     encryption::Encryption,
     guard::Guard,
     keyring::{Keyring, Keyrings},
@@ -42,6 +44,10 @@ pub struct Policy {
     pub held_keys: Box<[Arc<HeldKeys>]>,
     /// How upstreams are told who calls, where one is.
     pub assertions: Option<Arc<Assertions>>,
+    /// Keys of backends that its routes accept and somebody has to ask for, each once.
+    pub foreign_keys: Box<[Arc<ForeignKeys>]>,
+    /// The public keys of all envelopes.
+    pub public_keys: PublicKeys,
     /// Of requests that no route takes.
     pub unrouted: RouteMetrics,
 }
@@ -60,6 +66,8 @@ pub struct Route {
     /// What of the credentials does not pass on.
     pub withheld: Withheld,
     pub metrics: RouteMetrics,
+    /// What gives out keys to its callers.
+    pub encryption: Option<Arc<Encryption>>,
 }
 
 /// The label of requests that no route takes. No route can have this name.
@@ -79,6 +87,7 @@ impl Policy {
             dpop: None,
             assertions: None,
             operations: Vec::new(),
+            foreign_keys: Vec::new(),
         };
         compiler.own_tokens();
         let rings = Arc::new(compiler.keyrings());
@@ -101,6 +110,8 @@ impl Policy {
             key_sets: compiler.key_sets.into(),
             held_keys: compiler.held_keys.into(),
             assertions: compiler.assertions,
+            foreign_keys: compiler.foreign_keys.into(),
+            public_keys: PublicKeys::new(config, &rings),
             unrouted: RouteMetrics::new(UNROUTED, &services.metrics),
         };
         Ok((policy, compiler.warnings))
@@ -134,6 +145,7 @@ struct Compiler<'a> {
     dpop: Option<Arc<Dpop>>,
     assertions: Option<Arc<Assertions>>,
     operations: Vec<(String, Arc<OperationTokens>)>,
+    foreign_keys: Vec<Arc<ForeignKeys>>,
 }
 
 impl Compiler<'_> {
@@ -175,6 +187,7 @@ impl Compiler<'_> {
             revocations: Arc::clone(&self.services.revocations),
             held_keys: Arc::clone(&self.services.held_keys),
             keyrings: Arc::clone(rings),
+            foreign_keys: Arc::clone(&self.services.foreign_keys),
             kept: guards.flat_map(|guard| guard.claims().into_iter().map(str::to_owned).collect::<Vec<_>>()).collect(),
         };
         let jwt = self.config.jwt.iter();
@@ -241,6 +254,11 @@ impl Compiler<'_> {
                             self.key_sets.push(Arc::clone(set));
                         }
                     }
+                    for keys in authentication.foreign_keys() {
+                        if !self.foreign_keys.iter().any(|known| Arc::ptr_eq(known, keys)) {
+                            self.foreign_keys.push(Arc::clone(keys));
+                        }
+                    }
                     for keys in authentication.held_keys() {
                         if !self.held_keys.iter().any(|known| Arc::ptr_eq(known, keys)) {
                             self.held_keys.push(Arc::clone(keys));
@@ -281,6 +299,7 @@ impl Compiler<'_> {
             timeout: route.timeout.get(),
             withheld,
             metrics: RouteMetrics::new(&route.name, &self.services.metrics),
+            encryption: route.encryption.as_ref().and_then(|name| encryptions.get(name)?.clone()),
             chain,
         })
     }

@@ -218,7 +218,7 @@ impl Open {
     fn new_key(&self, key: HeldKey) -> Result<(String, Listed), Failure> {
         let mut random = rand::rng();
         let NewKey { id, text } = NewKey::make(|below| random.random_range(0..below));
-        let salt = self.config.salt.read()?;
+        let salt = self.config.salt.as_ref().ok_or_else(|| format!("`[{}]` has no `salt`", self.method))?.read()?;
         let key = HeldKey { id, hash: api_key_hash(salt.bytes(), text.as_bytes()), revoked: false, ..key };
         key.check()?;
         Ok((text, Listed { key, created: now(), ..Listed::default() }))

@@ -17,7 +17,7 @@ use pingora::{http::RequestHeader, protocols::http::ServerSession};
 
 use super::{
     context::Context,
-    forward,
+    delivery, forward,
     listen::{PASSABLE, is_authority},
 };
 use crate::wiring::Gateway;
@@ -31,6 +31,8 @@ pub(super) enum Way {
         seen: bool,
     },
     Streamed,
+    /// The gateway itself answers: it is asked for keys.
+    Keys,
 }
 
 /// A body up to this is read before its request goes on: a failed connection can then be replaced, and a small request
@@ -42,7 +44,11 @@ pub(super) async fn admit(
     session: &mut ServerSession,
     context: &mut Context,
 ) -> Result<Way, Refusal> {
-    find_route(session.req_header(), context)?;
+    let path = canonical_target(session.req_header(), context)?;
+    if context.live.config.server.key_delivery && delivery::is_for(&path) {
+        return Ok(Way::Keys);
+    }
+    context.route = Some(find_route(&path, &context.method, context)?);
     let live = std::sync::Arc::clone(&context.live);
     let route = live.policy.route(context.route.ok_or_else(lost)?);
     live.lanes.check(&route.name)?;
@@ -64,7 +70,8 @@ pub(super) async fn admit(
     }
 }
 
-fn find_route(head: &RequestHeader, context: &mut Context) -> Result<(), Refusal> {
+/// The canonical path, and in the context all that a target tells.
+fn canonical_target(head: &RequestHeader, context: &mut Context) -> Result<String, Refusal> {
     if head.version == Version::HTTP_2 {
         check_size(head, &context.live.config.limits)?;
     }
@@ -96,11 +103,13 @@ fn find_route(head: &RequestHeader, context: &mut Context) -> Result<(), Refusal
         (path, Some(query), _) => PathAndQuery::try_from(format!("{path}?{query}")).map_err(|_| no_route())?,
     };
     context.exchange.target = context.target.clone();
-    match context.live.policy.find(&path, &head.method) {
-        Found::Route(index) => {
-            context.route = Some(index);
-            Ok(())
-        }
+    Ok(path.into_owned())
+}
+
+/// The route of a canonical path.
+pub(super) fn find_route(path: &str, method: &Method, context: &Context) -> Result<usize, Refusal> {
+    match context.live.policy.find(path, method) {
+        Found::Route(index) => Ok(index),
         Found::OtherMethods(methods) => {
             let names: Vec<&str> = methods.iter().map(Method::as_str).collect();
             let allow = HeaderValue::try_from(names.join(", ")).unwrap_or(HeaderValue::from_static(PASSABLE));
@@ -165,7 +174,7 @@ pub(super) fn too_large(max: u64) -> Refusal {
     Refusal::new(Code::BodyTooLarge, format!("A request body on this route may have {max} bytes."))
 }
 
-fn not_allowed(allow: HeaderValue) -> Refusal {
+pub(super) fn not_allowed(allow: HeaderValue) -> Refusal {
     Refusal::new(Code::MethodNotAllowed, "This path does not take this method.").header(ALLOW, allow)
 }
 

@@ -278,6 +278,26 @@ mod tests {
         assert!(!is_forwarding("x-forward"));
     }
 
+    #[test]
+    fn only_a_trusted_proxy_says_what_was_asked_for() {
+        let of = |trusted: bool, secure: bool, fields: &[(&'static str, &'static str)]| {
+            let mut head = RequestHeader::build("GET", b"/", None).unwrap();
+            for (name, value) in fields {
+                head.append_header(*name, *value).unwrap();
+            }
+            let Origin { https, authority } = origin(&head, &HeaderValue::from_static("here"), trusted, secure);
+            (https, authority.to_str().unwrap().to_owned())
+        };
+        let said = [("x-forwarded-proto", "https"), ("x-forwarded-host", "api.test")];
+        assert_eq!(of(false, false, &said), (false, "here".into()));
+        assert_eq!(of(true, false, &said), (true, "api.test".into()));
+        assert_eq!(of(true, true, &[("x-forwarded-proto", "http")]), (false, "here".into()));
+        let twice =
+            [("x-forwarded-host", "a.test"), ("x-forwarded-host", "b.test"), ("x-forwarded-proto", "https, http")];
+        assert_eq!(of(true, true, &twice), (true, "here".into()));
+        assert_eq!(of(true, false, &[("x-forwarded-proto", "ftp")]), (false, "here".into()));
+    }
+
     fn client(peer: &str, fields: &[(&'static str, &str)]) -> String {
         let proxies: Vec<IpNet> = ["10.0.0.0/8", "fd00::/8"].map(|net| net.parse().unwrap()).into();
         let mut map = HeaderMap::new();

@@ -20,6 +20,7 @@ use super::{
     admit::{self, SMALL, Way},
     answer,
     context::Context,
+    delivery,
     hooks::Proxy,
     lasting,
     listen::App,
@@ -135,6 +136,10 @@ pub(super) async fn first(
         return Ok(Next::Nothing);
     }
     match admit::admit(gateway, session, context).await? {
+        Way::Keys => {
+            delivery::serve(gateway, session, context).await?;
+            Ok(Next::Nothing)
+        }
         Way::Streamed => {
             context.place = context.live.lanes.enter(context.route_name()).await?;
             let live = Arc::clone(&context.live);

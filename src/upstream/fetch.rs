@@ -1,4 +1,4 @@
-//! One GET over TLS on a connection of its own, for what the gateway itself wants to know.
+//! One request on a connection of its own, for what the gateway itself wants to know.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ pub(crate) struct Fetched {
     pub(crate) body: Bytes,
 }
 
-/// `uri` is of https. The caller bounds the whole; `pause` bounds each step. The error is for the operator.
+/// A GET; `uri` is of https. The caller bounds the whole; `pause` bounds each step. The error is for the operator.
 pub(crate) async fn get(
     connector: &TransportConnector,
     uri: &Uri,
@@ -30,26 +30,62 @@ pub(crate) async fn get(
     pause: Duration,
     max: u64,
 ) -> Result<Fetched, String> {
+    let head = request("GET", uri, 4).map_err(|why| unaskable(uri, &why))?;
+    send(connector, uri, ca, (&head, b""), (pause, max)).await
+}
+
+/// A POST of a form, with a login; `uri` is of https, or of http.
+pub(crate) async fn post(
+    connector: &TransportConnector,
+    uri: &Uri,
+    ca: Option<&Path>,
+    (authorization, form): (Option<&HeaderValue>, &[u8]),
+    (pause, max): (Duration, u64),
+) -> Result<Fetched, String> {
+    let head = || {
+        let mut head = request("POST", uri, 7)?;
+        head.insert_header(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"))?;
+        head.insert_header(header::CONTENT_LENGTH, HeaderValue::from(form.len()))?;
+        if let Some(login) = authorization {
+            head.insert_header(header::AUTHORIZATION, login.clone())?;
+        }
+        Ok(head)
+    };
+    let head = head().map_err(|why: Box<pingora::Error>| unaskable(uri, &why))?;
+    send(connector, uri, ca, (&head, form), (pause, max)).await
+}
+
+fn unaskable(uri: &Uri, why: &pingora::Error) -> String {
+    format!("`{uri}` cannot be asked: {}", why.etype().as_str())
+}
+
+async fn send(
+    connector: &TransportConnector,
+    uri: &Uri,
+    ca: Option<&Path>,
+    (head, body): (&RequestHeader, &[u8]),
+    (pause, max): (Duration, u64),
+) -> Result<Fetched, String> {
+    let tls = uri.scheme_str() == Some("https");
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-    let address = Address::Tcp { host: host.clone(), port: uri.port_u16().unwrap_or(443) };
+    let address = Address::Tcp { host: host.clone(), port: uri.port_u16().unwrap_or(if tls { 443 } else { 80 }) };
     let upstream = model::Upstream {
         servers: Vec::new(),
         connect_timeout: Period(pause),
         idle_timeout: Period(pause),
-        tls: true,
-        server_name: Some(host),
+        tls,
+        server_name: tls.then_some(host),
         // Read anew each time: a renewed bundle needs no reload.
         ca: ca.map(Path::to_owned),
         identity_assertion: false,
     };
     let server = Arc::new(Server::build(&address, &upstream)?);
-    let head = request(uri).map_err(|why| format!("`{uri}` cannot be asked: {}", why.etype().as_str()))?;
     let stream = server.connect(connector).await?;
     let said = |failure: Failure| match failure {
         Failure::Unreachable(why) | Failure::Broken(why) => format!("{address}: {why}"),
         Failure::Timeout(why) => format!("{address}: {why}"),
     };
-    let mut answer = exchange::on(stream, &server, &head, b"", pause).await.map_err(|why| said(why.into()))?;
+    let mut answer = exchange::on(stream, &server, head, body, pause).await.map_err(|why| said(why.into()))?;
     let location = answer.head.headers.get(header::LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let status = answer.head.status;
     // What stands in any other answer is for nobody.
@@ -57,9 +93,9 @@ pub(crate) async fn get(
     Ok(Fetched { status, location, body })
 }
 
-fn request(uri: &Uri) -> pingora::Result<RequestHeader> {
+fn request(method: &str, uri: &Uri, fields: usize) -> pingora::Result<RequestHeader> {
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let mut head = RequestHeader::build("GET", path.as_bytes(), Some(4))?;
+    let mut head = RequestHeader::build(method, path.as_bytes(), Some(fields))?;
     head.insert_header(header::HOST, uri.authority().map_or("", |authority| authority.as_str()))?;
     head.insert_header(header::ACCEPT, HeaderValue::from_static("application/json"))?;
     head.insert_header(header::USER_AGENT, HeaderValue::from_static(concat!("gapura/", env!("CARGO_PKG_VERSION"))))?;

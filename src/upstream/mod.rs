@@ -27,7 +27,7 @@ use prometheus::Histogram;
 pub(crate) use self::head::fuzzing;
 pub(crate) use self::{
     exchange::{Answer, Call, Failure, MAX_INTERIM},
-    fetch::get,
+    fetch::{get, post},
     head::check_framing,
     server::{Server, read_ca},
 };

@@ -29,13 +29,14 @@ pub(crate) struct SystemClock {
 
 impl Clock for SystemClock {
     fn now(&self) -> Now {
-        // A wall clock before 1970 is as wrong as one at 1970.
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now {
-            monotonic: self.before + self.since.elapsed(),
-            unix_ms: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
-        }
+        Now { monotonic: self.before + self.since.elapsed(), unix_ms: unix_ms() }
     }
+}
+
+pub(super) fn unix_ms() -> u64 {
+    // A wall clock before 1970 is as wrong as one at 1970.
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// State as `[state]` says. Within the runtime that serves: a shared store connects in the background.

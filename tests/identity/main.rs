@@ -2,6 +2,7 @@
 
 mod gateway;
 mod key_sets;
+mod oidc;
 mod provider;
 mod sources;
 mod upstream;

@@ -4,9 +4,10 @@
 import { createInterface } from "node:readline";
 import CryptoJS from "crypto-js";
 import * as DPoP from "dpop";
-import { createRemoteJWKSet, jwtVerify } from "jose";
+import * as joseLibrary from "jose";
 import * as jose from "./jose.js";
 import jwt from "jsonwebtoken";
+import { operations as strong } from "./strong.js";
 
 const { AES, SHA256, enc } = CryptoJS;
 const hex = (text) => SHA256(text).toString(enc.Hex);
@@ -15,6 +16,7 @@ const dpopKeys = new Map();
 
 const operations = {
   ...jose,
+  ...strong,
   /** The passphrase of a caller; with a timestamp, that of `user_timestamp`. */
   passphrase: ({ userId, email, masterKey, timestamp }) =>
     hex(`${userId}_${email}_${masterKey}${timestamp === undefined ? "" : `_${timestamp}`}`),
@@ -37,10 +39,20 @@ const operations = {
     DPoP.generateProof(dpopKeys.get(thumbprint), htu, htm, nonce, accessToken),
   /** A token verified as an upstream does, with keys from the gateway: its header and claims. */
   verifyAssertion: async ({ token, keys, issuer, audience, typ }) => {
-    const verified = await jwtVerify(token, createRemoteJWKSet(new URL(keys)), { issuer, audience, typ });
+    const verified = await joseLibrary.jwtVerify(token, joseLibrary.createRemoteJWKSet(new URL(keys)), { issuer, audience, typ });
     return JSON.stringify({ header: verified.protectedHeader, claims: verified.payload });
   },
   sign: ({ claims, secret, options }) => jwt.sign(claims, secret, options),
+  /** A token by `jose` with a new key, and what it is verified with: a PEM, or the hex of a secret. */
+  jose: async ({ claims, alg }) => {
+    const symmetric = alg.startsWith("HS");
+    const pair = symmetric ? await joseLibrary.generateSecret(alg, { extractable: true }) : await joseLibrary.generateKeyPair(alg, { extractable: true });
+    const key = symmetric ? joseLibrary.base64url.decode((await joseLibrary.exportJWK(pair)).k) : pair.privateKey;
+    const verified = symmetric ? Buffer.from(key).toString("hex") : await joseLibrary.exportSPKI(pair.publicKey);
+    const secret = symmetric ? new TextEncoder().encode(verified) : key;
+    const token = await new joseLibrary.SignJWT(claims).setProtectedHeader({ alg }).sign(secret);
+    return JSON.stringify({ token, verified });
+  },
 };
 
 for await (const line of createInterface({ input: process.stdin })) {

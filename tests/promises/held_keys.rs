@@ -146,7 +146,8 @@ fn lives_as_the_command_says(upstream: &Upstream, gateway: &Gateway) -> [String;
     until_true("the key is known", || status(gateway, &key, HOME) == 200);
     let heard = upstream.last();
     assert_eq!((heard.header("x-user-id"), heard.header("x-user-email")), (Some("acme"), Some("pay@acme.test")));
-    let typo = format!("{}x", &key[..key.len() - 1]);
+    let other = if key.ends_with('x') { 'y' } else { 'x' };
+    let typo = format!("{}{other}", &key[..key.len() - 1]);
     expect_problem(&gateway.request("GET", "/me", &[("X-Api-Key", &typo)], b""), 401, "CREDENTIALS_INVALID");
 
     let bound = done(gateway, &[&create[..], &["--allow", "198.51.100.0/24"]].concat(), "");

@@ -117,6 +117,8 @@ describe("keys", () => {
     gateway.rotate("2");
     await failsWith(pay(fetch), "DECRYPTION_FAILED", 400);
     assert.deepEqual([gateway.asked.keys, gateway.failed], [0, 1]);
+    await failsWith(pay(client({ keys, profile: "jwe" })), "KEY_UNAVAILABLE", undefined);
+    assert.equal(gateway.asked.session, 0, "and no session key takes its place");
   });
 
   test("no key for the entry or the profile: nothing is sent", async () => {

@@ -9,7 +9,8 @@ What does not open is a `GapuraError` and never a response; nothing is ever sent
 
 from .auth import ApiKeyAuth, BearerAuth
 from .errors import GapuraError
-from .gateway import Gateway, Profile
+from .gateway import Gateway
+from .options import Profile
 from .transport import AsyncTransport, Transport
 
 __all__ = ["ApiKeyAuth", "AsyncTransport", "BearerAuth", "GapuraError", "Gateway", "Profile", "Transport"]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
+from typing import TypeVar
 
 import anyio
 import httpx
 
-#: Requests to send and seconds to wait; gives the response in the end.
-Flow = Generator[httpx.Request | float, httpx.Response | None, httpx.Response]
+T = TypeVar("T")
+#: Requests to send, whose responses it is given, and seconds to wait; gives something in the end.
+Steps = Generator[httpx.Request | float, httpx.Response | None, T]
+Flow = Steps[httpx.Response]
 
 
 class Transport(httpx.BaseTransport):

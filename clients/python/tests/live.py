@@ -14,7 +14,7 @@ import gapura
 
 CARD = "4242424242424242"
 BODY = '{ "amount": 19.990, "card": {"number":"%s","holder":"Zoë"}, "big": 12345678901234567890 }' % CARD
-CARDS = {"encryption": "cards", "members": ["/card/number", "/card/cvv"]}
+CARDS = {"encryption": "cards", "members": ["/card/number", "/card/cvv", "/method"]}
 
 
 def check(url: str, path: str, **options: Any) -> None:
@@ -45,6 +45,9 @@ def main() -> None:
     check(url, "/debug/request/founding/a", encryption="founding", profile="cryptojs")
     for profile in ("hpke", "jwe", "aes128gcm"):
         check(url, "/echo", profile=profile, **CARDS)
+        check(url, "/debug/request/cards/a", profile=profile, **CARDS)
+    founding = {"encryption": "founding-cards", "members": ["/card/number", "/method"]}
+    check(url, "/debug/request/founding-cards/a", profile="cryptojs", **founding)
     asyncio.run(concurrently(url))
     print("all as it was sent")
 

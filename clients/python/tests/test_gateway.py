@@ -203,7 +203,8 @@ class Exchanges(unittest.TestCase):
 
     def test_no_key_and_nothing_is_sent(self) -> None:
         self.gateway.keys = [{"kty": "EC", "crv": "P-521", "kid": "a", "encryption": ["payments"], "profiles": ["hpke"]}]
-        for options in ({"encryption": "other"}, {"profile": "hpke"}, {"profile": "cryptojs"}):
+        pinned: dict[str, Any] = {"keys": {"keys": []}}  # no session key takes their place
+        for options in ({"encryption": "other"}, {"profile": "hpke"}, {"profile": "cryptojs"}, pinned):
             with self.gateway.client(**options) as client:
                 self.refused("KEY_UNAVAILABLE", None, lambda: client.post("/payments", json=PAYMENT))
         self.assertEqual((self.gateway.seen, self.gateway.failed), ([], 0))

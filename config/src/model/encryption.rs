@@ -57,6 +57,18 @@ pub struct Encryption {
     /// The largest upstream response that is sealed; a larger one is answered with 502.
     #[serde(default = "max_response")]
     pub max_response: Size,
+    /// `cryptojs`: the header `X-Gapura-Mac`, which binds an envelope to its request.
+    #[serde(default)]
+    pub mac: MacMode,
+    /// `cryptojs` is accepted to the end of this day (UTC): 2027-06-30.
+    #[schemars(with = "Option<String>", extend("format" = "date"))]
+    pub accept_legacy_until: Option<toml_datetime::Datetime>,
+    /// Where several profiles are listed: who has sent an envelope of a stronger one is refused with a weaker one.
+    #[serde(default = "super::yes")]
+    pub downgrade_lock: bool,
+    /// JSON pointers of members that hold envelopes, in bodies that are clear otherwise. Absent: the whole body is one.
+    #[serde(default)]
+    pub members: Vec<String>,
 }
 
 fn max_age() -> PeriodOrOff {
@@ -108,6 +120,19 @@ pub enum Preset {
     VisaMle,
     /// Mastercard payload encryption: `{"encryptedData": "…"}`.
     Mastercard,
+}
+
+/// Whether envelopes of `cryptojs` carry a MAC.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MacMode {
+    /// The header is not looked at.
+    #[default]
+    Off,
+    /// It is verified where it is sent.
+    Optional,
+    /// An envelope without it is refused.
+    Required,
 }
 
 /// What a passphrase is made of.

@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use ipnet::IpNet;
 
-use super::{Rules, at};
+use super::{Rules, at, foreign_keys};
 use crate::{
     fault::{Fault, Place},
     model::{ApiKey, ApiKeys, Jwt, JwtAlgorithm, is_token},
@@ -21,6 +21,7 @@ pub(super) fn check(rules: &mut Rules<'_>) {
     }
     for (name, method) in &config.api_keys {
         api_keys(rules, name, method);
+        foreign_keys::check(rules, name, method);
     }
 }
 
@@ -186,7 +187,8 @@ fn api_keys(rules: &mut Rules<'_>, name: &str, method: &ApiKeys) {
             Fault::at(table.key("header"), message).help("write \"X-Api-Key\", or \"Authorization\" with a `scheme`"),
         );
     }
-    if method.keys.is_empty() && method.database.is_none() {
+    if method.keys.is_empty() && method.database.is_none() && method.lookup.is_none() && method.introspection.is_none()
+    {
         let fault = Fault::warning(table.key("keys"), "the list is empty: nobody can present a key");
         rules.add(fault.help("`gapura keys hash` prints the hash for an entry"));
     }

@@ -124,7 +124,7 @@ pub(super) fn example(place: &Place, schema: &Schema) -> String {
         "integer" => "100".into(),
         "boolean" => "true".into(),
         _ => match schema::format(schema) {
-            Some("date-time") => formats::example("date-time").unwrap_or_default().to_owned(),
+            Some(format @ ("date-time" | "date")) => formats::example(format).unwrap_or_default().to_owned(),
             Some("hex-sha256") => "\"…\"".into(),
             Some(format) => format!("\"{}\"", formats::example(format).unwrap_or("…")),
             None => "\"…\"".into(),
@@ -255,7 +255,7 @@ fn switch(text: &str) -> Option<&'static str> {
 }
 
 /// Stands in for a faulty date.
-pub(super) fn some_date() -> Value {
-    let date = formats::example("date-time").and_then(|example| example.parse().ok());
+pub(super) fn some_date(format: &str) -> Value {
+    let date = formats::example(format).and_then(|example| example.parse().ok());
     date.map_or_else(|| Value::Boolean(false), Value::Datetime)
 }

@@ -20,6 +20,7 @@ pub(super) fn check(place: &Place, schema: &Schema, value: &DeValue<'_>) -> Chec
     }
     match (schema::kind(schema), value) {
         ("string", _) if schema::format(schema) == Some("date-time") => date(place, value),
+        ("string", _) if schema::format(schema) == Some("date") => day(place, value),
         ("string", DeValue::String(text)) => string(place, schema::format(schema), text),
         ("integer", DeValue::Integer(_)) => integer(place, schema, value),
         ("boolean", DeValue::Boolean(switch)) => Ok((Value::Boolean(*switch), None)),
@@ -120,6 +121,20 @@ fn date(place: &Place, value: &DeValue<'_>) -> Checked {
     } else {
         fault.help(format!("write a date and time with its offset: {example}"))
     })
+}
+
+/// A day alone, as TOML has it: no time, no quotes.
+fn day(place: &Place, value: &DeValue<'_>) -> Checked {
+    let message = match value {
+        DeValue::Datetime(date) if date.date.is_some() && date.time.is_none() => {
+            return Ok((Value::Datetime(*date), None));
+        }
+        DeValue::Datetime(_) => "this is a time, and a day alone is meant".to_owned(),
+        DeValue::String(_) => "this day is written as a string".to_owned(),
+        _ => format!("`{}` is a day, this is {}", key_of(place), advice::found(value)),
+    };
+    let example = formats::example("date").unwrap_or_default();
+    Err(Fault::at(place.clone(), message).help(format!("write a day without quotes: {example}")))
 }
 
 /// The options or keys a message lists.

@@ -12,6 +12,7 @@ const { parseArgs } = require("node:util");
 // A fixed list: no path of a request ever reaches the file system.
 const FILES = {
   "/app/": ["text/html; charset=utf-8", join(__dirname, "index.html")],
+  "/app/icon.svg": ["image/svg+xml", join(__dirname, "icon.svg")],
   "/app/page.css": ["text/css; charset=utf-8", join(__dirname, "page.css")],
   "/app/page.js": ["text/javascript; charset=utf-8", join(__dirname, "page.js")],
   "/app/gapura.js": ["text/javascript; charset=utf-8", join(__dirname, "../../../clients/js/dist/gapura.min.js")],

@@ -20,7 +20,9 @@ use http::{HeaderName, header::AUTHORIZATION};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-use super::{Denial, HeldKeys, HeldTables, KeyTenure, lockout::Claimed};
+use super::{
+    Asked, Denial, ForeignKeys, ForeignTables, HeldKeys, HeldTables, KeyTenure, Proven, Tenure, lockout::Claimed,
+};
 use crate::{
     contract::{Principal, UserId},
     networks::Networks,
@@ -38,11 +40,14 @@ pub struct ApiKeysMethod {
     header: HeaderName,
     header_as_written: String,
     scheme: Option<String>,
-    salt: SecretRef,
-    salted: Hmac<Sha256>,
+    salt: Option<SecretRef>,
+    /// None where nothing here is hashed.
+    salted: Option<Hmac<Sha256>>,
     keys: HashMap<Digest, Arc<Record>>,
     /// Those in a database.
     held: Option<Arc<HeldKeys>>,
+    /// Those that a backend knows.
+    foreign: Option<Arc<ForeignKeys>>,
     warnings: Vec<Fault>,
 }
 
@@ -81,7 +86,7 @@ fn digest(salted: &Hmac<Sha256>, key: &[u8]) -> Digest {
 }
 
 impl ApiKeysMethod {
-    /// The record of a key, expired or not.
+    /// The record of a key, expired or not, among those that are in memory whole.
     ///
     /// The table is searched by the digest. How long that takes depends on the digest alone, which nobody without the salt
     /// can predict or steer, so it tells nothing about a stored key; the comparison takes constant time all the same.
@@ -89,7 +94,8 @@ impl ApiKeysMethod {
         if key.is_empty() || key.len() > MAX_API_KEY {
             return Ok(None);
         }
-        let digest = digest(&self.salted, key);
+        let Some(salted) = &self.salted else { return Ok(None) };
+        let digest = digest(salted, key);
         let (found, held) = match (self.keys.get(&digest), &self.held) {
             (None, Some(held)) => {
                 let unread = || Denial::Unready(format!("{}: the keys were not read yet", self.name).into());
@@ -99,6 +105,28 @@ impl ApiKeysMethod {
         };
         let found = found.filter(|record| bool::from(record.digest.ct_eq(&digest)));
         Ok(found.map(|record| KeyTenure { record, held: held.cloned() }))
+    }
+
+    /// The record of a key that a backend knows.
+    pub(super) fn find_foreign(&self, key: &[u8], asked: &Asked<'_>) -> Result<Option<KeyTenure>, Denial> {
+        match &self.foreign {
+            Some(foreign) if !key.is_empty() && key.len() <= MAX_API_KEY => {
+                let found = foreign.find(key, asked.now_ms, asked.unanswered)?;
+                Ok(found.map(|record| KeyTenure { record, held: None }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The keys of a backend.
+    pub(super) fn foreign(&self) -> Option<&Arc<ForeignKeys>> {
+        self.foreign.as_ref()
+    }
+
+    /// With those that a backend knows, where it has such.
+    pub(super) fn asking(mut self, tables: &ForeignTables, config: &model::ApiKeys) -> Result<Self, Vec<Fault>> {
+        self.foreign = tables.of(&self.name, config)?;
+        Ok(self)
     }
 
     /// The keys of a database.
@@ -139,7 +167,9 @@ impl ApiKeysMethod {
         let (count, header) = (self.keys.len(), &self.header_as_written);
         let keys = if count == 1 { "key" } else { "keys" };
         let held = self.held.as_ref().map(|held| format!(", and those of {}", held.database())).unwrap_or_default();
-        format!("{}: {count} {keys}{held} in {header}{scheme}, salt {}", self.name, self.salt)
+        let foreign = self.foreign.as_ref().map(|foreign| format!("; {}", foreign.explain())).unwrap_or_default();
+        let salt = self.salt.as_ref().map(|salt| format!(", salt {salt}")).unwrap_or_default();
+        format!("{}: {count} {keys}{held} in {header}{scheme}{salt}{foreign}", self.name)
     }
 
     pub(super) fn build(name: &str, config: &model::ApiKeys) -> Result<Self, Vec<Fault>> {
@@ -158,7 +188,8 @@ impl ApiKeysMethod {
                 ),
             );
         }
-        let salted = read_salt(&place.key("salt"), &config.salt, &mut warnings).map_err(|fault| faults.push(fault));
+        let salted = config.salt.as_ref().map(|salt| read_salt(&place.key("salt"), salt, &mut warnings)).transpose();
+        let salted = salted.map_err(|fault| faults.push(fault));
         let keys = read_keys(&place.key("keys"), &method, &config.keys).map_err(|found| faults.extend(found));
 
         match (header, salted, keys) {
@@ -171,6 +202,7 @@ impl ApiKeysMethod {
                 salted,
                 keys,
                 held: None,
+                foreign: None,
                 warnings,
             }),
             _ => Err(faults),
@@ -208,6 +240,17 @@ impl Record {
         }
         self.add_usage(1, now_ms);
         Ok(self.principal.clone())
+    }
+
+    /// The caller, by this method of this rank.
+    pub(super) fn proof(
+        tenure: KeyTenure,
+        rank: usize,
+        method: &ApiKeysMethod,
+        asked: &Asked<'_>,
+    ) -> Result<Proven, Denial> {
+        let caller = tenure.record.principal(asked.now_ms, asked.from);
+        caller.map(|caller| (rank, caller, Tenure::Key(tenure))).map_err(|denial| denial.by(method.name()))
     }
 
     /// The record of the same key among these, as it is now; None as long as they were not read.

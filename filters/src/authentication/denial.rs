@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{dpop::Wrong, lockout::Claimed};
+use super::{Question, dpop::Wrong, lockout::Claimed};
 use crate::contract::Refusal;
 
 /// Why a credential is bad, for the operator's log. It never repeats what was presented.
@@ -18,6 +18,8 @@ pub(super) enum Denial {
     Unbound(Wrong, Reason),
     /// It may be good; there is nothing yet to tell by.
     Unready(Reason),
+    /// A backend has to be asked.
+    Unasked(Box<Question>),
 }
 
 /// The refusal, and whether it was for a guess.
@@ -40,6 +42,7 @@ impl Denial {
             Self::Invalid(reason) => Self::Invalid(format!("{method}: {reason}").into()),
             Self::Unbound(wrong, reason) => Self::Unbound(wrong, format!("{method}: {reason}").into()),
             Self::Unready(reason) => Self::Unready(format!("{method}: {reason}").into()),
+            unasked @ Self::Unasked(_) => unasked,
         }
     }
 

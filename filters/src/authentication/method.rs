@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use gapura_config::{fault::Fault, model};
 
-use super::{ApiKeysMethod, HeldTables, JwtMethod, KeySets, Revocations, mtls::MtlsMethod};
+use super::{ApiKeysMethod, ForeignTables, HeldTables, JwtMethod, KeySets, Revocations, mtls::MtlsMethod};
 use crate::keyring::Keyrings;
 
 /// A `[jwt.NAME]`, `[mtls.NAME]` or `[api_keys.NAME]`, compiled. Built once per policy; a clone shares it.
@@ -38,7 +38,8 @@ impl Method {
     /// With the keys of its database, where it has one.
     pub fn api_keys_with(name: &str, config: &model::ApiKeys, shared: &Shared) -> Result<Self, Vec<Fault>> {
         let method = ApiKeysMethod::build(name, config)?;
-        Ok(Self::ApiKeys(Arc::new(method.holding(&shared.held_keys, config.database.as_ref()))))
+        let method = method.holding(&shared.held_keys, config.database.as_ref());
+        Ok(Self::ApiKeys(Arc::new(method.asking(&shared.foreign_keys, config)?)))
     }
 
     /// As routes name it and principals carry it: `jwt.users`, `api_keys.developers`.
@@ -74,6 +75,7 @@ pub struct Shared {
     pub key_sets: Arc<KeySets>,
     pub revocations: Arc<Revocations>,
     pub held_keys: Arc<HeldTables>,
+    pub foreign_keys: Arc<ForeignTables>,
     /// What tokens may be encrypted to.
     pub keyrings: Arc<Keyrings>,
     /// Claims that guards ask for, named as in `claims`: principals keep them.

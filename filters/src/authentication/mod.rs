@@ -5,11 +5,13 @@
 //! and the credential itself, never its failure, says which method it is for.
 
 mod api_keys;
+mod asking;
 mod binding;
 mod challenge;
 mod conflicts;
 mod denial;
 mod dpop;
+mod foreign;
 mod held;
 mod jwt;
 mod key_format;
@@ -37,6 +39,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, header::AUT
 pub use self::{
     api_keys::{ApiKeysMethod, MAX_API_KEY, api_key_hash},
     dpop::Dpop,
+    foreign::{ForeignKeys, ForeignTables, KeyIssuer, MAX_ROWS, Question, Source as ForeignSource, form_encoded},
     held::{HeldKey, HeldKeys, HeldTables, MAX_HELD_KEYS, Usage},
     jwt::{JwtMethod, KeySet, KeySets, KeySource, Location, Taken},
     key_format::NewKey,
@@ -55,9 +58,7 @@ use self::{
     challenge::Challenges,
     denial::{Denial, Denied, Reason},
     dpop::{MaybeDpop, Unused},
-    key_format::Form,
-    lockout::Claimed,
-    tenure::{KeyTenure, Tenure, TokenTenure},
+    tenure::{KeyTenure, Tenure},
 };
 use crate::contract::{ClientCertificate, Exchange, Filter, HeaderEdit, Principal, Refusal, Stage};
 
@@ -86,6 +87,15 @@ struct Asked<'a> {
     from: Option<IpAddr>,
     certificate: Option<&'a ClientCertificate>,
     request: Option<Requested<'a>>,
+    /// A backend was asked in vain.
+    unanswered: bool,
+}
+
+impl<'a> Asked<'a> {
+    /// Nothing else is known of the request.
+    fn of_headers(headers: &'a HeaderMap, now_ms: u64) -> Self {
+        Self { headers, now_ms, from: None, certificate: None, request: None, unanswered: false }
+    }
 }
 
 /// What a proof is made for.
@@ -165,6 +175,14 @@ impl Authentication {
         })
     }
 
+    /// The keys of backends that its methods accept.
+    pub fn foreign_keys(&self) -> impl Iterator<Item = &Arc<ForeignKeys>> {
+        self.methods.iter().filter_map(|method| match method {
+            Method::ApiKeys(method) => method.foreign(),
+            _ => None,
+        })
+    }
+
     /// What is kept from the upstream, with and without `forward_credentials`.
     pub fn withheld(&self, forward_credentials: bool) -> Withheld {
         let protocol = self.sources.contains(&TokenSource::WebsocketProtocol);
@@ -181,8 +199,7 @@ impl Authentication {
 
     /// The caller, or the refusal to send. `now_ms` is the time since 1970.
     pub fn authenticate(&self, headers: &HeaderMap, now_ms: u64) -> Result<Arc<Principal>, Refusal> {
-        let asked = Asked { headers, now_ms, from: None, certificate: None, request: None };
-        match self.examine(asked) {
+        match self.examine(Asked::of_headers(headers, now_ms)) {
             Ok(Examined { principal, .. }) => Ok(principal),
             Err(denial) => Err(denial.map_or_else(|| self.missing(), |denial| self.deny(denial, now_ms)).refusal),
         }
@@ -248,48 +265,6 @@ impl Authentication {
         Err(Denial::Invalid(format!("{header} has a scheme that this route does not accept").into()))
     }
 
-    /// The caller of a token, who has what it is bound to.
-    fn prove_token(
-        &self,
-        source: &TokenSource,
-        (scheme, text): (Scheme, &[u8]),
-        asked: Asked<'_>,
-    ) -> Result<(Proven, Option<Unused>), Denial> {
-        let proven = self.verify_token(source, text, asked.now_ms)?;
-        let Some(Method::Jwt(method)) = self.methods.get(proven.0) else { return Ok((proven, None)) };
-        let unused = self.hold(method, &proven.1, (scheme, text), asked).map_err(|why| why.by(method.name()))?;
-        Ok((proven, unused))
-    }
-
-    /// Several tables may share a header and scheme; a key belongs to the one table that holds its hash.
-    fn prove_key<'m>(
-        &self,
-        methods: impl Iterator<Item = (usize, &'m ApiKeysMethod)>,
-        key: &[u8],
-        Asked { now_ms, from, .. }: Asked<'_>,
-    ) -> Result<Proven, Denial> {
-        let form = key_format::form(key);
-        let mut first = None;
-        for (rank, method) in methods {
-            if let Some(tenure) = method.find(key)? {
-                let proof = tenure.record.principal(now_ms, from);
-                let proof = proof.map(|caller| (rank, caller, Tenure::Key(tenure)));
-                return proof.map_err(|denial| denial.by(method.name()));
-            }
-            first = first.or(Some(method));
-        }
-        let claimed = || match (form, first) {
-            (Form::Ours(id), Some(method)) => Some(Claimed::new(method.name(), id)),
-            _ => None,
-        };
-        // Another issuer's keys may begin as ours do, so the form alone refuses nothing.
-        let reason = match form {
-            Form::Damaged => "the API key was never issued: its checksum is wrong",
-            _ => "the API key is not known",
-        };
-        Err(Denial::from(reason).at(claimed))
-    }
-
     fn jwt_methods(&self, source: &TokenSource) -> impl Iterator<Item = (usize, &JwtMethod)> {
         self.methods.iter().enumerate().filter_map(move |(rank, method)| match method {
             Method::Jwt(method) if method.source() == source => Some((rank, method.as_ref())),
@@ -305,7 +280,7 @@ impl Authentication {
         })
     }
 
-    fn api_keys_on(&self, header: &HeaderName) -> impl Iterator<Item = (usize, &ApiKeysMethod)> {
+    fn api_keys_on(&self, header: &HeaderName) -> impl Iterator<Item = (usize, &ApiKeysMethod)> + Clone {
         self.methods.iter().enumerate().filter_map(move |(rank, method)| match method {
             Method::ApiKeys(method) if method.header() == header => Some((rank, method.as_ref())),
             _ => None,
@@ -319,10 +294,6 @@ fn keep_first(first: &mut Option<(usize, Arc<Principal>)>, tenures: &mut Tenures
         *first = Some((rank, principal));
     }
     tenures.add(tenure);
-}
-
-fn proof_of(rank: usize, token: Arc<TokenTenure>) -> Proven {
-    (rank, Arc::clone(&token.principal), Tenure::Token(token))
 }
 
 impl Filter for Authentication {
@@ -344,8 +315,9 @@ impl Filter for Authentication {
             from: Some(exchange.client_ip),
             certificate: exchange.certificate.as_deref(),
             request: Some(Requested { method: &head.method, exchange }),
+            unanswered: false,
         };
-        let denial = match self.examine(asked) {
+        let denial = match self.settle(asked).await {
             Ok(Examined { principal, tenures, unused: None }) => {
                 exchange.principal = Some(principal);
                 exchange.tenures = tenures;

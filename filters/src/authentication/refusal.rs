@@ -30,6 +30,8 @@ impl Authentication {
                 let refusal = Refusal::new(Code::Overloaded, "Credentials cannot be checked at the moment.");
                 return Denied { refusal: refusal.reason(reason), guess: None };
             }
+            // Who could ask has; here is nobody who can wait for the answer.
+            Denial::Unasked(_) => return self.deny(Denial::Unready("the backend was not asked".into()), now_ms),
         };
         let refusal = Refusal::new(Code::CredentialsInvalid, INVALID);
         Denied { refusal: self.challenges.invalid().fold(refusal.reason(reason), with_challenge), guess }

@@ -1,20 +1,36 @@
-//! Which method a token is for, and whether it holds.
+//! Tokens as a request presents them: remembered, opened where they are encrypted, and verified by the one method they are for.
+
+use std::sync::Arc;
 
 use gapura_config::model::TokenSource;
 use zeroize::Zeroizing;
 
 use super::{
-    Authentication, Denial, Proven, Reason,
-    jwt::{self, JwtMethod, Token},
-    proof_of,
+    Asked, Authentication, Denial, JwtMethod, Method, Proven, Reason,
+    binding::Scheme,
+    dpop::Unused,
+    jwt::{self, Token},
+    tenure::{Tenure, TokenTenure},
 };
 
-/// What an encrypted token holds, and the rank of the method whose keys opened it.
+/// What an encrypted token held, and the rank of the method whose keys opened it.
 type Inner = (Zeroizing<Vec<u8>>, usize);
 
 impl Authentication {
-    /// The caller of a token, and the rank of the method that it is for.
-    pub(super) fn verify_token(&self, source: &TokenSource, text: &[u8], now_ms: u64) -> Result<Proven, Denial> {
+    /// The caller of a token, who has what it is bound to.
+    pub(super) fn prove_token(
+        &self,
+        source: &TokenSource,
+        (scheme, text): (Scheme, &[u8]),
+        asked: Asked<'_>,
+    ) -> Result<(Proven, Option<Unused>), Denial> {
+        let proven = self.verify_token(source, text, asked.now_ms)?;
+        let Some(Method::Jwt(method)) = self.methods.get(proven.0) else { return Ok((proven, None)) };
+        let unused = self.hold(method, &proven.1, (scheme, text), asked).map_err(|why| why.by(method.name()))?;
+        Ok((proven, unused))
+    }
+
+    fn verify_token(&self, source: &TokenSource, text: &[u8], now_ms: u64) -> Result<Proven, Denial> {
         let mut all = self.jwt_methods(source);
         let only = all.next().filter(|_| all.next().is_none());
         if let Some((rank, method)) = only
@@ -76,4 +92,8 @@ impl Authentication {
         let chosen = of_issuer().find(|(_, method)| method.accepts(token.algorithm())).or_else(|| of_issuer().next());
         chosen.ok_or_else(|| "the token is from an issuer that this route does not accept".into())
     }
+}
+
+fn proof_of(rank: usize, token: Arc<TokenTenure>) -> Proven {
+    (rank, Arc::clone(&token.principal), Tenure::Token(token))
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::{
-    authentication::{HeldTables, KeySets, Lockouts, Revocations, SharedRevocations},
+    authentication::{ForeignTables, HeldTables, KeySets, Lockouts, Revocations, SharedRevocations},
+    encryption::Downgrades,
     metrics::Metrics,
     rate_limit::{CounterStore, MemoryCounters},
     replay::{MemoryReplays, ReplayStore},
@@ -16,10 +17,14 @@ use crate::{
 pub struct Services {
     pub counters: CounterStore,
     pub replays: ReplayStore,
+    /// How strong the envelopes of callers were.
+    pub downgrades: Arc<Downgrades>,
     /// Failed authentications.
     pub lockouts: Arc<Lockouts>,
     /// API keys in databases, read in the background.
     pub held_keys: Arc<HeldTables>,
+    /// API keys of backends, asked for.
+    pub foreign_keys: Arc<ForeignTables>,
     /// Tokens that were taken back.
     pub revocations: Arc<Revocations>,
     /// Where other instances learn of those.
@@ -37,8 +42,10 @@ impl Services {
         Self {
             counters: CounterStore::Memory(Arc::new(MemoryCounters::new(max_keys))),
             replays: ReplayStore::Memory(Arc::new(MemoryReplays::new(max_replays))),
+            downgrades: Arc::default(),
             lockouts: Arc::default(),
             held_keys: Arc::default(),
+            foreign_keys: Arc::default(),
             revocations: Arc::default(),
             shared_revocations: None,
             key_sets: Arc::default(),

@@ -80,6 +80,9 @@ impl Bound {
     pub fn token_id(&self) -> &str {
         self.principal.token_id.as_deref().unwrap_or_default()
     }
+    pub fn principal(&self) -> Arc<Principal> {
+        Arc::clone(&self.principal)
+    }
     /// Whose session keys are taken.
     pub fn holder(&self) -> Holder<'_> {
         Holder { subject: self.subject(), token_id: self.token_id() }

@@ -5,7 +5,7 @@ use http::{
     header::{self, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE},
 };
 
-use super::outer::X_GAPURA_ENVELOPE;
+use super::outer::{X_GAPURA_ENVELOPE, X_GAPURA_MAC};
 
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
 const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
@@ -47,12 +47,19 @@ pub(super) fn is_media_type(headers: &HeaderMap, media_type: &str) -> bool {
     essence.trim_ascii().eq_ignore_ascii_case(media_type.as_bytes())
 }
 
+/// `application/json`, and what RFC 6839, section 3.1, makes of it.
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
+    let essence = content_type(headers).split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || essence.ends_with("+json")
+}
+
 /// Takes from a request what describes the sealed body, or asks for a part of a response that can only be sealed whole.
 pub(super) fn clean_request(headers: &mut HeaderMap) {
     for name in [CONTENT_DIGEST, REPR_DIGEST, DIGEST, CONTENT_MD5, CONTENT_ENCODING, header::RANGE, header::IF_RANGE] {
         headers.remove(name);
     }
     headers.remove(X_GAPURA_ENVELOPE);
+    headers.remove(X_GAPURA_MAC);
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
 }
 

@@ -7,10 +7,13 @@
 
 pub mod client;
 pub mod context;
+mod deliver;
 pub mod envelope;
 mod fields;
 pub mod members;
+mod migration;
 mod outer;
+mod partly;
 mod profiles;
 mod response;
 mod results;
@@ -22,18 +25,25 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use bytes::Bytes;
 use gapura_config::{
     fault::{Fault, Place},
-    model::{self, Profile, Replay},
+    model::{self, MacMode, Profile, Replay},
 };
 use http::{HeaderValue, header, request, response as http_response};
 
 pub use crate::replay::{Mark, MemoryReplays, ReplayId, ReplayStore, SharedReplays};
+pub use migration::{Downgrades, ending};
 pub use response::Sealing;
 
 use self::{
     context::Bound,
-    envelope::Reading,
+    envelope::{Envelope, Reading},
+    members::Pointer,
+    migration::{Legacy, PLAINTEXT, WITH_MAC},
     outer::{Accepted, Carrier},
-    profiles::{cryptojs::CryptoJs, jwe_rsa::JweRsa},
+    profiles::{
+        cryptojs::{self, CryptoJs, Proof},
+        jwe_rsa::JweRsa,
+        strength,
+    },
     response::How,
     results::Results,
     strong::{Keys, Message, Terms},
@@ -62,6 +72,11 @@ pub struct Encryption {
     replays: ReplayStore,
     max_response: u64,
     results: Results,
+    legacy: Option<Legacy>,
+    /// Empty: whole bodies are messages.
+    members: Vec<Pointer>,
+    /// None: there is nothing to lock.
+    downgrades: Option<Arc<Downgrades>>,
 }
 
 impl Encryption {
@@ -72,7 +87,10 @@ impl Encryption {
         rings: &Keyrings,
         services: &Services,
     ) -> Result<Self, Vec<Fault>> {
-        Self::with_rings(name, config, rings, services.replays.clone(), &services.metrics)
+        let mut built = Self::with_rings(name, config, rings, services.replays.clone(), &services.metrics)?;
+        let lock = config.downgrade_lock && migration::has_levels(config);
+        built.downgrades = lock.then(|| Arc::clone(&services.downgrades));
+        Ok(built)
     }
 
     /// An entry that needs no keyring.
@@ -102,6 +120,7 @@ impl Encryption {
         let (Ok(cryptojs), Ok(jwe_rsa), Ok(rings), true) = (cryptojs, jwe_rsa, rings, faults.is_empty()) else {
             return Err(faults);
         };
+        let members = partly::pointers(&config.members, &place)?;
         let accepted = Accepted::new(config.profile.listed(), config.preset);
         Ok(Self {
             name: name.to_owned(),
@@ -115,6 +134,9 @@ impl Encryption {
             replays,
             max_response: config.max_response.bytes(),
             results: Results::new(name, &accepted.profiles, metrics),
+            legacy: config.accept_legacy_until.as_ref().and_then(Legacy::new),
+            members,
+            downgrades: None,
             accepted,
         })
     }
@@ -140,6 +162,48 @@ impl Encryption {
                 Err(Refusal::new(Code::Overloaded, "The gateway cannot accept envelopes at the moment.").reason(why))
             }
         }
+    }
+
+    /// A weaker envelope than this caller has sent before is refused: it need not be the caller who made it weaker.
+    fn refuse_downgrade(&self, principal: &Principal, strength: u8) -> Result<(), Refusal> {
+        let caller = principal.user_id.as_str();
+        let Some(seen) = &self.downgrades else { return Ok(()) };
+        if strength >= seen.strongest(&self.name, caller) {
+            return Ok(());
+        }
+        self.results.downgraded.inc();
+        log::warn!("security: a weaker envelope than before from {caller} at encryption.{}: refused", self.name);
+        let detail =
+            format!("The envelope is weaker than those that you sent before. Accepted here: {}.", self.names());
+        Err(Refusal::new(Code::EnvelopeRequired, detail).reason("a weaker profile than before"))
+    }
+
+    /// Of an envelope that was accepted.
+    fn note_strength(&self, principal: &Principal, strength: u8) {
+        if let Some(seen) = &self.downgrades {
+            seen.note(&self.name, principal.user_id.as_str(), strength);
+        }
+    }
+
+    fn refuse_ended(&self, now: Now) -> Result<(), Refusal> {
+        let Some(legacy) = self.legacy.as_ref().filter(|legacy| legacy.is_over(now.unix_ms)) else { return Ok(()) };
+        self.results.ended.inc();
+        let others: Vec<&str> = self.others().map(Profile::name).collect();
+        let detail = match others.is_empty() {
+            true => format!("The profile cryptojs ended with {}.", legacy.day()),
+            false => format!("The profile cryptojs ended with {}. Accepted here: {}.", legacy.day(), others.join(", ")),
+        };
+        Err(Refusal::new(Code::EnvelopeRequired, detail).reason("cryptojs has ended"))
+    }
+
+    fn names(&self) -> String {
+        let names: Vec<&str> = self.accepted.profiles.iter().map(|profile| profile.name()).collect();
+        names.join(", ")
+    }
+
+    /// All profiles but the founding one.
+    fn others(&self) -> impl Iterator<Item = Profile> {
+        self.accepted.profiles.iter().copied().filter(|profile| *profile != Profile::CryptoJs)
     }
 
     fn not_envelope(&self, why: &'static str) -> Refusal {
@@ -205,6 +269,16 @@ impl Filter for Encryption {
             lines.push(format!("encryption.{}: {}, max_age {age}", self.name, cryptojs.explain()));
         }
         lines.extend(self.jwe_rsa.as_ref().map(JweRsa::explain));
+        if !self.members.is_empty() {
+            let members: Vec<&str> = self.members.iter().map(Pointer::as_str).collect();
+            lines.push(format!("of JSON bodies the members {} only", members.join(", ")));
+        }
+        if let Some(legacy) = &self.legacy {
+            lines.push(format!("cryptojs is accepted to the end of {} (UTC)", legacy.day()));
+        }
+        if self.downgrades.is_some() {
+            lines.push("who has sent a stronger envelope sends no weaker one".to_owned());
+        }
         lines.extend(self.keys.rings().iter().map(|ring| ring.explain()));
         lines.push(format!("replays {replay}; plaintext bodies {}", if self.required { "refused" } else { "pass" }));
         let wrap = self.cryptojs.as_ref().map_or("as the request was", |cryptojs| cryptojs.explain_wrap());
@@ -217,6 +291,9 @@ impl Filter for Encryption {
         caller(exchange)?;
         let header = outer::header(&head.headers).map_err(|why| self.not_envelope(why))?;
         if fields::declares_body(&head.headers) {
+            if !self.members.is_empty() {
+                return self.refuse_no_json(head);
+            }
             if header.is_some() {
                 return Err(self.not_envelope("a request with both a body and X-Gapura-Envelope"));
             }
@@ -237,22 +314,25 @@ impl Filter for Encryption {
     ) -> Result<(), Refusal> {
         let principal = caller(exchange)?;
         let header = outer::header(&head.headers).map_err(|why| self.not_envelope(why))?;
+        if !self.members.is_empty() && !body.is_empty() {
+            return self.open_members(head, body, exchange, &principal).await;
+        }
         match (header, body.is_empty()) {
             (Some((name, message)), true) => {
                 let profile = self.accepted.of_header(name, message.as_bytes());
                 let why = "X-Gapura-Envelope names a profile that has no such message here";
                 let profile = profile.ok_or_else(|| self.not_envelope(why))?;
-                let message = Message { bytes: message.as_bytes(), content_type: "", in_header: true };
+                let message = Message { bytes: message.as_bytes(), content_type: "", encoded: true, in_header: true };
                 let bound = Bound::new(head, exchange, principal);
                 let opened = self.open_strong(profile, message, bound, exchange.now).await?;
                 self.unwrap_into(opened, head, body, exchange)
             }
             (Some(_), false) => Err(self.not_envelope("a request with both a body and X-Gapura-Envelope")),
-            (None, true) => self.without_message(head, exchange, &principal),
+            (None, true) => self.without_message(head, exchange, &principal).await,
             (None, false) => match self.strong_body(head, body) {
                 Some((profile, message)) => {
                     let content_type = fields::content_type(&head.headers);
-                    let message = Message { bytes: &message, content_type, in_header: false };
+                    let message = Message { bytes: &message, content_type, encoded: false, in_header: false };
                     let bound = Bound::new(head, exchange, principal);
                     let opened = self.open_strong(profile, message, bound, exchange.now).await?;
                     self.unwrap_into(opened, head, body, exchange)
@@ -270,7 +350,11 @@ impl Filter for Encryption {
         body: &mut Bytes,
         exchange: &mut Exchange,
     ) -> Result<(), Refusal> {
-        self.seal_response(head, body, exchange)
+        if self.members.is_empty() {
+            self.seal_response(head, body, exchange)
+        } else {
+            self.seal_members(head, body, exchange)
+        }
     }
 }
 
@@ -290,21 +374,34 @@ impl Encryption {
 
     /// A request without a message: only those profiles can answer one whose keys for that need nothing of it. The weakest of
     /// them does.
-    fn without_message(
+    async fn without_message(
         &self,
         head: &mut request::Parts,
         exchange: &mut Exchange,
-        principal: &Principal,
+        principal: &Arc<Principal>,
     ) -> Result<(), Refusal> {
-        let sealing = match (&self.cryptojs, &self.jwe_rsa) {
+        let over = self.legacy.as_ref().is_some_and(|legacy| legacy.is_over(exchange.now.unix_ms));
+        let sealing = match (self.cryptojs.as_ref().filter(|_| !over), &self.jwe_rsa) {
             // Derived before any upstream is contacted: a response that cannot be sealed must not come to be.
             (Some(cryptojs), _) => {
-                let key = cryptojs.key_for(principal, exchange.now.unix_ms, &self.results)?;
+                let proof = self.proof(cryptojs, head, exchange, principal, false)?;
+                self.refuse_downgrade(principal, proof.as_ref().map_or(PLAINTEXT, |_| WITH_MAC))?;
+                let key = cryptojs.key_alone(proof, head, exchange, principal, &self.results)?;
+                self.refuse_mac_replay(&key, principal, exchange.now).await?;
                 Sealing::due(How::CryptoJs(key), head)
             }
-            (None, Some(jwe_rsa)) => Sealing::due(How::JweRsa(jwe_rsa.reply()), head),
-            (None, None) if !self.required => Sealing::not_due(),
-            (None, None) => return Err(self.not_envelope("a request without a body has no X-Gapura-Envelope")),
+            (None, Some(jwe_rsa)) => {
+                self.refuse_downgrade(principal, strength(Profile::JweRsa))?;
+                Sealing::due(How::JweRsa(jwe_rsa.reply()), head)
+            }
+            (None, None) if !self.required => {
+                self.refuse_downgrade(principal, PLAINTEXT)?;
+                Sealing::not_due()
+            }
+            (None, None) => {
+                self.refuse_ended(exchange.now)?;
+                return Err(self.not_envelope("a request without a body has no X-Gapura-Envelope"));
+            }
         };
         exchange.sealing = Some(sealing);
         fields::clean_request(&mut head.headers);
@@ -317,7 +414,7 @@ impl Encryption {
         head: &mut request::Parts,
         body: &mut Bytes,
         exchange: &mut Exchange,
-        principal: &Principal,
+        principal: &Arc<Principal>,
     ) -> Result<(), Refusal> {
         self.refuse_unreadable(head)?;
         let reading = match &self.cryptojs {
@@ -327,6 +424,7 @@ impl Encryption {
         let (cryptojs, envelope) = match (&self.cryptojs, reading) {
             (Some(cryptojs), Reading::Envelope(envelope)) => (cryptojs, envelope),
             (_, Reading::Other(_)) if !self.required => {
+                self.refuse_downgrade(principal, PLAINTEXT)?;
                 self.results.plaintext.inc();
                 exchange.sealing = Some(Sealing::not_due());
                 fields::clean_request(&mut head.headers);
@@ -337,14 +435,61 @@ impl Encryption {
         };
         // Without `required` the content type was not looked at before, as plaintext may have any.
         self.refuse_content_type(head)?;
-        let (plaintext, id, key) = cryptojs.open(envelope, principal, exchange.now, &self.results)?;
-        self.refuse_replay(id, self.keep(), exchange.now).await?;
-        self.results.accepted(Profile::CryptoJs);
+        let (plaintext, key) = self.open_cryptojs(cryptojs, envelope, body, head, exchange, principal).await?;
         *body = plaintext;
         exchange.sealing = Some(Sealing::due(How::CryptoJs(key), head));
         fields::clean_request(&mut head.headers);
         head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         Ok(())
+    }
+
+    /// An envelope of the founding format, with all that is asked of it.
+    async fn open_cryptojs(
+        &self,
+        cryptojs: &CryptoJs,
+        envelope: Envelope<'_>,
+        body: &[u8],
+        head: &request::Parts,
+        exchange: &Exchange,
+        principal: &Arc<Principal>,
+    ) -> Result<(Bytes, cryptojs::Key), Refusal> {
+        self.refuse_ended(exchange.now)?;
+        let proof = self.proof(cryptojs, head, exchange, principal, true)?;
+        let strength = proof.as_ref().map_or(strength(Profile::CryptoJs), |_| WITH_MAC);
+        self.refuse_downgrade(principal, strength)?;
+        let (plaintext, id, key) = cryptojs.open(envelope, (body, proof), principal, exchange.now, &self.results)?;
+        self.refuse_mac_replay(&key, principal, exchange.now).await?;
+        self.refuse_replay(id, self.keep(), exchange.now).await?;
+        self.results.accepted(Profile::CryptoJs);
+        self.note_strength(principal, strength);
+        Ok((plaintext, key))
+    }
+
+    /// What `X-Gapura-Mac` says, not verified yet. None: it is not sent, or not looked at.
+    fn proof(
+        &self,
+        cryptojs: &CryptoJs,
+        head: &request::Parts,
+        exchange: &Exchange,
+        principal: &Arc<Principal>,
+        with_body: bool,
+    ) -> Result<Option<Proof>, Refusal> {
+        let mode = cryptojs.mac();
+        if mode == MacMode::Off {
+            return Ok(None);
+        }
+        let proof = Proof::read(&head.headers, || Bound::new(head, exchange, Arc::clone(principal)));
+        match proof.map_err(|why| self.failed(why))? {
+            None if mode == MacMode::Required && with_body => Err(self.not_envelope("there is no X-Gapura-Mac")),
+            proof => Ok(proof),
+        }
+    }
+
+    /// The MAC's own name of the message: whoever has it again has the whole message again.
+    async fn refuse_mac_replay(&self, key: &cryptojs::Key, principal: &Principal, now: Now) -> Result<(), Refusal> {
+        let Some(n) = key.request_n() else { return Ok(()) };
+        let name = self.replay_id(principal.user_id.as_str(), n.as_bytes());
+        self.refuse_replay(name, self.keep(), now).await
     }
 
     fn refuse_unreadable(&self, head: &request::Parts) -> Result<(), Refusal> {

@@ -4,10 +4,16 @@ use gapura_config::model::{Preset, Profile};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{fields, profiles::strength};
-use crate::crypto::jwe::{Alg, Compact, Header};
+use crate::crypto::{
+    jwe::{Alg, Compact, Header},
+    mac,
+};
 
 /// Carries the message of a request that has no body: `PROFILE=MESSAGE`.
 pub(super) const X_GAPURA_ENVELOPE: HeaderName = HeaderName::from_static("x-gapura-envelope");
+
+/// Authenticates an envelope of the founding format.
+pub(super) const X_GAPURA_MAC: HeaderName = HeaderName::from_static(mac::HEADER);
 
 /// The message in the header: the profile's name, and the rest. An error says what is wrong, for the log.
 pub(super) fn header(headers: &HeaderMap) -> Result<Option<(&str, &str)>, &'static str> {

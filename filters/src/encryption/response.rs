@@ -11,7 +11,7 @@ use http::{
 
 use super::{
     Encryption, caller, fields,
-    outer::{AES128GCM, Carrier},
+    outer::{AES128GCM, Carrier, X_GAPURA_MAC},
     profiles::{
         aes128gcm,
         cryptojs::{self, ResponseLabels},
@@ -24,10 +24,10 @@ use crate::{
 };
 
 /// How the response of an exchange is to be sealed. Holds the keys of the exchange, wiped when dropped.
-pub struct Sealing(Option<Due>);
+pub struct Sealing(pub(super) Option<Due>);
 
-struct Due {
-    how: How,
+pub(super) struct Due {
+    pub(super) how: How,
     /// The request was HEAD: its response has the length of a body, and none.
     length_only: bool,
 }
@@ -39,6 +39,18 @@ pub(super) enum How {
     Aes128Gcm(aes128gcm::Reply),
     Jwe(jwe::Reply),
     JweRsa(jwe_rsa::Reply),
+}
+
+impl How {
+    /// The member that is sealed next. The formats without a context know of none.
+    pub(super) fn set_part(&mut self, pointer: &str) {
+        match self {
+            Self::Hpke(reply) => reply.set_part(pointer),
+            Self::Aes128Gcm(reply) => reply.set_part(pointer),
+            Self::Jwe(reply) => reply.set_part(pointer),
+            Self::CryptoJs(_) | Self::JweRsa(_) => {}
+        }
+    }
 }
 
 impl Sealing {
@@ -84,6 +96,19 @@ impl Encryption {
         body: &mut Bytes,
         exchange: &Exchange,
     ) -> Result<(), Refusal> {
+        // An upstream has no say in it.
+        head.headers.remove(X_GAPURA_MAC);
+        self.seal_body(head, body, exchange)?;
+        // Of what is sent, so that it comes last; of an empty body, too: then it is the status that it vouches for.
+        if let Some(Sealing(Some(Due { how: How::CryptoJs(key), .. }))) = &exchange.sealing
+            && let Some(value) = key.mac(head.status, body, exchange.now)
+        {
+            head.headers.insert(X_GAPURA_MAC, value);
+        }
+        Ok(())
+    }
+
+    fn seal_body(&self, head: &mut response::Parts, body: &mut Bytes, exchange: &Exchange) -> Result<(), Refusal> {
         // Without this note the request did not pass through this filter. Its response must not leave in clear.
         let Some(Sealing(sealing)) = &exchange.sealing else {
             return Err(Refusal::new(Code::Internal, "The request cannot be served.")
@@ -121,7 +146,7 @@ impl Encryption {
     }
 
     /// Seals in one profile, and says in the head what the body is now.
-    fn seal_as(
+    pub(super) fn seal_as(
         &self,
         how: &How,
         plain: Plain<'_>,
@@ -190,7 +215,7 @@ fn unsealable(_: Unsealable) -> Refusal {
 }
 
 /// Sealed in a profile that the entry does not have: cannot be, since the entry of an exchange never changes.
-fn lost() -> Refusal {
+pub(super) fn lost() -> Refusal {
     Refusal::new(Code::Internal, "The request cannot be served.").reason("a response in a profile that is not listed")
 }
 

@@ -14,6 +14,8 @@ pub(super) struct Results {
     pub(super) failed: IntCounter,
     pub(super) replayed: IntCounter,
     pub(super) plaintext: IntCounter,
+    pub(super) downgraded: IntCounter,
+    pub(super) ended: IntCounter,
     by_profile: Vec<(Profile, IntCounter)>,
 }
 
@@ -29,6 +31,8 @@ impl Results {
             failed: result("failed"),
             replayed: result("replayed"),
             plaintext: result("plaintext"),
+            downgraded: result("downgraded"),
+            ended: result("ended"),
             by_profile: profiles.iter().map(by_profile).collect(),
         }
     }

@@ -15,12 +15,12 @@ use super::{
     Encryption, ReplayId, Sealing,
     context::Bound,
     fields,
-    profiles::{Opened, jwe},
+    profiles::{Opened, jwe, strength},
 };
 use crate::{
     contract::{Code, Exchange, Now, Refusal},
     crypto,
-    keyring::{Key, Keyring, SessionKey},
+    keyring::{Key, Keyring, SessionKey, session::Holder},
 };
 
 /// The keys of an entry.
@@ -42,14 +42,16 @@ pub(super) struct Message<'m> {
     pub(super) bytes: &'m [u8],
     /// What the head says that the content is, for the profile that says it there.
     pub(super) content_type: &'m str,
+    /// A binary message stands as text: in base64url.
+    pub(super) encoded: bool,
     /// It stands in `X-Gapura-Envelope`: it has no content.
     pub(super) in_header: bool,
 }
 
 impl Message<'_> {
-    /// The bytes of a binary message; in a header they stand in base64url.
+    /// The bytes of a binary message.
     pub(super) fn binary(&self) -> Result<Vec<u8>, Failure> {
-        if self.in_header {
+        if self.encoded {
             URL_SAFE_NO_PAD.decode(self.bytes).map_err(|_| Failure("the message is not base64url"))
         } else {
             Ok(self.bytes.to_vec())
@@ -80,6 +82,17 @@ impl Keys {
     pub(super) fn session(&self, kid: &str, bound: &Bound, now: Now) -> Option<SessionKey> {
         let ring = self.rings.iter().find(|ring| ring.kind() == KeyKind::Secret)?;
         ring.session_key(kid, bound.holder(), self.session_key_lifetime, now.unix_ms)
+    }
+}
+
+impl Keys {
+    pub(super) fn session_key_lifetime(&self) -> Duration {
+        self.session_key_lifetime
+    }
+
+    /// A key to give to a caller, and its name.
+    pub(super) fn new_session(&self, holder: Holder<'_>, expiry: u64) -> Option<(String, SessionKey)> {
+        self.rings.iter().find_map(|ring| ring.new_session_key(holder, expiry))
     }
 }
 
@@ -126,7 +139,8 @@ impl Encryption {
         now: Now,
     ) -> Result<Opened, Refusal> {
         let in_header = message.in_header;
-        let caller = bound.subject().to_owned();
+        let principal = bound.principal();
+        self.refuse_downgrade(&principal, strength(profile))?;
         let opened = self.open_as(profile, &message, bound, now).map_err(|Failure(why)| self.failed(why))?;
         if in_header && !opened.plaintext.is_empty() {
             return Err(self.failed("the message in X-Gapura-Envelope has content"));
@@ -136,9 +150,10 @@ impl Encryption {
             self.results.expired.inc();
             return Err(Refusal::new(Code::EnvelopeExpired, "The envelope's time is too far from the present."));
         }
-        let name = self.replay_id(&caller, &opened.unique);
+        let name = self.replay_id(principal.user_id.as_str(), &opened.unique);
         self.refuse_replay(name, self.terms.keep(opened.iat), now).await?;
         self.results.accepted(profile);
+        self.note_strength(&principal, strength(profile));
         Ok(opened)
     }
 
@@ -180,7 +195,7 @@ impl Encryption {
     }
 
     /// A message's name in the memory of replays.
-    fn replay_id(&self, caller: &str, unique: &[u8]) -> ReplayId {
+    pub(super) fn replay_id(&self, caller: &str, unique: &[u8]) -> ReplayId {
         let name = [b"gapura replay v1", self.name.as_bytes(), caller.as_bytes(), unique];
         let digest: [u8; 32] = Sha256::digest(crypto::fields(name)).into();
         let mut id = ReplayId::default();

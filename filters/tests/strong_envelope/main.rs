@@ -1,6 +1,8 @@
 //! The profiles `hpke` and `aes128gcm` as a route meets them: what a client seals reaches the upstream, what comes back opens,
 //! and nothing else does.
 
+mod members;
+mod migration;
 mod refusals;
 mod requests;
 mod stage;

@@ -11,12 +11,13 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
-use gapura_config::model;
+use gapura_config::model::{self, KeyDerivation};
 use gapura_filters::{
     contract::{Exchange, Filter, Now, Principal, Refusal, Services, UserId},
     crypto::{PublicJwk, hpke::Aead},
     encryption::{
         Encryption,
+        client::{self, Identity},
         sender::{Facts, Key, Received, Sent},
     },
     keyring::{Keyring, Keyrings, session::Holder},
@@ -26,6 +27,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, request, uri::PathAndQuery
 use serde_json::{Value, json};
 
 pub(crate) const NOW: u64 = 1_795_000_000_000;
+pub(crate) const EMAIL: &str = "ada@example.com";
 pub(crate) const MASTER_KEY: &str = "the master key";
 pub(crate) const PROFILES: [&str; 2] = ["hpke", "aes128gcm"];
 
@@ -78,7 +80,7 @@ impl Stage {
         }
         let mut config = json!({ "profile": PROFILES, "keyrings": ["bodies", "sessions"] });
         config.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
-        if config["profile"].as_array().is_some_and(|profiles| profiles.contains(&"cryptojs".into())) {
+        if config["profile"].to_string().contains("cryptojs") {
             config["master_key"] = file("master", MASTER_KEY.as_bytes()).into();
         }
         let config: model::Encryption = serde_json::from_value(config).unwrap();
@@ -153,7 +155,7 @@ impl Stage {
         exchange.principal = Some(Arc::new(Principal {
             method: "jwt.users".into(),
             user_id: UserId::string(facts.user_id.as_str()),
-            email: Some("ada@example.com".into()),
+            email: Some(EMAIL.into()),
             roles: Vec::new(),
             permissions: Vec::new(),
             api_key: None,
@@ -195,6 +197,23 @@ impl Stage {
         let (headers, body) = self.answer(passed, status, &[("content-type", content_type)], body);
         let content_type = headers["content-type"].to_str().unwrap();
         sent.open(body.to_vec(), content_type, status).expect("the client opens it")
+    }
+
+    /// What a client of the founding format would send.
+    pub(crate) fn founding(&self, plaintext: &[u8]) -> String {
+        let identity = Identity {
+            user_id: "u1",
+            email: EMAIL,
+            master_key: MASTER_KEY.as_bytes(),
+            key_derivation: KeyDerivation::User,
+        };
+        client::seal_request(plaintext, identity, self.now)
+    }
+
+    pub(crate) fn post_founding(&self, body: &str, mac: Option<&str>) -> Result<Passed, Refusal> {
+        let mut fields = vec![("content-type", "application/json")];
+        fields.extend(mac.map(|mac| ("x-gapura-mac", mac)));
+        self.send(&facts(), &fields, body.as_bytes())
     }
 
     pub(crate) fn counted(&self, result: &str) -> u64 {

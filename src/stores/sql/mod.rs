@@ -5,6 +5,7 @@
 //! are joined by commas, which no entry has; what is absent is empty or 0.
 
 mod follow;
+mod lookup;
 
 use std::{fmt, path::Path, sync::Once, time::Duration};
 
@@ -15,7 +16,10 @@ use sqlx::{
     any::{AnyConnectOptions, AnyPoolOptions, AnyRow},
 };
 
-pub(crate) use self::follow::follow;
+pub(crate) use self::{
+    follow::follow,
+    lookup::{Lookup, NoRows},
+};
 
 /// A database with the tables in it.
 pub(crate) struct Database {

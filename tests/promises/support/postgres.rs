@@ -24,11 +24,17 @@ impl Postgres {
         }
         let data = postgres.data();
         postgres.run("initdb", &["-D", &data, "-A", "trust", "-U", "gapura", "--no-sync"]);
-        let socket = postgres.folder.path().display();
+        postgres.again();
+        postgres
+    }
+
+    /// After it was killed.
+    #[track_caller]
+    pub fn again(&self) {
+        let socket = self.folder.path().display();
         let options = format!("-c listen_addresses= -c unix_socket_directories={socket} -c fsync=off");
         let log = format!("{socket}/log");
-        postgres.run("pg_ctl", &["-D", &data, "-o", &options, "-l", &log, "-w", "start"]);
-        postgres
+        self.run("pg_ctl", &["-D", &self.data(), "-o", &options, "-l", &log, "-w", "start"]);
     }
 
     pub fn url(&self) -> String {

@@ -13,7 +13,7 @@ use crate::{
 
 /// Where a claim stands in the payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum ClaimPath {
+pub(in crate::authentication) enum ClaimPath {
     /// A member of this whole name, else, where the name has dots, the way through nested objects: `realm_access.roles`.
     /// The whole name comes first, since namespaced claims are URLs: `https://example.com/roles`.
     Name(String),
@@ -33,7 +33,7 @@ pub(super) struct ClaimPaths {
 }
 
 impl ClaimPath {
-    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
+    pub(in crate::authentication) fn parse(text: &str) -> Result<Self, &'static str> {
         if text.is_empty() {
             return Err("the name of a claim is empty");
         }
@@ -49,7 +49,7 @@ impl ClaimPath {
         segments.collect::<Result<_, _>>().map(Self::Pointer)
     }
 
-    fn find<'c>(&self, claims: &'c Object<'c>) -> Option<&'c Json<'c>> {
+    pub(in crate::authentication) fn find<'c>(&self, claims: &'c Object<'c>) -> Option<&'c Json<'c>> {
         match self {
             Self::Name(name) => claims.get(name).or_else(|| {
                 let mut segments = name.split('.');
@@ -299,7 +299,7 @@ fn text(value: &Json<'_>) -> Option<String> {
 }
 
 /// A list of strings, or one string with blanks between the names, as `scope` has it (RFC 6749, section 3.3).
-fn names(value: Option<&Json<'_>>) -> Option<Vec<String>> {
+pub(in crate::authentication) fn names(value: Option<&Json<'_>>) -> Option<Vec<String>> {
     match value {
         None => Some(Vec::new()),
         Some(Json::String(text)) => Some(text.split(' ').filter(|name| !name.is_empty()).map(str::to_owned).collect()),

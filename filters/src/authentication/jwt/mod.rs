@@ -23,16 +23,16 @@ use gapura_config::{
 };
 
 pub use self::remote::{KeySet, KeySets, KeySource, Location, Taken};
-use self::{
-    claims::{ClaimPath, ClaimPaths, Required},
-    keys::Keys,
-    verified::Verified,
-};
 pub(super) use self::{
-    claims::{Window, issuer},
+    claims::{ClaimPath, Window, issuer, names},
     encrypted::Decryption,
     proof::{Proof, names as proof_algorithms},
     token::Token,
+};
+use self::{
+    claims::{ClaimPaths, Required},
+    keys::Keys,
+    verified::Verified,
 };
 use super::{
     Denial, Reason,

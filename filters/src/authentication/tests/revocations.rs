@@ -1,7 +1,7 @@
 //! A revoked token is bad from the next request on, remembered or not.
 
 use super::{
-    super::{Revocation, Revocations},
+    super::{Ended, Revocation, Revocations},
     *,
 };
 
@@ -45,4 +45,34 @@ fn a_token_is_good_until_it_is_revoked() {
         let undated = sign(&format!(r#"{{"sub":"u1","exp":{}}}"#, NOW + 900));
         refused(bearer(&route, &undated), "all tokens of that time are revoked");
     }
+}
+
+/// What a token has opened ends with it: by its date, `leeway` included, by `max_age`, by a revocation, and where it cannot say
+/// whether it is the one.
+#[test]
+fn what_a_token_opened_ends_with_it() {
+    let revocations = Arc::new(Revocations::default());
+    let opened = |config: &model::Jwt, payload: &str| {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, format!("Bearer {}", with_payload(payload)).parse().unwrap());
+        let examined = heeding(config, &revocations).examine(Asked::of_headers(&headers, NOW_MS));
+        examined.unwrap_or_else(|_| panic!("refused")).tenures
+    };
+    let claims = |jti: &str| format!(r#"{{"jti":{jti},"sub":"u1","iat":{NOW},"exp":{}}}"#, NOW + 900);
+    let config = secret_config();
+    let short = model::Jwt { max_age: Some(Period::secs(60)), ..secret_config() };
+    let (one, other, odd) =
+        (opened(&config, &claims(r#""a""#)), opened(&config, &claims(r#""b""#)), opened(&config, &claims("9")));
+    let aged = opened(&short, &claims(r#""b""#));
+    for (tenures, seconds) in [(&one, 930), (&odd, 930), (&aged, 90)] {
+        let end = NOW_MS + seconds * 1000;
+        assert_eq!(tenures.until_ms(), Some(end as i64));
+        assert_eq!([end - 1, end].map(|now| tenures.ended(now)), [None, Some(Ended::Expired)]);
+    }
+    revocations.revoke("jwt.users", &Revocation::Token { jti: "a".into() }, None, NOW_MS).unwrap();
+    assert_eq!(
+        [&one, &other, &odd].map(|tenures| tenures.ended(NOW_MS)),
+        [Some(Ended::Revoked), None, Some(Ended::Revoked)]
+    );
+    assert!(!format!("{one:?}").contains("u1"));
 }

@@ -59,6 +59,11 @@ impl Encryption {
 }
 
 impl Reply {
+    /// The member that is sealed next.
+    pub(in crate::encryption) fn set_part(&mut self, pointer: &str) {
+        pointer.clone_into(&mut self.bound.part);
+    }
+
     pub(in crate::encryption) fn seal(
         &self,
         plain: Plain<'_>,

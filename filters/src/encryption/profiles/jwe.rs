@@ -181,6 +181,11 @@ struct ReplyCtx<'r> {
 }
 
 impl Reply {
+    /// The member that is sealed next.
+    pub(in crate::encryption) fn set_part(&mut self, pointer: &str) {
+        pointer.clone_into(&mut self.bound.part);
+    }
+
     /// A response up to its content.
     pub(in crate::encryption) fn prepare(
         &self,

@@ -17,9 +17,17 @@ fn developers(keys: &[(&str, &[(&str, u64)])]) -> Named<ApiKeys> {
         allow: None,
         expires: None,
     };
-    let salt = "env:SALT".parse().unwrap();
-    let table =
-        ApiKeys { header: String::new(), scheme: None, salt, database: None, keys: keys.iter().map(key).collect() };
+    let salt = "env:SALT".parse().ok();
+    let table = ApiKeys {
+        header: String::new(),
+        scheme: None,
+        salt,
+        database: None,
+        lookup: None,
+        introspection: None,
+        cache: Default::default(),
+        keys: keys.iter().map(key).collect(),
+    };
     [("developers".to_owned(), table)].into()
 }
 

@@ -1,0 +1,205 @@
+//! Keys that an endpoint of a backend knows: asked once, remembered, and what becomes of them on its bad days.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use crate::support::{
+    Answer, Gateway, Setup, Upstream, cert::Authority, expect_problem, tool::repository, wait::until_true, wire,
+};
+
+const TABLES: &str = r#"
+[server]
+http = ["127.0.0.1:0"]
+plaintext = true
+admin = "127.0.0.1:0"
+trusted_proxies = ["127.0.0.1/32"]
+
+[lockout]
+exempt = ["192.0.2.0/24"]
+
+[upstreams.backend]
+servers = ["@BACKEND@"]
+
+[api_keys.shop]
+scheme = "ApiKey"
+cache = { ttl = "1s", negative_ttl = "200ms", stale = "1h" }
+
+[api_keys.shop.introspection]
+url = "@URL@"
+client_id = "gate:way"
+client_secret = "env:INTROSPECTION_SECRET"
+timeout = "500ms"
+@MORE@
+
+[[routes]]
+name = "all"
+path = "/**"
+upstream = "backend"
+auth = ["api_keys.shop"]
+"#;
+
+/// `tests/node/introspection.js`
+struct Endpoint {
+    child: Child,
+    pipes: Mutex<(ChildStdin, BufReader<ChildStdout>)>,
+    port: String,
+}
+
+impl Endpoint {
+    #[track_caller]
+    fn start(arguments: &[&str]) -> Self {
+        let mut command = Command::new("node");
+        command.arg(repository("tests/node/introspection.js")).args(arguments);
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut child = child.unwrap_or_else(|error| panic!("node: {error}; run `scripts/install.sh test` once"));
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let port = line(&mut output);
+        let pipes = Mutex::new((child.stdin.take().unwrap(), output));
+        Self { child, pipes, port }
+    }
+
+    #[track_caller]
+    fn becomes(&self, mode: &str) {
+        let (input, output) = &mut *self.pipes.lock().unwrap();
+        writeln!(input, "{mode}").unwrap();
+        assert_eq!(line(output), mode);
+    }
+
+    fn asked(&self) -> usize {
+        let answer = wire::request(format!("127.0.0.1:{}", self.port).parse().unwrap(), "GET", "/asked", &[], b"");
+        answer.text().parse().unwrap()
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn line(output: &mut impl BufRead) -> String {
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    line.trim_end().to_owned()
+}
+
+fn setup(upstream: &Upstream, url: &str, more: &str) -> Setup {
+    let setup = Setup::new(TABLES).put("BACKEND", upstream.address()).put("URL", url).put("MORE", more);
+    setup.env("INTROSPECTION_SECRET", "p%ss word")
+}
+
+fn gateway(upstream: &Upstream, endpoint: &Endpoint) -> Gateway {
+    setup(upstream, &format!("http://127.0.0.1:{}/introspect", endpoint.port), "").start()
+}
+
+fn call(gateway: &Gateway, key: &str, from: &str) -> Answer {
+    gateway.request("GET", "/", &[("Authorization", &format!("ApiKey {key}")), ("X-Forwarded-For", from)], b"")
+}
+
+const HOME: &str = "192.0.2.1";
+
+#[test]
+fn an_endpoint_says_whose_a_key_is() {
+    let (upstream, endpoint) = (Upstream::ok(), Endpoint::start(&[]));
+    let gateway = gateway(&upstream, &endpoint);
+    for _ in 0..10 {
+        assert_eq!(call(&gateway, "key-of-ann", HOME).status, 200, "{}", gateway.log());
+    }
+    assert!(endpoint.asked() <= 2, "what was said is remembered");
+    let heard = upstream.last();
+    assert_eq!((heard.header("x-user-id"), heard.header("x-user-email")), (Some("ann"), Some("ann@shop.test")));
+    assert_eq!((heard.header("x-user-roles"), heard.header("x-user-permissions")), (Some("clerk"), Some("READ,WRITE")));
+    assert_eq!(call(&gateway, "key of bö&b=1", HOME).status, 200, "a key of any signs arrives as it is");
+    assert_eq!(upstream.last().header("x-user-id"), Some("7"));
+    let heard = upstream.requests().len();
+    for bad in ["key-that-ended", "key-of-nobody", "key-of-eve", "key-of-ann&active=true"] {
+        expect_problem(&call(&gateway, bad, HOME), 401, "CREDENTIALS_INVALID");
+    }
+    assert_eq!(upstream.requests().len(), heard, "what was refused reached the upstream");
+    // It may call a key malformed: that is no outage, whoever presents it.
+    endpoint.becomes("refused");
+    for n in 0..8 {
+        expect_problem(&call(&gateway, &format!("malformed-{n}"), HOME), 401, "CREDENTIALS_INVALID");
+    }
+    endpoint.becomes("well");
+    assert_eq!(call(&gateway, "key of bö&b=1", HOME).status, 200);
+    let answers: Vec<u16> = (0..11).map(|n| call(&gateway, &format!("guess-{n}"), "203.0.113.9").status).collect();
+    assert_eq!(answers[10], 429, "{answers:?}");
+    for secret in ["key-of-ann", "p%ss", "p%25ss"] {
+        assert!(!gateway.log().contains(secret), "a secret is in the log");
+    }
+}
+
+#[test]
+fn whatever_an_endpoint_answers_known_keys_stay_and_no_other_passes() {
+    std::thread::scope(|scope| {
+        for mode in ["garbage", "neither", "twice", "huge", "error", "redirect", "slow"] {
+            scope.spawn(move || known_keys_stay_and_no_other_passes(mode));
+        }
+    });
+}
+
+fn known_keys_stay_and_no_other_passes(mode: &str) {
+    let (upstream, endpoint) = (Upstream::ok(), Endpoint::start(&[]));
+    let gateway = gateway(&upstream, &endpoint);
+    assert_eq!(call(&gateway, "key-of-ann", HOME).status, 200);
+    endpoint.becomes(mode);
+    let heard = upstream.requests().len();
+    for n in 0..6 {
+        expect_problem(&call(&gateway, &format!("other-{n}"), "203.0.113.7"), 503, "OVERLOADED");
+    }
+    assert_eq!(upstream.requests().len(), heard, "{mode}: what was refused reached the upstream");
+    assert!(gateway.log().contains("the backend of the API keys cannot be asked"), "{mode}: {}", gateway.log());
+    let asked = endpoint.asked();
+    let began = Instant::now();
+    // Past the second for which an answer counts.
+    while began.elapsed() < Duration::from_millis(1100) {
+        assert_eq!(call(&gateway, "key-of-ann", HOME).status, 200, "{mode}");
+    }
+    assert!(endpoint.asked() <= asked + 4, "{mode}: an outage is not asked about again and again");
+    endpoint.becomes("well");
+    until_true("it is asked again", || call(&gateway, "key-of-eve", HOME).status == 401);
+}
+
+#[test]
+fn an_endpoint_over_tls_is_held_to_its_authority() {
+    let (upstream, authority) = (Upstream::ok(), Authority::new("backends"));
+    let pem = authority.server(&["localhost"]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        std::fs::write(folder.path().join(name), text).unwrap();
+        folder.path().join(name).display().to_string()
+    };
+    let (cert, key) = (file("cert.pem", &pem.cert), file("key.pem", &pem.key));
+    let endpoint = Endpoint::start(&[&cert, &key]);
+    let url = format!("https://localhost:{}/introspect", endpoint.port);
+    for (ca, status) in [(authority.cert(), 200), (Authority::new("others").cert(), 503)] {
+        let ca = file("ca.pem", &ca);
+        let gateway = setup(&upstream, &url, &format!("ca = \"{ca}\"")).start();
+        assert_eq!(call(&gateway, "key-of-ann", HOME).status, status, "{}", gateway.log());
+    }
+}
+
+#[test]
+fn check_and_explain_know_it() {
+    let url = "http://127.0.0.1:9/introspect";
+    let upstream = Upstream::ok();
+    let explained = setup(&upstream, url, "").command(&["explain", "GET", "/"]);
+    let text = String::from_utf8_lossy(&explained.stdout).into_owned();
+    let told =
+        format!("those that the backend knows at {url}: an answer counts for 1s, for 1h more while there is none");
+    assert!(text.contains(&told), "{text}");
+    for (url, why) in [
+        ("http://backend.internal/introspect", "a key would travel in the clear to another host"),
+        ("https://user:Pa55@backend.internal/", "an address carries no user and no password"),
+    ] {
+        let checked = setup(&upstream, url, "").command(&["check"]);
+        let text = String::from_utf8_lossy(&checked.stderr).into_owned();
+        assert!(checked.status.code() == Some(1) && text.contains(why) && !text.contains("Pa55"), "{text}");
+    }
+}
