@@ -2,6 +2,7 @@
 
 mod check;
 mod explain;
+mod jwe;
 mod keys;
 mod log;
 mod revoke;

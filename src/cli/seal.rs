@@ -17,11 +17,17 @@ use gapura_filters::{
     encryption::client::{self, Identity},
 };
 
-use super::{Exit, print};
+use super::{Exit, jwe, print};
 
 /// Where a secret is found. The text itself is never a secret: it would stand in the shell's history.
 #[derive(Debug, Clone)]
 pub(super) struct Reference(SecretRef);
+
+impl Reference {
+    pub(super) fn of(&self) -> &SecretRef {
+        &self.0
+    }
+}
 
 impl FromStr for Reference {
     type Err = String;
@@ -34,7 +40,7 @@ impl FromStr for Reference {
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
     /// The master key: env:NAME or file:/path.
-    #[arg(long, value_name = "REF", required_unless_present = "passphrase", requires = "user_id", requires = "email")]
+    #[arg(long, value_name = "REF", required_unless_present_any = ["passphrase", "profile"], requires = "user_id", requires = "email")]
     master_key: Option<Reference>,
     /// The user that the envelope is of.
     #[arg(long, value_name = "ID", requires = "master_key", value_parser = NonEmptyStringValueParser::new())]
@@ -52,6 +58,8 @@ pub(super) struct Options {
     /// Instead of the three: the passphrase itself. Then input and output are the bare base64 of `encryptedData`.
     #[arg(long, value_name = "REF", conflicts_with_all = ["master_key", "user_id", "email", "timestamp", "key_derivation"])]
     passphrase: Option<Reference>,
+    #[command(flatten)]
+    jwe: jwe::JweOptions,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -67,6 +75,9 @@ const MAX_INPUT: u64 = 256 << 20;
 pub(super) fn encrypt(options: &Options) -> ExitCode {
     finish(|| {
         let plaintext = input()?;
+        if let Some(jwe::Profile::Jwe) = options.jwe.profile {
+            return jwe::encrypt(&options.jwe, &plaintext).map(line);
+        }
         if let Some(passphrase) = &options.passphrase {
             return Ok(line(client::seal_with_passphrase(&plaintext, read(passphrase)?.bytes())));
         }
@@ -78,6 +89,9 @@ pub(super) fn encrypt(options: &Options) -> ExitCode {
 pub(super) fn decrypt(options: &Options) -> ExitCode {
     finish(|| {
         let sealed = input()?;
+        if let Some(jwe::Profile::Jwe) = options.jwe.profile {
+            return jwe::decrypt(&options.jwe, &sealed);
+        }
         if let Some(passphrase) = &options.passphrase {
             return client::open_with_passphrase(&sealed, read(passphrase)?.bytes()).map_err(|why| why.to_string());
         }
@@ -132,7 +146,7 @@ fn finish(act: impl FnOnce() -> Result<Vec<u8>, String>) -> ExitCode {
     }
 }
 
-fn read(reference: &Reference) -> Result<Secret, String> {
+pub(super) fn read(reference: &Reference) -> Result<Secret, String> {
     reference.0.read()
 }
 
@@ -156,7 +170,7 @@ fn line(text: impl Into<Vec<u8>>) -> Vec<u8> {
     line
 }
 
-fn now() -> u64 {
+pub(super) fn now() -> u64 {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,7 +1,10 @@
 //! Envelopes and tokens of the npm package `jose`, both ways: what any JOSE library makes the gateway opens, and what the gateway
 //! seals any JOSE library opens.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicU64, Ordering},
+};
 
 use base64::{
     Engine,
@@ -10,7 +13,7 @@ use base64::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Backend, Curl, Gateway, Setup, Token, Upstream, credential::now_ms, expect_problem, node,
+    Answer, Backend, Curl, Gateway, Setup, Token, Upstream, credential::now_ms, expect_problem, gateway::command, node,
 };
 
 const TABLES: &str = r#"
@@ -358,4 +361,67 @@ fn a_nested_token_of_jose_lets_its_caller_in() {
     expect_problem(&ask(&signed), 401, "CREDENTIALS_INVALID");
     let log = fixture.gateway.log();
     assert!(!log.contains(&signed), "a token stands in the log");
+}
+
+/// One command of the gateway's own, which must succeed.
+#[track_caller]
+fn gapura(arguments: &[&str], input: impl AsRef<[u8]>) -> String {
+    let output = command(arguments, &[("SESSION_KEY", &session_key())], input);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn session_kid() -> &'static str {
+    static KID: OnceLock<String> = OnceLock::new();
+    KID.get_or_init(|| format!("sessions.1.{}", now_ms() / 1000 + 600))
+}
+
+fn session_key() -> String {
+    let given = json!({"secret": SESSION_SECRET, "kid": session_kid(), "subject": "u-1001", "tokenId": "t-7"});
+    object("sessionKey", given)["k"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_command_line_seals_and_opens_what_the_gateway_does() {
+    let backend = Backend::fastapi();
+    let fixture = Fixture::start(backend.address());
+    let target = "/debug/request/points/9";
+    let context = json!({
+        "method": "POST", "authority": "gateway.test", "path": target, "sub": "u-1001", "tid": "t-7",
+    });
+    let context = context.to_string();
+    let reference = |name: &str, content: &Value| {
+        let path = fixture.gateway.directory().join(name);
+        std::fs::write(&path, content.as_str().map_or_else(|| content.to_string(), str::to_owned)).unwrap();
+        format!("file:{}", path.display())
+    };
+    let reply = object("keyPair", json!({"kind": "x25519"}));
+    let (public, private) = (reference("public.json", &fixture.p256["public"]), reference("reply.pem", &reply["pem"]));
+    let common = ["--profile", "jwe", "--context", &context];
+    let to_key = ["encrypt", "--key", &public, "--reply-key", &private, "--kid", "points.2026-11"];
+    let under_session = ["encrypt", "--session-key", "env:SESSION_KEY", "--kid", session_kid()];
+    let opens = [["decrypt", "--key", &private], ["decrypt", "--session-key", "env:SESSION_KEY"]];
+    for (seals, opens) in [(&to_key[..], opens[0]), (&under_session[..], opens[1])] {
+        let message = gapura(&[seals, &common].concat(), PAYLOAD);
+        let answer = fixture.post(target, JOSE, message.trim_end());
+        assert_eq!(answer.status, 200, "{}", answer.lossy());
+        let context = r#"{"dir":"response","status":200,"sub":"u-1001"}"#;
+        let options = ["--profile", "jwe", "--context", context];
+        let opened = gapura(&[&opens[..], &options].concat(), answer.text());
+        assert_eq!(body_of(&serde_json::from_str(&opened).unwrap()), PAYLOAD);
+        let wrong = ["--profile", "jwe", "--context", r#"{"status":201}"#];
+        let environment = [("SESSION_KEY", &*session_key())];
+        let output = command(&[&opens[..], &wrong].concat(), &environment, answer.text());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains("its `status` differs"), "{said}");
+    }
+    // A private key is nothing to seal to, and nothing of it is printed.
+    let secret = reference("private.json", &fixture.p256["private"]);
+    let arguments = ["encrypt", "--key", &secret, "--reply-key", &private, "--kid", "points.2026-11"];
+    let output = command(&[&arguments[..], &common].concat(), &[], PAYLOAD);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said.contains("this is a private key") && !said.contains(fixture.p256["private"]["d"].as_str().unwrap()),
+        "{said}"
+    );
 }

@@ -121,7 +121,7 @@ fn key(kind: KeyKind, bytes: Secret) -> Result<Key, Unfit> {
 fn secret(bytes: Secret) -> Result<Secret, Unfit> {
     const HELP: &str = "`openssl rand -hex 32` makes one";
     let length = bytes.bytes().len();
-    if bytes.bytes().trim_ascii_start().starts_with(b"-----BEGIN ") {
+    if bytes.bytes().windows(11).any(|text| text == b"-----BEGIN ") {
         return Err(("a PEM file is no secret".into(), HELP));
     }
     if !SECRET_BYTES.contains(&length) {

@@ -6,6 +6,8 @@
 
 mod load;
 pub mod session;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -85,6 +87,11 @@ impl Keyring {
     /// What clients are told to seal to. The rules of the configuration see to it that there is one.
     pub fn active(&self) -> Option<&Version> {
         self.versions.iter().find(|version| version.state == KeyState::Active)
+    }
+
+    /// The key of the active version, for whoever needs no more.
+    pub fn into_active(self) -> Option<Key> {
+        self.versions.into_iter().find(|version| version.state == KeyState::Active)?.key
     }
 
     /// `bodies: x25519, 2026-11 active, 2026-05 retiring`, for `gapura explain`.

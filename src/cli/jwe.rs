@@ -1,0 +1,155 @@
+//! The client's side of the profile `jwe`, for people with `curl`: `encrypt` and `decrypt` with `--profile jwe`.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use clap::ValueEnum;
+use gapura_config::model::{KeyKind, KeyState, KeyVersion, Keyring as Written};
+use gapura_filters::{
+    crypto::{
+        PublicJwk,
+        jwe::{Compact, Enc, Header, OpeningKey, SealingKey, seal},
+    },
+    encryption::context::MessageId,
+    json::{self, Json},
+    keyring::{Key, Keyring},
+};
+use serde_json::{Map, Value};
+
+use super::seal::{Reference, now, read};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Profile {
+    Jwe,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct JweOptions {
+    /// Another format than that of crypto-js.
+    #[arg(long, value_enum, requires = "with_key", conflicts_with_all = ["master_key", "passphrase"])]
+    pub(super) profile: Option<Profile>,
+    /// To encrypt: the gateway's public key, a JWK. To decrypt: the private key, PKCS #8 in PEM. env:NAME or file:/path.
+    #[arg(long, value_name = "REF", requires = "profile", group = "with_key")]
+    key: Option<Reference>,
+    /// Instead: the session key that the gateway gave, in base64url.
+    #[arg(long, value_name = "REF", requires = "profile", group = "with_key")]
+    session_key: Option<Reference>,
+    /// The name of the key: bodies.2026-11.
+    #[arg(long, requires = "profile")]
+    kid: Option<String>,
+    /// The request that the message is for: {"method":"POST","authority":"api.example.com","path":"/pay","sub":"u-1"}.
+    /// What is left out is empty; `iat` and `id` are new. When opening, what must stand in the message.
+    #[arg(long, value_name = "JSON", requires = "profile")]
+    context: Option<String>,
+    /// When encrypting to --key: the private key that will open the response, PKCS #8 in PEM.
+    #[arg(long, value_name = "REF", requires = "key")]
+    reply_key: Option<Reference>,
+    /// What the content is.
+    #[arg(long, value_name = "TYPE", requires = "profile", default_value = "application/json")]
+    content_type: String,
+}
+
+pub(super) fn encrypt(options: &JweOptions, plaintext: &[u8]) -> Result<String, String> {
+    let Some(kid) = &options.kid else { return Err("--kid is missing: the gateway could not find the key".into()) };
+    let mut ctx = Map::new();
+    for (name, value) in [("v", Value::from(1)), ("dir", "request".into()), ("iat", now().into())] {
+        ctx.insert(name.into(), value);
+    }
+    ctx.insert("id".into(), MessageId::fresh().text().into());
+    for name in ["method", "authority", "path", "query", "sub", "tid", "part"] {
+        ctx.insert(name.into(), "".into());
+    }
+    ctx.extend(context(options)?);
+    let mut header = Map::from_iter([("kid".to_owned(), kid.as_str().into())]);
+    if !plaintext.is_empty() {
+        header.insert("cty".into(), options.content_type.as_str().into());
+    }
+    let sealed = if let Some(reference) = &options.session_key {
+        header.insert("ctx".into(), ctx.into());
+        seal(Enc::A256Gcm, SealingKey::Wrapping(&session_key(reference)?), &header, plaintext)
+    } else {
+        let Some(reference) = &options.reply_key else {
+            return Err("--reply-key is missing: nobody could open the response".into());
+        };
+        let reply = private_key(reference)?;
+        let reply = public_of(&reply).ok_or("--reply-key is not a key on X25519 or P-256")?;
+        ctx.insert("rpk".into(), reply.members().into());
+        header.insert("ctx".into(), ctx.into());
+        let reference = options.key.as_ref().ok_or("--key is missing")?;
+        seal(Enc::A256Gcm, SealingKey::Agreement(&public_key(reference)?), &header, plaintext)
+    };
+    sealed.map_err(|_| "nothing can be sealed with this key".to_owned())
+}
+
+pub(super) fn decrypt(options: &JweOptions, message: &[u8]) -> Result<Vec<u8>, String> {
+    let compact = Compact::split(message.trim_ascii()).map_err(|why| format!("the input is no compact JWE: {why}"))?;
+    let json = compact.header().map_err(|why| format!("the input is no compact JWE: {why}"))?;
+    let header = Header::read(&json).map_err(|why| format!("the message cannot be opened: {why}"))?;
+    let opened = if let Some(reference) = &options.session_key {
+        compact.open(&header, OpeningKey::Wrapping(&session_key(reference)?))
+    } else {
+        let key = private_key(options.key.as_ref().ok_or("--key is missing")?)?;
+        let key = match &key {
+            Key::Agreement(key) => OpeningKey::Agreement(&key.private),
+            Key::Rsa(key) => OpeningKey::Rsa(&key.private),
+            Key::Secret(secret) => OpeningKey::Wrapping(secret.bytes()),
+        };
+        compact.open(&header, key)
+    };
+    let plaintext = opened.map_err(|_| "the message was changed, or sealed to another key")?;
+    let text: Value = serde_json::from_slice(&json).map_err(|why| why.to_string())?;
+    if options.kid.as_ref().is_some_and(|kid| text["kid"] != kid.as_str()) {
+        return Err("the message names another key".into());
+    }
+    for (name, wanted) in context(options)? {
+        if text["ctx"][&name] != wanted {
+            return Err(format!("the message is of another exchange: its `{name}` differs"));
+        }
+    }
+    Ok(plaintext)
+}
+
+fn context(options: &JweOptions) -> Result<Map<String, Value>, String> {
+    match &options.context {
+        None => Ok(Map::new()),
+        Some(text) => serde_json::from_str(text).map_err(|why| format!("--context is no JSON object: {why}")),
+    }
+}
+
+fn session_key(reference: &Reference) -> Result<Vec<u8>, String> {
+    let text = read(reference)?;
+    let key = URL_SAFE_NO_PAD.decode(text.bytes()).ok().filter(|key| key.len() == 32);
+    key.ok_or_else(|| "the session key is not 32 bytes in base64url".into())
+}
+
+/// A JWK, perhaps with a name and a purpose beside the key.
+fn public_key(reference: &Reference) -> Result<PublicJwk, String> {
+    let text = read(reference)?;
+    let mut key = json::parse_object(text.bytes()).map_err(|why| format!("the key is no JWK: {why}"))?;
+    for name in ["kid", "use", "alg", "encryption", "profiles"] {
+        key.remove(name);
+    }
+    if key.get("d").and_then(Json::as_str).is_some() {
+        return Err("this is a private key, and to seal to it takes the public one".into());
+    }
+    PublicJwk::of_curve(&key).ok_or_else(|| "the key is no public JWK on X25519 or P-256".into())
+}
+
+/// Whatever kind it is of.
+fn private_key(reference: &Reference) -> Result<Key, String> {
+    let mut why = String::new();
+    for kind in [KeyKind::X25519, KeyKind::P256, KeyKind::Rsa] {
+        let version =
+            KeyVersion { id: "1".into(), key: reference.of().clone(), state: KeyState::Active, until: None, kid: None };
+        match Keyring::build("key", &Written { kind, versions: vec![version] }) {
+            Ok(ring) => return ring.into_active().ok_or_else(|| "the key cannot be used".into()),
+            Err(faults) => why = faults.first().map(|fault| fault.message.clone()).unwrap_or_default(),
+        }
+    }
+    Err(why)
+}
+
+fn public_of(key: &Key) -> Option<&PublicJwk> {
+    match key {
+        Key::Agreement(key) => Some(&key.public),
+        _ => None,
+    }
+}
