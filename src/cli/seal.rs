@@ -17,7 +17,7 @@ use gapura_filters::{
     encryption::client::{self, Identity},
 };
 
-use super::{Exit, print};
+use super::{Exit, print, strong};
 
 /// Where a secret is found. The text itself is never a secret: it would stand in the shell's history.
 #[derive(Debug, Clone)]
@@ -34,7 +34,7 @@ impl FromStr for Reference {
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
     /// The master key: env:NAME or file:/path.
-    #[arg(long, value_name = "REF", required_unless_present = "passphrase", requires = "user_id", requires = "email")]
+    #[arg(long, value_name = "REF", required_unless_present_any = ["passphrase", "profile"], requires = "user_id", requires = "email")]
     master_key: Option<Reference>,
     /// The user that the envelope is of.
     #[arg(long, value_name = "ID", requires = "master_key", value_parser = NonEmptyStringValueParser::new())]
@@ -52,6 +52,8 @@ pub(super) struct Options {
     /// Instead of the three: the passphrase itself. Then input and output are the bare base64 of `encryptedData`.
     #[arg(long, value_name = "REF", conflicts_with_all = ["master_key", "user_id", "email", "timestamp", "key_derivation"])]
     passphrase: Option<Reference>,
+    #[command(flatten)]
+    strong: strong::StrongOptions,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -67,6 +69,9 @@ const MAX_INPUT: u64 = 256 << 20;
 pub(super) fn encrypt(options: &Options) -> ExitCode {
     finish(|| {
         let plaintext = input()?;
+        if let Some(profile) = options.strong.profile {
+            return strong::encrypt(profile, &options.strong, &plaintext, now());
+        }
         if let Some(passphrase) = &options.passphrase {
             return Ok(line(client::seal_with_passphrase(&plaintext, read(passphrase)?.bytes())));
         }
@@ -78,6 +83,9 @@ pub(super) fn encrypt(options: &Options) -> ExitCode {
 pub(super) fn decrypt(options: &Options) -> ExitCode {
     finish(|| {
         let sealed = input()?;
+        if let Some(profile) = options.strong.profile {
+            return strong::decrypt(profile, &options.strong, sealed);
+        }
         if let Some(passphrase) = &options.passphrase {
             return client::open_with_passphrase(&sealed, read(passphrase)?.bytes()).map_err(|why| why.to_string());
         }
@@ -133,7 +141,13 @@ fn finish(act: impl FnOnce() -> Result<Vec<u8>, String>) -> ExitCode {
 }
 
 fn read(reference: &Reference) -> Result<Secret, String> {
-    reference.0.read()
+    reference.read()
+}
+
+impl Reference {
+    pub(super) fn read(&self) -> Result<Secret, String> {
+        self.0.read()
+    }
 }
 
 fn input() -> Result<Vec<u8>, String> {
