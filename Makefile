@@ -14,11 +14,13 @@ run: ## build, put the gateway before the FastAPI example, show one sealed payme
 
 # One profile throughout (dev): what clippy and the tests compile, `make run` finds compiled.
 test: ## everything that must hold before a commit
-	scripts/install.sh test
+	scripts/install.sh test --browser
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) test --locked --workspace
-	node --test examples/apps.test.mjs examples/clients/node/client.test.js
+	.venv/bin/python tests/vectors/envelopes/generate.py --check
+	cd clients/python && ../../.venv/bin/mypy && ../../.venv/bin/python -m unittest discover -t . -s tests
+	node --test examples/apps.test.mjs examples/clients/node/client.test.js clients/js/test/*.test.mjs examples/clients/clients.test.mjs
 
 # Vectors that nobody here wrote. A target of its own, so that their absence fails loudly here and nowhere else.
 test-vectors: ## published test vectors, from VECTORS=../shared/vectors
@@ -42,4 +44,4 @@ lint: ## formatting, clippy; shellcheck and cargo-deny where they are installed
 
 clean: ## remove what building and installing made
 	$(CARGO) clean
-	rm -rf .venv examples/express/node_modules examples/clients/node/node_modules tests/node/node_modules
+	rm -rf .venv examples/express/node_modules examples/clients/node/node_modules tests/node/node_modules clients/js/node_modules clients/js/dist clients/python/.mypy_cache

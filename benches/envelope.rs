@@ -141,6 +141,7 @@ fn exchange() -> Exchange {
         api_key: None,
         token_id: None,
         expires: None,
+        limits: Default::default(),
         claims: Default::default(),
     }));
     exchange

@@ -49,6 +49,8 @@ fn config(algorithm: JwtAlgorithm) -> model::Jwt {
         max_age: None,
         typ: None,
         require: Default::default(),
+        decryption: None,
+        binding: Default::default(),
         claims: model::Claims::default(),
     }
 }
@@ -100,6 +102,7 @@ fn authentication(c: &mut Criterion) {
         salt: reference("api_keys.salt").parse().expect("a reference"),
         keys: (0..1000)
             .map(|n: u32| model::ApiKey {
+                allow: None,
                 limits: Default::default(),
                 id: format!("key-{n}"),
                 hash: api_key_hash(SALT, format!("gk_live_{n:032}").as_bytes()),

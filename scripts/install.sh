@@ -126,8 +126,20 @@ node_packages() {
   printf '%s' "$stamp" >"$folder/node_modules/.stamp"
 }
 
+# The package `gapura` that examples and tests import, from its TypeScript. A type error ends this.
+client_package() {
+  local stamp built=clients/js/dist/.stamp
+  stamp=$(digest clients/js/src/*.ts clients/js/package-lock.json clients/js/package.json clients/js/tsconfig.json)
+  [[ "$(cat "$built" 2>/dev/null)" != "$stamp" ]] || return 0
+  say "build: clients/js"
+  rm -rf clients/js/dist
+  npm run build --prefix clients/js --silent
+  printf '%s' "$stamp" >"$built"
+}
+
 python_packages
-for folder in examples/express examples/clients/node tests/node; do
+for folder in clients/js examples/express examples/clients/node tests/node; do
   node_packages "$folder"
 done
+client_package
 say "ready"

@@ -5,12 +5,18 @@ mod revoke;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use gapura_filters::contract::{Code, Refusal};
+use gapura_filters::{
+    assertion::KEYS_PATH,
+    contract::{Code, Refusal},
+};
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use pingora::{apps::http_app::ServeHttp, protocols::http::ServerSession};
 
 use crate::{
-    proxy::problem::{self, X_REQUEST_ID},
+    proxy::{
+        own::{FRESH, KEY_SET},
+        problem::{self, X_REQUEST_ID},
+    },
     reload,
     wiring::Gateway,
 };
@@ -35,6 +41,7 @@ impl ServeHttp for Admin {
         let get = matches!(head.method, Method::GET | Method::HEAD);
         let mut response = match (head.uri.path(), get, head.method == Method::POST) {
             ("/healthz", true, _) => text(StatusCode::OK, "ok\n"),
+            (KEYS_PATH, true, _) if self.gateway.live().policy.assertions.is_some() => self.assertion_keys(),
             ("/readyz", true, _) => match self.gateway.not_ready() {
                 reasons if reasons.is_empty() => text(StatusCode::OK, "ready\n"),
                 reasons => text(StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n"),
@@ -65,6 +72,16 @@ impl ServeHttp for Admin {
 }
 
 impl Admin {
+    /// As on the public listeners, for upstreams that reach only this one.
+    fn assertion_keys(&self) -> Response<Vec<u8>> {
+        let live = self.gateway.live();
+        let keys = live.policy.assertions.as_ref().map(|assertions| assertions.keys().to_vec());
+        let mut response = text(StatusCode::OK, keys.unwrap_or_default());
+        response.headers_mut().insert(header::CONTENT_TYPE, KEY_SET);
+        response.headers_mut().insert(header::CACHE_CONTROL, FRESH);
+        response
+    }
+
     async fn revoke(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         session.set_keepalive(None);
         if session.req_header().headers.contains_key(header::ORIGIN) {
@@ -74,7 +91,7 @@ impl Admin {
             Ok(body) => body,
             Err(refusal) => return refuse(&refusal),
         };
-        match revoke::revoke(&self.gateway, &body) {
+        match revoke::revoke(&self.gateway, &body).await {
             Ok(()) => text(StatusCode::OK, "revoked\n"),
             Err(refusal) => refuse(&refusal),
         }

@@ -5,7 +5,7 @@ pub use crate::{
     http1::fuzzing::Chunks,
     proxy::{
         fuzzing::{client_ip, decode},
-        listen::fuzzing::{Framed, head},
+        listen::fuzzing::{Framed, certificate, head},
     },
     upstream::fuzzing::{Body, response_head},
 };

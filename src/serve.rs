@@ -21,7 +21,7 @@ use crate::{
     admin::Admin,
     cli::Exit,
     proxy::{
-        Ports, Redirect,
+        self, Ports, Redirect,
         listen::{self, App, GateLimits, Open, Settings, Tally},
     },
     reload,
@@ -71,6 +71,7 @@ async fn serve(path: PathBuf, loaded: Loaded) -> ExitCode {
     };
     listeners.serve(&gateway, &shutdown, &end);
     tokio::spawn(sweep(Arc::clone(&gateway)));
+    tokio::spawn(proxy::watch(Arc::clone(&gateway)));
     log::info!("gapura {} is ready", env!("CARGO_PKG_VERSION"));
     match until_stopped(&gateway).await {
         Ok(patience) => drain(&gateway, &stop, patience).await,
@@ -166,6 +167,9 @@ impl<A: App> Settings for Own<A> {
         Arc::clone(&self.app)
     }
     fn tls(&self) -> Option<Arc<rustls::ServerConfig>> {
+        None
+    }
+    fn authorities(&self) -> Option<[u8; 32]> {
         None
     }
     fn handshake_timeout(&self) -> Duration {

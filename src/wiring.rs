@@ -37,7 +37,7 @@ use crate::{
     keys,
     providers::{self, Providers},
     proxy::{
-        Front, Lanes, Proxy,
+        Changes, Front, Lanes, Proxy,
         listen::{self, GateLimits, Open, SelfSigned, Settings, Tally},
     },
     stores,
@@ -51,6 +51,8 @@ pub(crate) struct Gateway {
     pub(crate) services: Services,
     pub(crate) open: Arc<Open>,
     pub(crate) draining: AtomicBool,
+    /// Wakes what outlives the check of its caller.
+    pub(crate) changes: Changes,
     pub(super) reloading: tokio::sync::Mutex<()>,
     self_signed: Option<SelfSigned>,
     tally: Tally,
@@ -85,6 +87,8 @@ pub(crate) struct Live {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: bool,
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    /// Those that client certificates are verified by.
+    pub(crate) authorities: Option<[u8; 32]>,
     pub(crate) config: Config,
     gate: GateLimits,
 }
@@ -124,6 +128,7 @@ pub(crate) fn compile(
                 metrics: Arc::clone(&services.metrics),
                 access_log: config.server.access_log,
                 tls,
+                authorities: config.tls.as_ref().and_then(listen::authorities),
                 gate: GateLimits::new(&config.limits, config.server.access_log),
                 config: config.clone(),
             };
@@ -157,6 +162,7 @@ impl Gateway {
             clock,
             open: Arc::default(),
             draining: AtomicBool::new(false),
+            changes: Changes::default(),
             reloading: tokio::sync::Mutex::new(()),
             self_signed,
             tally,
@@ -295,6 +301,9 @@ impl Settings for Public {
     }
     fn tls(&self) -> Option<Arc<rustls::ServerConfig>> {
         if self.tls { self.gateway.live.load().tls.clone() } else { None }
+    }
+    fn authorities(&self) -> Option<[u8; 32]> {
+        self.gateway.live.load().authorities
     }
     fn handshake_timeout(&self) -> Duration {
         self.gateway.live.load().config.limits.handshake_timeout.get()

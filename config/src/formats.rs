@@ -2,7 +2,7 @@
 
 use crate::{
     guard::{is_segment_name, segment_name},
-    model::{DatabaseRef, LimitKey, TokenSource, is_token},
+    model::{DatabaseRef, IssuedFor, LimitKey, TokenSource, UsedFor, is_token},
     secret::SecretRef,
     units::{Address, Period, PeriodOrOff, Size},
 };
@@ -52,6 +52,9 @@ const FORMATS: &[Format] = &[
     Format { name: "method", pattern: Some("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"), example: "GET", check: method },
     Format { name: "jwks", pattern: Some("^(file:.+|https://[^/]+/.*)$"), example: "file:/etc/gapura/jwks.json", check: jwks },
     Format { name: "hex-sha256", pattern: Some("^[0-9a-f]{64}$"), example: "0000000000000000000000000000000000000000000000000000000000000000", check: hex_sha256 },
+    Format { name: "spki-sha256", pattern: Some("^[0-9a-f]{64}$"), example: "0000000000000000000000000000000000000000000000000000000000000000", check: spki_sha256 },
+    Format { name: "issued-for", pattern: Some(r"^(path:[A-Za-z_][A-Za-z0-9_]*|header:[!#$%&'*+.^_`|~0-9A-Za-z-]+|body:/.*)$"), example: "path:id", check: parses::<IssuedFor> },
+    Format { name: "used-for", pattern: Some(r"^(path:[A-Za-z_][A-Za-z0-9_]*|header:[!#$%&'*+.^_`|~0-9A-Za-z-]+)$"), example: "path:id", check: parses::<UsedFor> },
     Format { name: "path-pattern", pattern: Some(r"^/([^*?#;\\ ]|\*)*$"), example: "/orders/**", check: path_pattern },
     // A TOML date, not a string: `shape` checks it, and an editor knows the format.
     Format { name: "date-time", pattern: None, example: "2027-01-01T00:00:00Z", check: |_| Ok(()) },
@@ -160,6 +163,15 @@ fn hex_sha256(text: &str) -> Result<(), Complaint> {
             "`gapura keys hash --salt REF` reads the key and prints its hash",
         ),
     }
+}
+
+fn spki_sha256(text: &str) -> Result<(), Complaint> {
+    const HELP: &str =
+        "`openssl x509 -in CERT -noout -pubkey | openssl pkey -pubin -outform DER | sha256sum` prints it";
+    if text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase()) {
+        return Ok(());
+    }
+    complain("this is no SHA-256 in 64 lower-case hex digits", HELP)
 }
 
 /// A pattern is compared with the canonical form of a target, so it has to be in that form itself: one that is not

@@ -3,10 +3,15 @@
 //! These types are the single source: `serde` fills them, the JSON Schema of `gapura schema` is derived from them, the
 //! checks of `shape` follow that schema, and each doc comment is what an editor shows beside its key.
 
+mod assertion;
 mod database;
+mod dpop;
 mod encryption;
+mod jwt_decryption;
 mod keyring;
 mod lockout;
+mod mtls;
+mod operation_tokens;
 mod priority;
 mod rate_limit;
 mod redis_store;
@@ -18,10 +23,15 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
 pub use self::{
+    assertion::IdentityAssertion,
     database::DatabaseRef,
+    dpop::{Binding, Dpop},
     encryption::{Encryption, EnvelopeFields, KeyDerivation, MacMode, Preset, Profile, Profiles, Replay, ResponseWrap},
+    jwt_decryption::{JweAlgorithm, JweContent, JwtDecryption},
     keyring::{KeyKind, KeyState, KeyVersion, Keyring},
     lockout::{Lockout, LockoutMode},
+    mtls::{CertificateName, Mtls, MtlsPrincipal},
+    operation_tokens::{IssuedFor, OperationToken, UsedFor},
     priority::Priority,
     rate_limit::{LimitAlgorithm, LimitBy, LimitCost, LimitKey, LimitMode, RateLimit, ToldCost},
     redis_store::{OnOutage, Redis, RedisMode, Sentinel},
@@ -58,6 +68,12 @@ pub struct Config {
     /// Ways to authenticate with a bearer token; a route names them `jwt.NAME`.
     #[serde(default)]
     pub jwt: Named<Jwt>,
+    /// What is taken for a proof of possession (RFC 9449).
+    #[serde(default)]
+    pub dpop: Dpop,
+    /// Ways to authenticate with a client certificate; a route names them `mtls.NAME`.
+    #[serde(default)]
+    pub mtls: Named<Mtls>,
     /// Ways to authenticate with an API key; a route names them `api_keys.NAME`.
     #[serde(default)]
     pub api_keys: Named<ApiKeys>,
@@ -70,6 +86,11 @@ pub struct Config {
     /// Body encryption settings, by name.
     #[serde(default)]
     pub encryption: Named<Encryption>,
+    /// Signed tokens that tell upstreams who calls.
+    pub identity_assertion: Option<IdentityAssertion>,
+    /// Tokens that one route gives out and another takes once, by name.
+    #[serde(default)]
+    pub operation_tokens: Named<OperationToken>,
     /// What is served, and on which conditions.
     pub routes: Vec<Route>,
 }
@@ -202,7 +223,7 @@ pub struct State {
     pub max_keys: usize,
     /// The file in which the memory store keeps the counters of windows of five minutes and longer over a restart. Absent: it does not.
     pub snapshot: Option<PathBuf>,
-    /// Envelopes remembered against replay. A full memory refuses; it never forgets early.
+    /// Envelopes, proofs and operation tokens remembered, since each passes once. A full memory refuses; it never forgets early.
     #[schemars(range(min = 1000, max = 100_000_000))]
     pub max_replays: usize,
 }
@@ -240,6 +261,9 @@ pub struct Upstream {
     pub server_name: Option<String>,
     /// PEM bundle of authorities to trust instead of the system's.
     pub ca: Option<PathBuf>,
+    /// Requests carry an assertion of `[identity_assertion]`.
+    #[serde(default)]
+    pub identity_assertion: bool,
 }
 
 fn connect_timeout() -> Period {
@@ -285,6 +309,11 @@ pub struct Jwt {
     /// Claims that a token must have with these values; `"*"` is any value. Names as in `claims`.
     #[serde(default)]
     pub require: BTreeMap<String, String>,
+    /// What a token must be bound to: `optional` (nothing), `certificate` (RFC 8705), `dpop` (RFC 9449) or `any` of the two.
+    #[serde(default)]
+    pub binding: Binding,
+    /// Tokens are encrypted, too: each is a JWE that holds the signed token. Absent: they are not.
+    pub decryption: Option<JwtDecryption>,
     /// Where in a token the identity stands.
     #[serde(default)]
     pub claims: Claims,
@@ -389,6 +418,9 @@ pub struct ApiKey {
     /// What a route may ask for in `permissions`.
     #[serde(default)]
     pub permissions: Vec<String>,
+    /// Only clients in these networks may use the key. Absent: all.
+    #[schemars(with = "Option<Vec<String>>", length(min = 1), extend("items" = { "type": "string", "format": "cidr" }))]
+    pub allow: Option<Vec<IpNet>>,
     /// Limits of this key in place of those of rate limits, by their names: `{ api = 5000 }`.
     #[serde(default)]
     #[schemars(extend("additionalProperties" = { "type": "integer", "minimum": 1, "maximum": 1_000_000_000 }))]
@@ -422,7 +454,7 @@ pub struct Route {
     /// No client in these networks, allowed or not.
     #[schemars(with = "Option<Vec<String>>", length(min = 1), extend("items" = { "type": "string", "format": "cidr" }))]
     pub deny: Option<Vec<IpNet>>,
-    /// Any one of these methods, `jwt.NAME` or `api_keys.NAME`. Absent: public.
+    /// Any one of these methods, `jwt.NAME`, `api_keys.NAME` or `mtls.NAME`. Absent: public.
     #[serde(default)]
     pub auth: Vec<String>,
     /// The caller needs all of them.
@@ -433,6 +465,12 @@ pub struct Route {
     pub roles: Vec<String>,
     /// A condition on request and caller that must be true: `path.user_id == claims.sub`.
     pub guard: Option<String>,
+    /// Its successful responses carry an operation token: the NAME of `[operation_tokens.NAME]`.
+    pub issues: Option<String>,
+    /// A request needs an operation token, which it uses up: the NAME of `[operation_tokens.NAME]`.
+    pub requires: Option<String>,
+    /// Its requests carry an assertion of `[identity_assertion]`. Absent: as its upstream says.
+    pub identity_assertion: Option<bool>,
     /// All of these rules.
     #[serde(default)]
     pub rate_limits: Vec<String>,

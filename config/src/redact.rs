@@ -203,7 +203,7 @@ static KEYS: LazyLock<Keys> = LazyLock::new(|| {
         let scalar = if schema::kind(property) == "array" { &property["items"] } else { property };
         // Of a table on one line, each key speaks for itself.
         // `key` of a certificate is a path; elsewhere it is what somebody calls a secret.
-        if formats::is_secret(schema::format(property)) || name == "key" {
+        if formats::is_secret(schema::format(scalar)) || name == "key" {
             keys.secret.insert(name.to_owned());
         } else if schema::kind(scalar) != "object" {
             keys.open.insert(name.to_owned());

@@ -5,12 +5,15 @@
 
 mod access;
 mod callers;
+mod certificates;
+mod decryption;
 mod envelopes;
 mod key_limits;
 mod keyrings;
 mod listeners;
 mod routes;
 mod state;
+mod tokens;
 mod traffic;
 mod upstreams;
 
@@ -33,9 +36,12 @@ pub(crate) fn check(config: &Config, source: &Source, doubtful: &[Place]) -> Vec
     state::check(&mut rules, &config.state);
     upstreams::check(&mut rules);
     callers::check(&mut rules);
+    certificates::check(&mut rules);
+    tokens::check(&mut rules);
     traffic::check(&mut rules);
     keyrings::check(&mut rules);
     envelopes::check(&mut rules);
+    decryption::check(&mut rules);
     access::lockout(&mut rules);
     key_limits::check(&mut rules);
     routes::check(&mut rules);
@@ -136,14 +142,20 @@ impl<'a> Rules<'a> {
         self.unused_of("upstreams", config.upstreams.keys(), &upstreams);
         self.unused_of("rate_limits", config.rate_limits.keys(), &limits);
         self.unused_of("encryption", config.encryption.keys(), &encryption);
-        let rings: HashSet<&String> = config.encryption.values().flat_map(|entry| &entry.keyrings).collect();
+        let decryption = config.jwt.values().filter_map(|jwt| jwt.decryption.as_ref());
+        let of_tokens = decryption.map(|decryption| &decryption.keyring);
+        let of_bodies = config.encryption.values().flat_map(|entry| &entry.keyrings);
+        let rings: HashSet<&String> = of_bodies.chain(of_tokens).collect();
         for name in config.keyrings.keys().filter(|name| !rings.contains(name)) {
             let fault = Fault::warning(at(&["keyrings", name]), format!("nothing uses `[keyrings.{name}]`"));
-            self.add(fault.on_key().help("name it in an encryption, or remove it"));
+            self.add(fault.on_key().help("name it in `keyrings` of an encryption, or remove it"));
         }
-        for (section, names) in
-            [("jwt", config.jwt.keys().collect::<Vec<_>>()), ("api_keys", config.api_keys.keys().collect())]
-        {
+        let methods = [
+            ("jwt", config.jwt.keys().collect::<Vec<_>>()),
+            ("mtls", config.mtls.keys().collect()),
+            ("api_keys", config.api_keys.keys().collect()),
+        ];
+        for (section, names) in methods {
             let used =
                 names.iter().copied().filter(|name| auth.contains(format!("{section}.{name}").as_str())).collect();
             self.unused_of(section, names.iter().copied(), &used);

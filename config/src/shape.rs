@@ -71,8 +71,11 @@ impl Findings {
                 match (&schema["items"], found) {
                     // `[routes]` for `[[routes]]`: what stands in it is checked all the same.
                     (item, DeValue::Table(table)) if properties(item).is_some() => drop(self.keys(place, item, table)),
-                    // `methods = "POST"`: no list of texts is secret.
-                    (item, DeValue::String(_)) if schema::kind(item) == "string" && schema["items"].is_object() => {}
+                    // `methods = "POST"`: few lists of texts are secret.
+                    (item, DeValue::String(_))
+                        if schema::kind(item) == "string"
+                            && item.is_object()
+                            && !formats::is_secret(schema::format(item)) => {}
                     _ => self.hide(value),
                 }
                 self.repair(place, schema, advice::not_a_collection(place, schema, found))

@@ -286,6 +286,10 @@ fn dates() {
     }
 }
 
+#[path = "faults/identity.rs"]
+mod identity;
+#[path = "faults/keyrings.rs"]
+mod keyrings;
 #[path = "faults/rules.rs"]
 mod rules;
 

@@ -35,11 +35,11 @@ fn is_header(line: &str) -> bool {
 /// The key of `key = value`; prose has none.
 fn key_of(line: &str) -> Option<&str> {
     let (key, _) = line.split_once(" = ")?;
-    (!key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')).then_some(key)
+    (!key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')).then_some(key)
 }
 
 fn lines(text: &str) -> Vec<Line<'_>> {
-    let maps = ["upstreams", "jwt", "api_keys", "rate_limits", "keyrings", "encryption"];
+    let maps = ["upstreams", "jwt", "mtls", "api_keys", "rate_limits", "keyrings", "encryption", "operation_tokens"];
     let mut table: Vec<String> = Vec::new();
     let mut found = Vec::new();
     for (number, line) in text.lines().enumerate() {
@@ -71,7 +71,8 @@ fn schema_keys() -> BTreeMap<String, bool> {
             let entry = &property["additionalProperties"];
             let is_table =
                 property["type"] == "object" && !["string", "integer"].iter().any(|plain| entry["type"] == *plain);
-            let optional_table = is_table && ["state.redis", "state.redis.sentinel"].contains(&key.as_str());
+            let optional_table =
+                is_table && ["state.redis", "state.redis.sentinel", "jwt.NAME.decryption"].contains(&key.as_str());
             if !is_table || optional_table {
                 keys.insert(key.clone(), required);
             }
@@ -119,6 +120,13 @@ fn with_every_alternative_in_force_only_the_alternatives_disagree() {
             "`secret` and `public_key` both say what tokens are verified with",
             "`secret` and `jwks` both say what tokens are verified with",
             "`secret` and `discovery` both say what tokens are verified with",
+            "no proof is asked for a nonce",
+            "`principals` say who each certificate is already",
+            "`san_dns` and `san_email` both say which certificate this is",
+            "`san_dns` and `san_uri` both say which certificate this is",
+            "`san_dns` and `subject_cn` both say which certificate this is",
+            "`san_dns` and `subject` both say which certificate this is",
+            "`san_dns` and `spki_sha256` both say which certificate this is",
             "`burst` belongs to `algorithm = \"gcra\"`; the others never exceed `limit`",
             "only counters in Redis have outages, and the store is memory",
             "`until` ends a key that is retiring, and this one is active",
@@ -127,6 +135,7 @@ fn with_every_alternative_in_force_only_the_alternatives_disagree() {
             "`response_key` belongs to the profile `jwe-rsa`, which is not listed",
             "`response_kid` belongs to the profile `jwe-rsa`, which is not listed",
             "`mac` vouches for whole bodies, and `members` are sealed one by one",
+            "who has used such a token would get the next one with the answer",
         ]
     );
 }

@@ -58,6 +58,11 @@ const WAYS: &[&str] = &[
     "[jwks]\nkeys = [\"@\"]",
     "[jwt.a]\njwks = \"https://me:@@host/keys\"",
     "[jwt.a]\njwks = '{\"keys\":[{\"k\":\"@\"}]}'",
+    "[identity_assertion]\nkeys = [\"@\"]\nissuer = \"g\"",
+    "[identity_assertion]\nkey = \"@\"",
+    "[identity_assertion]\nkeys = \"@\"",
+    "[operation_tokens.a]\nkey = \"@\"",
+    "[dpop]\nnonce = true\nnonce_key = \"@\"",
     // Not TOML.
     "[jwt.a]\nsecret = @",
     "[jwt.a]\nsecret = \"@",

@@ -89,6 +89,7 @@ mod tests {
             api_key: None,
             token_id: None,
             expires: None,
+            limits: Default::default(),
             claims: Default::default(),
         };
         asked.as_ref().unwrap().authorise(Some(&principal)).is_ok()
@@ -132,6 +133,7 @@ mod tests {
             api_key: None,
             token_id: None,
             expires: None,
+            limits: Default::default(),
             claims: Default::default(),
         };
         let denied = route(&[], &["SECRET_DOOR"]).unwrap().authorise(Some(&principal)).unwrap_err();

@@ -19,6 +19,8 @@ struct Link {
     filter: AnyFilter,
     /// `gapura_stage_duration_seconds` of its stage, where it has hooks that can wait or work.
     seconds: Option<Histogram>,
+    /// Of a stage that has something to do before the request goes on: most have not, and no clock is read for them.
+    forwards: bool,
 }
 
 impl Chain {
@@ -31,7 +33,8 @@ impl Chain {
                 let stage = filter.stage();
                 let seconds = (stage != Stage::ResponseHeaders)
                     .then(|| services.metrics.stage_duration.with_label_values(&[stage.name()]));
-                Link { filter, seconds }
+                let forwards = matches!(stage, Stage::OperationTokens | Stage::Assertion);
+                Link { filter, seconds, forwards }
             })
             .collect();
         Self { links, needs_body }
@@ -82,6 +85,25 @@ impl Chain {
             exchange.now = clock.now();
             let before = exchange.now.monotonic;
             let outcome = link.filter.on_request_body(head, body, exchange).await;
+            if let Some(seconds) = &link.seconds {
+                seconds.observe((clock.now().monotonic - before).as_secs_f64());
+            }
+            outcome?;
+        }
+        Ok(())
+    }
+
+    /// Everything has agreed: what is left to do before the request goes to its upstream.
+    pub async fn on_forward(
+        &self,
+        clock: &impl Clock,
+        head: &request::Parts,
+        exchange: &mut Exchange,
+    ) -> Result<(), Refusal> {
+        for link in self.links.iter().filter(|link| link.forwards) {
+            exchange.now = clock.now();
+            let before = exchange.now.monotonic;
+            let outcome = link.filter.on_forward(head, exchange).await;
             if let Some(seconds) = &link.seconds {
                 seconds.observe((clock.now().monotonic - before).as_secs_f64());
             }

@@ -9,15 +9,13 @@ use gapura_config::{
     guard::{self, Condition, Set, Value},
     model,
 };
-use http::{HeaderName, header::CONNECTION, request};
+use http::{HeaderName, request};
 
-use self::percent::decoded;
 use crate::{
     contract::{Claim, Code, Exchange, Filter, Principal, Refusal, Stage},
     networks::Networks,
+    reading,
 };
-
-mod percent;
 
 /// The guard of one route, compiled.
 pub struct Guard {
@@ -148,35 +146,12 @@ impl Asked<'_> {
         match operand {
             Operand::Fixed(claim) => look(Seen::of(claim)?),
             Operand::Claim(name) => look(Seen::of(self.claim(name)?)?),
-            Operand::Segment(at) => {
-                let segment = self.exchange.target.path().split('/').nth(at + 1)?;
-                look(Seen::Text(&decoded(segment)?))
-            }
-            Operand::Header(name) => look(Seen::Text(self.header(name)?)),
+            Operand::Segment(at) => look(Seen::Text(&reading::segment(self.exchange.target.path(), *at)?)),
+            Operand::Header(name) => look(Seen::Text(reading::header(&self.head.headers, name)?)),
             Operand::Method => look(Seen::Text(self.head.method.as_str())),
             Operand::UserId => look(Seen::Text(self.principal()?.user_id.as_str())),
             Operand::Email => look(Seen::Text(self.principal()?.email.as_deref()?)),
         }
-    }
-
-    /// What the application will read under this name, where that is certain.
-    fn header(&self, name: &HeaderName) -> Option<&str> {
-        let headers = &self.head.headers;
-        let mut values = headers.get_all(name).iter();
-        // Of two, which one the application reads is anyone's guess.
-        let value = values.next().filter(|_| values.next().is_none())?;
-        // To CGI, and what followed it, `X_Tenant` and `X-Tenant` are one.
-        let folded = |byte: u8| if matches!(byte, b'_' | b'.') { b'-' } else { byte };
-        let alike = |other: &HeaderName| other.as_str().bytes().map(folded).eq(name.as_str().bytes().map(folded));
-        if headers.keys().any(|other| other != name && alike(other)) {
-            return None;
-        }
-        // RFC 9110, section 7.6.1: what `Connection` names goes no further than here.
-        let named = headers.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-        if named.into_iter().any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes())) {
-            return None;
-        }
-        str::from_utf8(value.as_bytes()).ok()
     }
 
     fn within(&self, value: &Seen<'_>, members: &Members) -> Option<bool> {

@@ -4,6 +4,7 @@
 //! configuration into routes with their chains.
 
 pub mod addresses;
+pub mod assertion;
 pub mod authentication;
 pub mod authorisation;
 pub mod chain;
@@ -17,10 +18,14 @@ pub mod json;
 pub mod keyring;
 pub mod metrics;
 pub mod networks;
+pub mod operation_tokens;
 mod pem;
 pub mod policy;
 pub mod rate_limit;
+pub mod reading;
 pub mod registry;
+pub mod replay;
 pub mod router;
 pub mod security_headers;
+pub mod signing;
 pub mod target;

@@ -23,6 +23,10 @@ pub struct Metrics {
     pub lockouts: IntCounterVec,
     pub lockout_refusals: IntCounter,
     pub revocations: IntCounterVec,
+    pub streams_ended: IntCounterVec,
+    pub dpop_proofs: IntCounterVec,
+    pub assertions: IntCounterVec,
+    pub operation_tokens: IntCounterVec,
     pub rate_limit_decisions: IntCounterVec,
     pub rate_limit_overflow: IntCounterVec,
     pub decryptions: IntCounterVec,
@@ -90,7 +94,19 @@ impl Metrics {
                 "Addresses locked out, and identities watched, because of failed authentications.",
                 &["by"],
             )?,
+            dpop_proofs: counter("gapura_dpop_proofs_total", "Proofs of possession (DPoP) by result.", &["result"])?,
+            assertions: counter("gapura_assertions_total", "Assertions for upstreams by result.", &["result"])?,
+            operation_tokens: counter(
+                "gapura_operation_tokens_total",
+                "Operation tokens given out, used and refused.",
+                &["operation", "result"],
+            )?,
             revocations: counter("gapura_revocations_total", "Revocations of tokens.", &["kind"])?,
+            streams_ended: counter(
+                "gapura_streams_ended_total",
+                "WebSockets and event streams that were ended with the credential that opened them.",
+                &["kind", "reason"],
+            )?,
             lockout_refusals: {
                 let name = "gapura_lockout_refusals_total";
                 let counter = IntCounter::new(name, "Requests from addresses that were locked out.")?;

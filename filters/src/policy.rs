@@ -12,7 +12,10 @@ use ipnet::IpNet;
 
 use crate::{
     addresses::Addresses,
-    authentication::{Authentication, HeldKeys, KeySet, Lockout, LockoutDoor, Method as AuthMethod, Shared, Withheld},
+    assertion::{Assertion, Assertions},
+    authentication::{
+        Authentication, Dpop, HeldKeys, KeySet, Lockout, LockoutDoor, Method as AuthMethod, Shared, Withheld,
+    },
     authorisation::Authorisation,
     chain::Chain,
     contract::{Services, Stage},
@@ -21,6 +24,7 @@ use crate::{
     guard::Guard,
     keyring::{Keyring, Keyrings},
     metrics::RouteMetrics,
+    operation_tokens::{self, IssueTokens, OperationTokens, RequireToken},
     rate_limit::RateLimits,
     registry::AnyFilter,
     router::{Found, Router},
@@ -39,6 +43,8 @@ pub struct Policy {
     pub held_keys: Box<[Arc<HeldKeys>]>,
     /// The public keys of all envelopes.
     pub public_keys: PublicKeys,
+    /// How upstreams are told who calls, where one is.
+    pub assertions: Option<Arc<Assertions>>,
     /// Of requests that no route takes.
     pub unrouted: RouteMetrics,
 }
@@ -75,9 +81,13 @@ impl Policy {
             warnings: Vec::new(),
             key_sets: Vec::new(),
             held_keys: Vec::new(),
+            dpop: None,
+            assertions: None,
+            operations: Vec::new(),
         };
-        let methods = compiler.methods();
-        let rings = compiler.keyrings();
+        compiler.own_tokens();
+        let rings = Arc::new(compiler.keyrings());
+        let methods = compiler.methods(&rings);
         let encryptions = compiler.encryptions(&rings);
         let routes: Vec<Option<Route>> = config
             .routes
@@ -96,6 +106,7 @@ impl Policy {
             key_sets: compiler.key_sets.into(),
             held_keys: compiler.held_keys.into(),
             public_keys: PublicKeys::new(config, &rings),
+            assertions: compiler.assertions,
             unrouted: RouteMetrics::new(UNROUTED, &services.metrics),
         };
         Ok((policy, compiler.warnings))
@@ -126,16 +137,50 @@ struct Compiler<'a> {
     warnings: Vec<Fault>,
     key_sets: Vec<Arc<KeySet>>,
     held_keys: Vec<Arc<HeldKeys>>,
+    dpop: Option<Arc<Dpop>>,
+    assertions: Option<Arc<Assertions>>,
+    operations: Vec<(String, Arc<OperationTokens>)>,
 }
 
 impl Compiler<'_> {
+    /// What proofs are held to, and the tokens that the gateway makes itself.
+    fn own_tokens(&mut self) {
+        let built = Dpop::build(&self.config.dpop, self.services);
+        self.dpop = built.map_err(|faults| self.faults.extend(faults)).ok().map(Arc::new);
+        let built = self.config.identity_assertion.as_ref().map(|table| Assertions::build(table, self.services));
+        self.assertions = built.transpose().map_err(|faults| self.faults.extend(faults)).ok().flatten().map(Arc::new);
+        let built = operation_tokens::build(self.config, self.services);
+        self.operations = built.map_err(|faults| self.faults.extend(faults)).unwrap_or_default();
+    }
+
+    /// Filters with tokens of the gateway's own on one route.
+    fn with_own_tokens(&mut self, route: &model::Route, withheld: &mut Withheld) -> Vec<AnyFilter> {
+        let mut filters = Vec::new();
+        let of = |name: &Option<String>| self.operations.iter().find(|(known, _)| Some(known) == name.as_ref());
+        let issues = of(&route.issues).map(|(_, tokens)| IssueTokens::new(tokens, route).map(AnyFilter::from));
+        let requires = of(&route.requires).map(|(_, tokens)| {
+            withheld.add(tokens.header().clone());
+            RequireToken::new(tokens, route).map(AnyFilter::from)
+        });
+        for built in [issues, requires].into_iter().flatten() {
+            filters.extend(built.map_err(|faults| self.faults.extend(faults)));
+        }
+        let by_upstream =
+            || self.config.upstreams.get(&route.upstream).is_some_and(|upstream| upstream.identity_assertion);
+        if let Some(all) = self.assertions.as_ref().filter(|_| route.identity_assertion.unwrap_or_else(by_upstream)) {
+            filters.push(Assertion::new(all, &route.upstream, &route.name).into());
+        }
+        filters
+    }
+
     /// All methods, used or not: what stands in the file must be right. None where one failed, its faults noted.
-    fn methods(&mut self) -> Methods {
+    fn methods(&mut self, rings: &Arc<Keyrings>) -> Methods {
         let guards = self.config.routes.iter().filter_map(|route| guard::parse(route.guard.as_deref()?).ok());
         let shared = Shared {
             key_sets: Arc::clone(&self.services.key_sets),
             revocations: Arc::clone(&self.services.revocations),
             held_keys: Arc::clone(&self.services.held_keys),
+            keyrings: Arc::clone(rings),
             kept: guards.flat_map(|guard| guard.claims().into_iter().map(str::to_owned).collect::<Vec<_>>()).collect(),
         };
         let jwt = self.config.jwt.iter();
@@ -144,7 +189,9 @@ impl Compiler<'_> {
         let keys =
             keys.map(|(name, method)| (format!("api_keys.{name}"), AuthMethod::api_keys_with(name, method, &shared)));
         let mut methods = Methods::new();
-        for (name, built) in jwt.chain(keys) {
+        let mtls = self.config.mtls.iter();
+        let mtls = mtls.map(|(name, method)| (format!("mtls.{name}"), Ok(AuthMethod::mtls(name, method))));
+        for (name, built) in jwt.chain(mtls).chain(keys) {
             let method = built.map_err(|faults| self.faults.extend(faults)).ok();
             if let Some(method) = &method {
                 self.warnings.extend_from_slice(method.warnings());
@@ -209,7 +256,11 @@ impl Compiler<'_> {
                     if let Some(lockout) = &self.lockout {
                         filters.push(LockoutDoor(Arc::clone(lockout)).into());
                     }
-                    filters.push(authentication.noting_failures(self.lockout.clone()).into());
+                    let authentication = authentication.noting_failures(self.lockout.clone());
+                    filters.push(match &self.dpop {
+                        Some(dpop) => authentication.checking_proofs(dpop).into(),
+                        None => authentication.into(),
+                    });
                 }
                 Err(faults) => self.faults.extend(faults),
             }
@@ -225,6 +276,7 @@ impl Compiler<'_> {
                 }
             }
         }
+        filters.extend(self.with_own_tokens(route, &mut withheld));
         filters.extend(SecurityHeaders::build(route.security_headers).map(AnyFilter::from));
         let chain = Chain::new(filters, self.services);
         Some(Route {

@@ -7,11 +7,13 @@ use http::{request, response};
 
 use crate::{
     addresses::Addresses,
+    assertion::Assertion,
     authentication::{Authentication, LockoutDoor},
     authorisation::Authorisation,
     contract::{Exchange, Filter, HeaderEdit, Refusal, Stage},
     encryption::Encryption,
     guard::Guard,
+    operation_tokens::{IssueTokens, RequireToken},
     rate_limit::RateLimits,
     security_headers::SecurityHeaders,
 };
@@ -51,6 +53,9 @@ macro_rules! registry {
             ) -> Result<(), Refusal> {
                 match self { $(Self::$variant(filter) => filter.on_request_body(head, body, exchange).await,)* }
             }
+            async fn on_forward(&self, head: &request::Parts, exchange: &mut Exchange) -> Result<(), Refusal> {
+                match self { $(Self::$variant(filter) => filter.on_forward(head, exchange).await,)* }
+            }
             async fn on_response_body(
                 &self,
                 head: &mut response::Parts,
@@ -78,5 +83,8 @@ registry! {
     Guard(Guard),
     // Shared by the routes that name it.
     Encryption(Arc<Encryption>),
+    IssueTokens(IssueTokens),
+    RequireToken(RequireToken),
+    Assertion(Assertion),
     SecurityHeaders(SecurityHeaders),
 }

@@ -21,6 +21,7 @@ fn caller() -> Principal {
         api_key: None,
         token_id: None,
         expires: None,
+        limits: Default::default(),
         claims: claims.into_iter().map(|(name, claim)| (name.to_owned(), claim)).collect(),
     }
 }

@@ -3,8 +3,8 @@
 use bytes::{Bytes, BytesMut};
 use gapura_config::model::Config;
 use gapura_filters::{
-    authentication::{MAX_NAME, MAX_REVOCATIONS, Revocation},
-    contract::{Code, Refusal},
+    authentication::{MAX_NAME, MAX_REVOCATIONS, Revocation, Unpublished},
+    contract::{Clock, Code, Refusal},
     json::{self, Json, Number, Object},
 };
 use pingora::protocols::http::ServerSession;
@@ -35,20 +35,32 @@ pub(super) async fn read(session: &mut ServerSession) -> Result<Bytes, Refusal> 
     }
 }
 
-pub(super) fn revoke(gateway: &Gateway, body: &[u8]) -> Result<(), Refusal> {
-    use gapura_filters::contract::Clock;
-
+/// It holds here at once. It is done when other instances will learn of it, too.
+pub(super) async fn revoke(gateway: &Gateway, body: &[u8]) -> Result<(), Refusal> {
+    let services = &gateway.services;
     let now_ms = gateway.clock.now().unix_ms;
     let Call { method, revocation, until_ms } = parse(body, &gateway.live().config).map_err(|why| malformed(&why))?;
-    let revoked = gateway.services.revocations.revoke(&method, &revocation, until_ms, now_ms);
-    revoked.map_err(|_| {
+    let revoked = services.revocations.revoke(&method, &revocation, until_ms, now_ms).map_err(|_| {
         let detail = format!("{MAX_REVOCATIONS} revocations are held, and none of them may be forgotten yet.");
         Refusal::new(Code::Overloaded, detail)
     })?;
-    gateway.services.metrics.revocations.with_label_values(&[revocation.kind()]).inc();
+    services.metrics.revocations.with_label_values(&[revocation.kind()]).inc();
     // Whose is personal data; the caller of this knows.
     log::warn!("security: tokens of {method} are revoked, by {}", revocation.kind());
-    Ok(())
+    let Some(shared) = &services.shared_revocations else { return Ok(()) };
+    shared.publish(&revoked).await.map_err(|unpublished| {
+        let why = match unpublished {
+            Unpublished::Silent => {
+                "Redis gives no answer. This instance tells it when it does; call again to see it done."
+            }
+            Unpublished::Full => {
+                "Redis holds as many as it may. Call every other instance, or revoke by `issued_before`."
+            }
+        };
+        log::error!("security: other instances do not know of this revocation: {why}");
+        let detail = format!("It holds on this instance from now on, and others do not know of it: {why}");
+        Refusal::new(Code::Overloaded, detail)
+    })
 }
 
 fn malformed(why: &str) -> Refusal {

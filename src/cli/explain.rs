@@ -7,6 +7,7 @@ use gapura_config::{
     units::Address,
 };
 use gapura_filters::{
+    assertion::KEYS_PATH,
     contract::Code,
     policy::{Policy, Route},
     router::Found,
@@ -69,6 +70,12 @@ fn describe(policy: &Policy, config: &model::Config, method: &Method, target: &s
     }
     if matches!(*method, Method::CONNECT | Method::TRACE) {
         return answer(method, path, Code::MethodNotAllowed, "the gateway passes neither CONNECT nor TRACE on");
+    }
+    if path == KEYS_PATH && policy.assertions.is_some() {
+        let methods = [Method::GET, Method::HEAD];
+        let told =
+            if methods.contains(method) { "200, the keys of `[identity_assertion]`" } else { "405 METHOD_NOT_ALLOWED" };
+        return format!("{method} {path}\n  answered by the gateway: {told}\n");
     }
     if path == "*" {
         return if *method == Method::OPTIONS {

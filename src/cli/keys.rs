@@ -1,6 +1,7 @@
 //! `gapura keys create / list / revoke / rotate / import`: keys in the database of an `[api_keys.NAME]`.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Read as _},
     path::PathBuf,
     process::ExitCode,
@@ -8,10 +9,13 @@ use std::{
 };
 
 use gapura_config::{
-    model::{ApiKeys, DatabaseRef},
+    model::{ApiKeys, DatabaseRef, Named, RateLimit},
     units::Period,
 };
-use gapura_filters::authentication::{HeldKey, NewKey, api_key_hash};
+use gapura_filters::{
+    authentication::{HeldKey, NewKey, api_key_hash},
+    contract::KeyLimits,
+};
 use ipnet::IpNet;
 use rand::Rng as _;
 use serde::Deserialize;
@@ -49,6 +53,9 @@ pub(super) struct Create {
     /// Only clients in this network may use it. Repeatable.
     #[arg(long = "allow", value_name = "CIDR")]
     addresses: Vec<IpNet>,
+    /// A limit of its own in place of that of `[rate_limits.NAME]`: api=5000. Repeatable.
+    #[arg(long = "limit", value_name = "NAME=N")]
+    limits: Vec<KeyLimits>,
     /// How long it is good: 90d, 12h. Without it, always.
     #[arg(long, value_name = "PERIOD")]
     ttl: Option<Period>,
@@ -98,6 +105,7 @@ pub(super) fn create(options: &Create) -> ExitCode {
             roles: options.roles.clone(),
             permissions: options.permissions.clone(),
             addresses: options.addresses.clone(),
+            limits: open.limits(options.limits.iter().flat_map(KeyLimits::iter))?,
             expires: options.ttl.map(ends),
             ..HeldKey::default()
         })?;
@@ -117,9 +125,10 @@ pub(super) fn list(table: &Table) -> ExitCode {
                 _ => "good",
             };
             let addresses: Vec<String> = key.addresses.iter().map(IpNet::to_string).collect();
+            let limits: BTreeMap<&str, u64> = key.limits.iter().collect();
             let line = json!({
                 "id": key.id, "state": state, "user_id": key.user_id, "email": key.email, "roles": key.roles,
-                "permissions": key.permissions, "addresses": addresses, "created": created / 1000,
+                "permissions": key.permissions, "addresses": addresses, "limits": limits, "created": created / 1000,
                 "expires": key.expires.map(|end| end / 1000),
                 "last_used": (*last_used > 0).then_some(last_used / 1000), "usage_count": usage_count,
             });
@@ -167,6 +176,8 @@ struct Imported {
     permissions: Vec<String>,
     #[serde(default)]
     addresses: Vec<IpNet>,
+    #[serde(default)]
+    limits: BTreeMap<String, u64>,
     /// Seconds since 1970.
     expires: Option<i64>,
 }
@@ -179,9 +190,12 @@ pub(super) fn import(table: &Table) -> ExitCode {
         let mut keys = Vec::new();
         for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
             let one: Imported = serde_json::from_str(line).map_err(|why| format!("line {}: {why}", at + 1))?;
-            let Imported { id, hash, user_id, email, roles, permissions, addresses, expires } = one;
+            let Imported { id, hash, user_id, email, roles, permissions, addresses, limits, expires } = one;
             let expires = expires.map(|seconds| seconds.saturating_mul(1000));
-            let key = HeldKey { id, hash, user_id, email, roles, permissions, addresses, expires, revoked: false };
+            let limits = open.limits(limits.iter().map(|(rule, limit)| (rule.as_str(), *limit)));
+            let limits = limits.map_err(|why| format!("line {}: {why}", at + 1))?;
+            let revoked = false;
+            let key = HeldKey { id, hash, user_id, email, roles, permissions, addresses, limits, expires, revoked };
             key.check().map_err(|why| format!("line {}: {why}", at + 1))?;
             keys.push(Listed { key, created: now(), ..Listed::default() });
         }
@@ -196,6 +210,7 @@ struct Open {
     method: String,
     database: Database,
     config: ApiKeys,
+    rate_limits: Named<RateLimit>,
 }
 
 impl Open {
@@ -207,6 +222,19 @@ impl Open {
         let key = HeldKey { id, hash: api_key_hash(salt.bytes(), text.as_bytes()), revoked: false, ..key };
         key.check()?;
         Ok((text, Listed { key, created: now(), ..Listed::default() }))
+    }
+
+    /// Held to the rules of the configuration, as those of its own keys are.
+    fn limits<'l>(&self, limits: impl Iterator<Item = (&'l str, u64)>) -> Result<KeyLimits, String> {
+        let mut checked = BTreeMap::new();
+        for (name, limit) in limits {
+            let rule = self.rate_limits.get(name).ok_or_else(|| format!("there is no `[rate_limits.{name}]`"))?;
+            rule.takes_of_a_key(name, limit).map_err(|(why, instead)| format!("{why}; {instead}"))?;
+            if checked.insert(name.to_owned(), limit).is_some() {
+                return Err(format!("`{name}` has two limits"));
+            }
+        }
+        Ok(checked.into_iter().collect())
     }
 
     async fn find(&self, id: &str) -> Result<Listed, Failure> {
@@ -230,6 +258,7 @@ fn run(table: &Table, act: impl AsyncFnOnce(&Open) -> Result<String, Failure>) -
             method: format!("api_keys.{name}"),
             database: Database::open(reference).await?,
             config: config.clone(),
+            rate_limits: loaded.config.rate_limits.clone(),
         };
         let done = act(&open).await;
         open.database.close().await;

@@ -17,7 +17,7 @@ use pingora::{http::RequestHeader, protocols::http::ServerSession};
 
 use super::{
     context::Context,
-    delivery,
+    delivery, forward,
     listen::{PASSABLE, is_authority},
 };
 use crate::wiring::Gateway;
@@ -84,6 +84,7 @@ fn canonical_target(head: &RequestHeader, context: &mut Context) -> Result<Strin
     }
     context.host = host(head)?;
     context.exchange.authority = context.host.clone();
+    context.exchange.origin = forward::origin(head, &context.host, context.trusted, context.facts.secure);
     let uri = &head.uri;
     let given = uri.path();
     if given == "*" {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use gapura_filters::{
+    authentication::Ended,
     contract::{Clock, Code, Exchange, Now},
     policy::Route,
 };
@@ -37,6 +38,8 @@ pub(crate) struct Context {
     pub(super) host: HeaderValue,
     /// The refusal that the client got, and why.
     pub(super) refused: Option<(Code, String)>,
+    /// Why a socket or a stream of events was ended.
+    pub(super) ended: Option<Ended>,
     /// Bytes of a streamed request body.
     pub(super) received: u64,
     /// The turn of a streamed exchange among the servers of its upstream, and how many of them it has tried.
@@ -59,7 +62,7 @@ impl Context {
             gateway: Arc::clone(gateway),
             live: gateway.live(),
             started: now,
-            facts: Facts { peer: SocketAddr::new(nobody, 0), secure: false },
+            facts: Facts { peer: SocketAddr::new(nobody, 0), secure: false, certificate: None, authorities: None },
             trusted: false,
             request_id: problem::request_id(),
             method: Method::GET,
@@ -68,6 +71,7 @@ impl Context {
             target: PathAndQuery::from_static("/"),
             host: HeaderValue::from_static(""),
             refused: None,
+            ended: None,
             received: 0,
             turn: None,
             tried: 0,
@@ -95,11 +99,21 @@ impl Context {
         self.trusted = forward::is_trusted(peer, proxies);
         self.exchange.client_ip = forward::client_ip(peer, &head.headers, proxies);
         self.exchange.secure = self.facts.secure;
+        // What authorities vouched for that a reload has replaced, nobody vouches for.
+        let trusted = self.facts.authorities == self.live.authorities;
+        self.exchange.certificate = self.facts.certificate.as_ref().filter(|_| trusted).cloned();
         if self.trusted
             && let Some(id) = head.headers.get(problem::X_REQUEST_ID).and_then(RequestId::of_proxy)
         {
             self.request_id = id;
         }
+        self.exchange.request_id = self.request_id.value().clone();
+    }
+
+    /// The caller may not go on with what it has opened.
+    pub(super) fn end(&mut self, kind: &str, ended: Ended) {
+        self.gateway.services.metrics.streams_ended.with_label_values(&[kind, ended.label()]).inc();
+        self.ended = Some(ended);
     }
 
     pub(super) fn route(&self) -> Option<&Route> {
@@ -122,6 +136,8 @@ impl Context {
             host: upstream.filter(|_| self.host.is_empty()).map_or(&self.host, |upstream| &upstream.host),
             request_id: &self.request_id,
             principal: self.exchange.principal.as_deref(),
+            assertion: self.exchange.assertion.as_ref(),
+            assertions_in: self.live.policy.assertions.as_ref().map(|assertions| assertions.header()),
             withheld: self.route().map(|route| &route.withheld),
         };
         edits.apply(head);

@@ -3,7 +3,10 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use gapura_filters::{authentication::Withheld, contract::Principal};
+use gapura_filters::{
+    authentication::Withheld,
+    contract::{Origin, Principal},
+};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Uri,
     header::{self, CONNECTION, COOKIE, FORWARDED, HOST},
@@ -56,6 +59,9 @@ pub(super) struct Edits<'a> {
     pub(super) host: &'a HeaderValue,
     pub(super) request_id: &'a RequestId,
     pub(super) principal: Option<&'a Principal>,
+    pub(super) assertion: Option<&'a (HeaderName, HeaderValue)>,
+    /// The field of assertions, which no client writes.
+    pub(super) assertions_in: Option<&'a HeaderName>,
     pub(super) withheld: Option<&'a Withheld>,
 }
 
@@ -86,10 +92,16 @@ impl Edits<'_> {
         if let Some(principal) = self.principal {
             identity(head, principal);
         }
+        if let Some((name, value)) = self.assertion {
+            set(head, name.clone(), value.clone());
+        }
     }
 
     fn drops(&self, name: &HeaderName) -> bool {
         let name = name.as_str();
+        if self.assertions_in.is_some_and(|ours| normal(name).eq(normal(ours.as_str()))) {
+            return true;
+        }
         // Nearly every name ends here.
         if !matches!(name.as_bytes()[0], b'x' | b'f') {
             return false;
@@ -189,6 +201,21 @@ fn join_cookies(head: &mut RequestHeader) {
 /// Whether what a peer says of others is believed.
 pub(super) fn is_trusted(peer: IpAddr, proxies: &[IpNet]) -> bool {
     proxies.iter().any(|network| network.contains(&peer))
+}
+
+/// Where the client takes itself to be. A trusted proxy knows what it was asked for; what it says in more than one way, or in none
+/// that can be read, it does not say.
+pub(super) fn origin(head: &RequestHeader, host: &HeaderValue, trusted: bool, secure: bool) -> Origin {
+    let said = |name: &HeaderName| {
+        let mut values = head.headers.get_all(name).iter();
+        values.next().filter(|value| trusted && values.next().is_none() && !value.as_bytes().contains(&b','))
+    };
+    let https = match said(&X_FORWARDED_PROTO).map(HeaderValue::as_bytes) {
+        Some(proto) if proto.eq_ignore_ascii_case(b"https") => true,
+        Some(proto) if proto.eq_ignore_ascii_case(b"http") => false,
+        _ => secure,
+    };
+    Origin { https, authority: said(&X_FORWARDED_HOST).unwrap_or(host).clone() }
 }
 
 /// The caller's address: from the right, past every trusted proxy. What stands left of the first stranger is hearsay.

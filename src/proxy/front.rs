@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use gapura_filters::contract::Clock;
+use gapura_filters::{authentication::Ended, contract::Clock};
 use http::{StatusCode, header::CONTENT_LENGTH};
 use pingora::{
     apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream},
@@ -22,7 +22,9 @@ use super::{
     context::Context,
     delivery,
     hooks::Proxy,
+    lasting,
     listen::App,
+    own,
     tunnel::Tunnel,
     whole::{self, Broken},
 };
@@ -87,7 +89,11 @@ async fn serve(gateway: &Arc<Gateway>, mut session: ServerSession) -> Option<Reu
             let ServerSession::H1(session) = session else { return None };
             let status = session.response_written().map(|head| head.status);
             // Boxed: seldom run, and every exchange would be as large.
-            let bytes = Box::pin(tunnel.run(session.into_inner())).await;
+            let ended = lasting::until_ended(Arc::clone(gateway), std::mem::take(&mut context.exchange.tenures));
+            let (bytes, ended) = Box::pin(tunnel.run(session.into_inner(), ended)).await;
+            if let Some(ended) = ended {
+                context.end("websocket", ended);
+            }
             complete(gateway, status, bytes, &mut context).await;
             return None;
         }
@@ -126,6 +132,9 @@ pub(super) async fn first(
     context: &mut Context,
 ) -> Result<Next, Broken> {
     context.begin(session);
+    if own::serves(session, context).await? {
+        return Ok(Next::Nothing);
+    }
     match admit::admit(gateway, session, context).await? {
         Way::Keys => {
             delivery::serve(gateway, session, context).await?;
@@ -133,6 +142,10 @@ pub(super) async fn first(
         }
         Way::Streamed => {
             context.place = context.live.lanes.enter(context.route_name()).await?;
+            let live = Arc::clone(&context.live);
+            if let Some(route) = context.route.map(|index| live.policy.route(index)) {
+                route.chain.on_forward(&gateway.clock, session.req_header(), &mut context.exchange).await?;
+            }
             Ok(Next::Stream)
         }
         Way::Whole { max_body, seen } => {
@@ -165,7 +178,8 @@ pub(super) async fn complete(gateway: &Gateway, status: Option<StatusCode>, byte
     }
     if live.access_log {
         let user = context.exchange.principal.as_ref().map_or("-", |principal| principal.user_id.as_str());
-        let (code, reason) = context.refused.as_ref().map_or(("-", "-"), |(code, reason)| (code.name(), reason));
+        let ended = context.ended.map_or("-", Ended::reason);
+        let (code, reason) = context.refused.as_ref().map_or(("-", ended), |(code, reason)| (code.name(), reason));
         let line = access::Line {
             id: context.request_id.as_str(),
             client: context.exchange.client_ip,

@@ -11,11 +11,14 @@ mod coding;
 mod context;
 mod delivery;
 mod forward;
+mod frames;
 mod front;
 mod hooks;
 mod in_flight;
+mod lasting;
 pub(crate) mod listen;
 mod load;
+pub(crate) mod own;
 pub(crate) mod problem;
 mod redirect;
 mod trace;
@@ -26,6 +29,7 @@ pub(crate) use self::{
     front::Front,
     hooks::Proxy,
     in_flight::Lanes,
+    lasting::{Changes, watch},
     redirect::{Ports, Redirect},
 };
 

@@ -3,10 +3,11 @@
 //! Where a filter sees bodies the response is complete, too, before the client gets its first byte, so that every failure is
 //! a clean problem and every length exact. Elsewhere the response streams.
 
-use std::{sync::Arc, task::Poll, time::Duration};
+use std::{pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use gapura_filters::{
+    authentication::Tenures,
     contract::{Clock, Code, Refusal},
     policy::Route,
 };
@@ -23,6 +24,7 @@ use pingora::{
 use super::{
     admit, answer, coding,
     context::Context,
+    lasting,
     tunnel::{self, Tunnel},
 };
 use crate::{
@@ -125,10 +127,12 @@ pub(super) async fn exchange(
         route.chain.on_request_body(&gateway.clock, &mut parts, &mut body, &mut context.exchange).await?;
         head = RequestHeader::from(parts);
     }
+    route.chain.on_forward(&gateway.clock, &head, &mut context.exchange).await?;
     let sealed = context.exchange.sealing.as_ref().is_some_and(|sealing| sealing.is_due());
+    let looked_at = sealed || context.exchange.reads_response;
     // HTTP/2 may send a body of any length without saying so.
     let length = (had_body || !body.is_empty()).then_some(body.len());
-    prepare(&mut head, context, length, sealed);
+    prepare(&mut head, context, length, looked_at);
     if tunnel {
         tunnel::ask(&mut head);
     }
@@ -139,12 +143,12 @@ pub(super) async fn exchange(
     let call = Call { connector: &pingora.connector, upstream, head: &head, body: &body, timeout: route.timeout };
     let sent = gateway.clock.now();
     // A filter that noted that it will leave the response alone need not see it.
-    let whole = seen && context.exchange.sealing.as_ref().is_none_or(|sealing| sealing.is_due());
+    let whole = seen && (looked_at || context.exchange.sealing.is_none());
     if whole {
         let answered = tokio::time::timeout(route.timeout, async {
             let mut answer = call.send().await?;
             upstream.seconds.observe((gateway.clock.now().monotonic - sent.monotonic).as_secs_f64());
-            refuse_unsealable(&answer, sealed)?;
+            refuse_unsealable(&answer, looked_at)?;
             let body = answer.read_whole(route.max_response).await?;
             Ok::<_, Failure>((answer, body))
         });
@@ -171,7 +175,7 @@ pub(super) async fn exchange(
 }
 
 /// The request head as the upstream gets it, framed for a body that is complete.
-fn prepare(head: &mut RequestHeader, context: &Context, length: Option<usize>, sealed: bool) {
+fn prepare(head: &mut RequestHeader, context: &Context, length: Option<usize>, looked_at: bool) {
     context.edit(head);
     head.remove_header(&header::TRANSFER_ENCODING);
     head.remove_header(&header::EXPECT);
@@ -179,7 +183,7 @@ fn prepare(head: &mut RequestHeader, context: &Context, length: Option<usize>, s
     if let Some(length) = length {
         let _ = head.insert_header(CONTENT_LENGTH, length);
     }
-    if sealed {
+    if looked_at {
         let _ = head.insert_header(header::ACCEPT_ENCODING, IDENTITY);
     }
     head.set_version(Version::HTTP_11);
@@ -190,11 +194,15 @@ fn refuse_unsealable(answer: &Answer, sealed: bool) -> Result<(), Failure> {
     if answer.head.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Failure::Broken("the server switches protocols on a route whose bodies are read".into()));
     }
-    let kind = answer.head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if sealed && kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream")) {
+    if sealed && is_events(&answer.head) {
         return Err(Failure::Broken("a stream of events cannot be sealed whole".into()));
     }
     Ok(())
+}
+
+fn is_events(head: &ResponseHeader) -> bool {
+    let kind = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
 }
 
 /// A response that filters see: decoded, sealed, of exact length.
@@ -252,6 +260,10 @@ async fn stream(session: &mut ServerSession, context: &mut Context, answer: &mut
             _ => {}
         }
     }
+    // A download that has begun may end; events without an end are a socket.
+    let events = is_events(&head);
+    let tenures = if events { std::mem::take(&mut context.exchange.tenures) } else { Tenures::default() };
+    let mut ended = pin!(lasting::until_ended(Arc::clone(&context.gateway), tenures));
     answer::write_head(session, head, ends).await?;
     let mut next = match early {
         Some(piece) => piece,
@@ -264,7 +276,18 @@ async fn stream(session: &mut ServerSession, context: &mut Context, answer: &mut
         if last {
             return Ok(());
         }
-        next = next_piece(session, answer).await?;
+        next = tokio::select! {
+            biased;
+            why = &mut ended => {
+                context.end("events", why);
+                // Of a length that is known the rest is missing; else what was said is whole, and its reader comes again.
+                if answer.length().is_some() {
+                    return Err(Broken::Cut);
+                }
+                None
+            }
+            piece = next_piece(session, answer) => piece?,
+        };
     }
     if !ends {
         session.write_response_body(Bytes::new(), true).await?;

@@ -40,6 +40,7 @@ pub(crate) async fn get(
         server_name: Some(host),
         // Read anew each time: a renewed bundle needs no reload.
         ca: ca.map(Path::to_owned),
+        identity_assertion: false,
     };
     let server = Arc::new(Server::build(&address, &upstream)?);
     let head = request(uri).map_err(|why| format!("`{uri}` cannot be asked: {}", why.etype().as_str()))?;

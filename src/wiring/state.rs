@@ -52,6 +52,8 @@ pub(super) fn services(config: &Config) -> Result<Services, CannotStart> {
         let on_outage = redis.on_outage;
         services.counters = CounterStore::Shared { shared: store.clone(), local, on_outage };
         services.replays = ReplayStore::Shared(store.clone());
+        services.revocations = store.revocations().clone();
+        services.shared_revocations = Some(store.clone());
         services.lockouts = Arc::new(Lockouts::shared(store));
     }
     Ok(services)
@@ -98,18 +100,18 @@ impl Gateway {
         let live = self.live();
         let state = &live.config.state;
         let Some(redis) = state.redis.as_ref().filter(|_| state.store == model::Store::Redis) else { return Ok(()) };
-        if redis.on_outage != model::OnOutage::Closed || redis.cluster {
-            return Ok(());
-        }
-        let up = self.services.metrics.store_up.with_label_values(&["redis"]);
-        let reached = async {
-            while up.get() == 0 {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+        if redis.on_outage == model::OnOutage::Closed && !redis.cluster {
+            let up = self.services.metrics.store_up.with_label_values(&["redis"]);
+            if !within_patience(|| up.get() > 0).await {
+                return Err(
+                    "Redis cannot be reached, and `on_outage` is \"closed\": all that is limited would be refused"
+                        .to_owned(),
+                );
             }
-        };
-        tokio::time::timeout(STORE_PATIENCE, reached).await.map_err(|_| {
-            "Redis cannot be reached, and `on_outage` is \"closed\": all that is limited would be refused".to_owned()
-        })
+        }
+        // Else the first requests would bring tokens in that other instances have revoked.
+        within_patience(|| !self.services.revocations.is_blind(self.clock.now().unix_ms)).await;
+        Ok(())
     }
 
     /// Writes the counters for the next process, where they are to be kept. What fails is only the file: this process has ended well.
@@ -123,4 +125,14 @@ impl Gateway {
             Err(why) => log::error!("the counters cannot be written to {}: {why}", path.display()),
         }
     }
+}
+
+/// Whether it comes to be.
+async fn within_patience(holds: impl Fn() -> bool) -> bool {
+    let waiting = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(STORE_PATIENCE, waiting).await.is_ok()
 }

@@ -3,14 +3,20 @@
 
 import { createInterface } from "node:readline";
 import CryptoJS from "crypto-js";
+import * as DPoP from "dpop";
+import { createRemoteJWKSet, jwtVerify } from "jose";
+import * as jose from "./jose.js";
 import jwt from "jsonwebtoken";
 import { operations as strong } from "./strong.js";
 
 const { AES, SHA256, enc } = CryptoJS;
 const hex = (text) => SHA256(text).toString(enc.Hex);
 
+const dpopKeys = new Map();
+
 const operations = {
   ...strong,
+  ...jose,
   /** The passphrase of a caller; with a timestamp, that of `user_timestamp`. */
   passphrase: ({ userId, email, masterKey, timestamp }) =>
     hex(`${userId}_${email}_${masterKey}${timestamp === undefined ? "" : `_${timestamp}`}`),
@@ -21,6 +27,21 @@ const operations = {
   /** Plaintext that need not be text. */
   encryptBase64: ({ bytes, passphrase }) => AES.encrypt(enc.Base64.parse(bytes), passphrase).toString(),
   decryptBase64: ({ data, passphrase }) => AES.decrypt(data, passphrase).toString(enc.Base64),
+  /** The thumbprint of a client's key, which stays in this process. */
+  dpopKey: async ({ algorithm }) => {
+    const pair = await DPoP.generateKeyPair(algorithm);
+    const thumbprint = await DPoP.calculateThumbprint(pair.publicKey);
+    dpopKeys.set(thumbprint, pair);
+    return thumbprint;
+  },
+  /** A proof of possession, as a client makes one for each request. */
+  dpopProof: ({ thumbprint, htu, htm, nonce, accessToken }) =>
+    DPoP.generateProof(dpopKeys.get(thumbprint), htu, htm, nonce, accessToken),
+  /** A token verified as an upstream does, with keys from the gateway: its header and claims. */
+  verifyAssertion: async ({ token, keys, issuer, audience, typ }) => {
+    const verified = await jwtVerify(token, createRemoteJWKSet(new URL(keys)), { issuer, audience, typ });
+    return JSON.stringify({ header: verified.protectedHeader, claims: verified.payload });
+  },
   sign: ({ claims, secret, options }) => jwt.sign(claims, secret, options),
 };
 

@@ -5,13 +5,14 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{
     Gateway, Postgres, Setup, Upstream,
     credential::key_hash,
     expect_problem,
     gateway::{API_KEY_SALT, BINARY},
+    tool::sqlite_file,
     wait::until_true,
 };
 
@@ -33,6 +34,23 @@ servers = ["@BACKEND@"]
 header = "X-Api-Key"
 salt = "env:API_KEY_SALT"
 database = "@DATABASE@"
+
+[rate_limits.api]
+limit = 2
+window = "1h"
+by = "api_key"
+
+[rate_limits.all]
+limit = 100000
+window = "1h"
+by = "client_ip"
+
+[[routes]]
+name = "limited"
+path = "/limited"
+upstream = "backend"
+auth = ["api_keys.partners"]
+rate_limits = ["api", "all"]
 
 [[routes]]
 name = "me"
@@ -162,6 +180,101 @@ fn lives_as_the_command_says(upstream: &Upstream, gateway: &Gateway) -> [String;
         }
     }
     [key, second, third, bound]
+}
+
+#[test]
+fn a_key_has_its_own_limits_wherever_it_is_kept() {
+    let upstream = Upstream::ok();
+    let gateway = sqlite(&upstream);
+    has_its_own_limits(&gateway);
+    let server = Postgres::start();
+    has_its_own_limits(&postgres(&upstream, &server));
+}
+
+fn has_its_own_limits(gateway: &Gateway) {
+    let create = ["create", "--user-id", "acme", "--role", "partner"];
+    let usual = done(gateway, &create, "");
+    let more = done(gateway, &[&create[..], &["--limit", "api=5"]].concat(), "");
+    let line = json!({"id": "few", "hash": key_hash("few-key"), "user_id": "u", "limits": {"api": 1}});
+    done(gateway, &["import"], &line.to_string());
+    for (key, id) in [(usual.as_str(), id(&usual)), (&more, id(&more)), ("few-key", "few")] {
+        until_true("the key is known", || matches!(status(gateway, key, HOME), 200 | 403));
+        let limits = &listed(gateway, id)["limits"];
+        let passes = || gateway.request("GET", "/limited", &[("X-Api-Key", key)], b"");
+        let limit = limits["api"].as_u64().unwrap_or(2);
+        for _ in 0..limit {
+            let answer = passes();
+            assert_eq!(answer.status, 200, "{id}");
+            assert_eq!(answer.header("ratelimit-policy"), Some(format!("\"api\";q={limit};w=3600").as_str()));
+        }
+        expect_problem(&passes(), 429, "RATE_LIMITED");
+    }
+    assert_eq!(listed(gateway, id(&more))["limits"], json!({"api": 5}));
+    assert_eq!(listed(gateway, id(&usual))["limits"], json!({}));
+    let rotated = done(gateway, &["rotate", id(&more)], "");
+    assert_eq!(listed(gateway, id(&rotated))["limits"], json!({"api": 5}), "a rotated key keeps its limits");
+    for (limit, why) in [
+        ("apis=5", "there is no `[rate_limits.apis]`"),
+        ("all=5", "`all` does not count by API key"),
+        ("api=0", "is no limit of a key"),
+        ("api", "is no limit of a key"),
+    ] {
+        let output = keys(gateway, &[&create[..], &["--limit", limit]].concat(), "");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && told.contains(why), "{limit}: {told}");
+    }
+}
+
+/// As version 0.1 made it: without `limits`.
+const EARLIER: [&str; 4] = [
+    "CREATE TABLE gapura_api_keys (
+       id TEXT PRIMARY KEY, method TEXT NOT NULL, hash TEXT NOT NULL UNIQUE, user_id TEXT NOT NULL, email TEXT NOT NULL,
+       roles TEXT NOT NULL, permissions TEXT NOT NULL, addresses TEXT NOT NULL, created BIGINT NOT NULL,
+       expires BIGINT NOT NULL, revoked BIGINT NOT NULL, changed BIGINT NOT NULL,
+       last_used BIGINT NOT NULL DEFAULT 0, usage_count BIGINT NOT NULL DEFAULT 0)",
+    "CREATE TABLE gapura_version (one BIGINT PRIMARY KEY, version BIGINT NOT NULL)",
+    "INSERT INTO gapura_version (one, version) VALUES (1, 1)",
+    "INSERT INTO gapura_api_keys VALUES ('old', 'api_keys.partners', '@HASH@', 'acme', '', 'partner', '', '', 1, 0, 0, 1, 0, 7)",
+];
+
+#[test]
+fn a_database_of_an_earlier_version_is_brought_up_to_date() {
+    let upstream = Upstream::ok();
+    let statements = EARLIER.join(";\n").replace("@HASH@", &key_hash("an-old-key"));
+    let setup = Setup::new(TABLES).put("BACKEND", upstream.address());
+    let file = setup.directory().join("keys.db");
+    sqlite_file(&file, &statements);
+    let gateway = setup.put("DATABASE", format!("sqlite:{}", file.display())).start();
+    outlives_the_change(&gateway);
+
+    let server = Postgres::start();
+    server.execute(&statements);
+    outlives_the_change(&postgres(&upstream, &server));
+}
+
+fn outlives_the_change(gateway: &Gateway) {
+    until_true("the old key is known", || status(gateway, "an-old-key", HOME) == 200);
+    assert_eq!(listed(gateway, "old")["limits"], json!({}));
+    assert!(listed(gateway, "old")["usage_count"].as_i64() >= Some(7));
+    let new = done(gateway, &["create", "--user-id", "u", "--role", "partner", "--limit", "api=9"], "");
+    until_true("a new key is known", || status(gateway, &new, HOME) == 200);
+    assert_eq!(listed(gateway, id(&new))["limits"], json!({"api": 9}));
+}
+
+/// A stolen key: to whoever has it elsewhere it must look like any unknown one, lock-out included.
+#[test]
+fn a_key_that_is_used_from_elsewhere_is_like_an_unknown_one() {
+    let upstream = Upstream::ok();
+    let gateway = sqlite(&upstream);
+    let create = ["create", "--user-id", "acme", "--role", "partner", "--allow", "192.0.2.0/24"];
+    let key = done(&gateway, &create, "");
+    until_true("the key is known", || status(&gateway, &key, HOME) == 200);
+    let answers = |key: &str, from: &str| -> Vec<u16> { (0..12).map(|_| status(&gateway, key, from)).collect() };
+    let heard = upstream.requests().len();
+    assert_eq!(answers(&key, "203.0.113.7"), answers("gk_unknown", "203.0.113.8"));
+    assert_eq!(status(&gateway, &key, "203.0.113.7"), 429);
+    assert_eq!(upstream.requests().len(), heard, "what was refused reached the upstream");
+    assert_eq!(status(&gateway, &key, HOME), 200, "its owner is not kept out");
 }
 
 #[test]

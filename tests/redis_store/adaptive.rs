@@ -95,12 +95,7 @@ fn far_above_the_limit_redis_is_spared() {
         }
         let questions = commands(&server, "evalsha") - before;
         let percent = questions as f64 * 100.0 / asked as f64;
-        let worst = admitted
-            .iter()
-            .enumerate()
-            .map(|(first, &since)| admitted[first..].iter().take_while(|&&at| at - since < window).count())
-            .max()
-            .unwrap();
+        let worst = worst(&admitted, window);
         let most = limit as usize + 40;
         println!(
             "adaptive: {asked} asked, {} admitted, {worst} in the worst window (limit {limit}, bound {most}); {questions} questions to Redis: {percent:.2} %",
@@ -114,6 +109,49 @@ fn far_above_the_limit_redis_is_spared() {
             ["local", "remote"].map(|place| instances.iter().map(|one| decisions(one, place)).sum::<u64>());
         assert_eq!(here + there, asked);
     });
+}
+
+/// Somewhat more than may pass, without pause: nothing passes that is too much.
+#[test]
+fn in_steady_use_nothing_passes_above_the_limit() {
+    run(async {
+        let server = Server::start();
+        let instances = three(&server).await;
+        // So long that no hiccup of the machine empties a tenth of the counter: that would be a new burst.
+        let (window, limit) = (Duration::from_secs(4), 600);
+        let quota = quota(LimitAlgorithm::SlidingWindow, limit, window);
+        let (start, mut asked, mut admitted) = (Instant::now(), 0_u64, Vec::new());
+        // 225 a second, where 150 may pass.
+        while start.elapsed() < window * 3 {
+            let due = (start.elapsed().as_secs_f64() * 225.0) as u64;
+            while asked < due {
+                let counted = instances[(asked % INSTANCES) as usize].one("r", &quota, b"k").await;
+                if counted.verdict.allowed {
+                    admitted.push(start.elapsed());
+                }
+                asked += 1;
+            }
+            sleep(Duration::from_millis(2)).await;
+        }
+        let first = worst(&admitted, window);
+        let steady: Vec<_> = admitted.iter().copied().filter(|at| *at >= window).collect();
+        let worst = worst(&steady, window);
+        println!(
+            "adaptive: {asked} asked without pause, {} admitted, {first} in the worst window of {limit}, {worst} in the worst \
+             after the first",
+            admitted.len()
+        );
+        assert!(first <= limit as usize + 40, "{first}");
+        assert!(worst <= limit as usize, "{worst}");
+        assert!(admitted.len() as u64 > limit * 2, "{}", admitted.len());
+    });
+}
+
+/// Of instants in order the most in one window.
+fn worst(admitted: &[Duration], window: Duration) -> usize {
+    let within =
+        |(first, &since): (usize, &Duration)| admitted[first..].iter().take_while(|&&at| at - since < window).count();
+    admitted.iter().enumerate().map(within).max().unwrap()
 }
 
 /// Below the limit nothing is asked; what was decided is told in the background, and counted.

@@ -6,9 +6,14 @@ use gapura_config::model::{self, LimitAlgorithm};
 use gapura_filters::encryption::{Mark, SharedReplays};
 
 use crate::{
-    ALGORITHMS, Instance, MINUTE, demand,
+    ALGORITHMS, Instance, MINUTE,
+    adaptive_fleets::over_a_cluster,
+    demand,
     fleets::{Cluster, PASSWORD, Watched},
-    keeps_its_word, quota, run, secret,
+    keeps_its_word, quota,
+    resharding::moves_a_counter,
+    revocations::{held, revoke},
+    run, secret,
     server::Server,
     until,
 };
@@ -17,7 +22,7 @@ fn of(cluster: &Cluster) -> Instance {
     Instance::with(&cluster.url(), |redis| model::Redis { cluster: true, ..redis })
 }
 
-fn key(number: u32) -> [u8; 5] {
+pub(crate) fn key(number: u32) -> [u8; 5] {
     let [a, b, c, d] = number.to_be_bytes();
     [b'v', a, b, c, d]
 }
@@ -29,6 +34,10 @@ fn a_cluster() {
         counts_as_one(&cluster).await;
         loses_a_primary(&mut cluster).await;
         moves_slots(&cluster).await;
+        let instance = of(&cluster);
+        instance.is(true).await;
+        moves_a_counter(&instance, &cluster).await;
+        over_a_cluster(&cluster).await;
     });
 }
 
@@ -68,6 +77,8 @@ async fn counts_as_one(cluster: &Cluster) {
         assert_eq!(instances[0].store.check_and_mark([number; 16], MINUTE, crate::NOW).await, Mark::New);
         assert_eq!(instances[1].store.check_and_mark([number; 16], MINUTE, crate::NOW).await, Mark::Seen);
     }
+    assert_eq!(revoke(&instances[0], "t-1", None).await, Ok(()));
+    until(async || held(&instances[1]) == 1).await;
     for instance in &instances {
         assert_eq!((instance.calls("failed"), instance.calls("late"), instance.calls("skipped")), (0, 0, 0));
     }
@@ -98,6 +109,7 @@ async fn loses_a_primary(cluster: &mut Cluster) {
         "Cluster: one of three primaries killed: {silent} of 60 keys without an answer, all exact again after {:.1} s",
         killed.elapsed().as_secs_f64()
     );
+    until(async || held(&instance) == 1).await;
     for number in 0..60 {
         // Three of five were counted before, and the replica knows.
         assert_eq!(instance.one("before", &quota, &key(number)).await.verdict.remaining, 1, "{number}");
@@ -144,9 +156,10 @@ fn sentinels_name_another_server() {
         let (_kept, password) = secret(PASSWORD);
         let sentinel =
             model::Sentinel { master: Watched::MASTER.into(), username: None, password: Some(password), tls: None };
+        let url = watched.url();
         let of = || {
             let with = |redis| model::Redis { sentinel: Some(sentinel.clone()), ..redis };
-            Instance::with(&watched.url(), with)
+            Instance::with(&url, with)
         };
         let instances = [of(), of(), of()];
         for instance in &instances {
@@ -169,6 +182,7 @@ fn sentinels_name_another_server() {
                 }
             }
             if killed.is_none() && admitted.len() >= 30 {
+                assert_eq!(revoke(&instances[0], "t-1", None).await, Ok(()));
                 watched.servers[0].replicate();
                 watched.servers[0].kill();
                 killed = Some(Instant::now());
@@ -181,6 +195,8 @@ fn sentinels_name_another_server() {
             tokio::time::sleep(Duration::from_millis(4)).await;
         }
         let away = exact.unwrap() - killed.unwrap();
+        let fresh = of();
+        until(async || held(&fresh) == 1 && held(&instances[1]) == 1).await;
         // All of it had reached the replica: nothing is forgotten.
         keeps_its_word(&quota, &admitted);
         let within = |since: &u64| admitted.iter().filter(|at| (*since..since + 2_000_000).contains(at)).count();

@@ -102,6 +102,11 @@ impl Watched {
         Self { servers, sentinels }
     }
 
+    /// By an operator, while all is well.
+    pub(crate) fn fail_over(&self) {
+        let () = self.sentinels[0].ask(&["SENTINEL", "FAILOVER", Self::MASTER]);
+    }
+
     /// Of the Sentinels.
     pub(crate) fn url(&self) -> String {
         let nodes: Vec<_> = self.sentinels.iter().map(|sentinel| format!("127.0.0.1:{}", sentinel.port)).collect();
@@ -121,7 +126,7 @@ fn synchronised(replica: &Server) {
     });
 }
 
-fn wait(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn wait(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
         assert!(start.elapsed() < PATIENCE, "{what}: it does not happen");

@@ -1,19 +1,25 @@
 //! The promises of `src/stores/redis`, against a real Redis.
 
 mod adaptive;
+mod adaptive_fleets;
 mod clock;
 mod contract;
 mod counters;
 mod failover;
 mod fleets;
+mod gateways;
 mod hiccups;
 mod journal;
 mod lockouts;
 mod merging;
+mod million;
 mod outage;
 mod replays;
+mod resharding;
+mod revocations;
 mod server;
 mod tls;
+mod tls_fleets;
 
 use std::{
     collections::HashMap,

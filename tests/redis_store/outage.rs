@@ -108,7 +108,8 @@ fn a_store_that_is_dropped_lets_go_of_redis() {
 }
 
 /// Exactly the commands that the documentation names.
-const ACL: &str = "limiter on >p@ss/word ~gapura:* -@all +evalsha +eval +time +get +set +del +llen +lindex +ltrim +rpush +lrem +pexpire";
+const ACL: &str = "limiter on >p@ss/word ~gapura:* -@all +evalsha +eval +time +get +set +del +llen +lindex +ltrim +rpush +lrem +pexpire \
+     +zadd +zcard +zrange +zrangebyscore +zrem +hget +hmget +hset +hdel";
 
 #[test]
 fn a_user_with_few_rights_suffices_and_one_with_fewer_is_an_outage() {
@@ -160,5 +161,29 @@ fn a_password_alone_suffices() {
         server.login = ":s3cret@".to_owned();
         let instance = Instance::of(&server).await;
         assert!(instance.one("r", &quota(LimitAlgorithm::Gcra, 5, MINUTE), b"k").await.verdict.allowed);
+    });
+}
+
+/// Who was the primary and is a replica now answers, and refuses to write: nothing is admitted by it, and it is asked no more.
+#[test]
+fn a_server_that_becomes_a_replica_is_an_outage_at_once() {
+    run(async {
+        let (server, other) = (Server::start(), Server::start());
+        let instance = Instance::of(&server).await;
+        let quota = quota(LimitAlgorithm::SlidingWindow, 5, MINUTE);
+        assert!(instance.one("r", &quota, b"k").await.verdict.allowed);
+        let () = server.ask(&["REPLICAOF", "127.0.0.1", &other.port.to_string()]);
+        for _ in 0..50 {
+            assert_eq!(instance.charge(&[demand("r", &quota, b"k")]).await, None);
+        }
+        assert!(!instance.store.is_up());
+        assert_eq!(
+            (instance.calls("failed"), instance.calls("skipped")),
+            (1, 49),
+            "the first refusal opens the breaker"
+        );
+        let () = server.ask(&["REPLICAOF", "NO", "ONE"]);
+        instance.is(true).await;
+        assert!(instance.one("r", &quota, b"k").await.verdict.allowed);
     });
 }

@@ -5,7 +5,7 @@ use gapura_filters::{authentication::api_key_hash, crypto};
 
 use crate::{Outcomes, list, suite, text};
 
-fn bytes(hex: &str) -> Vec<u8> {
+pub(crate) fn bytes(hex: &str) -> Vec<u8> {
     assert!(hex.len().is_multiple_of(2));
     (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hexadecimal")).collect()
 }

@@ -8,6 +8,7 @@ mod ciphers;
 mod gateway;
 mod jose;
 mod json;
+mod jwe;
 mod requests;
 mod responses;
 mod url;

@@ -137,6 +137,23 @@ impl RateLimit {
         }
     }
 
+    /// Whether one key may have this limit in place of the rule's, which is `[rate_limits.NAME]`. Else why not, and what to do about it.
+    pub fn takes_of_a_key(&self, name: &str, limit: u64) -> Result<(), (String, String)> {
+        if !self.by.keys().contains(&LimitKey::ApiKey) {
+            let message = format!("`{name}` does not count by API key: no limit of it can be of one key");
+            return Err((message, format!("write `by = \"api_key\"` in `[rate_limits.{name}]`, or remove this")));
+        }
+        if self.algorithm == LimitAlgorithm::SlidingLog && limit > Self::MAX_LOG {
+            let message = format!("a sliding log of {limit} requests takes {} KiB for each key", limit * 4 / 1024);
+            return Err((message, format!("write at most {}", Self::MAX_LOG)));
+        }
+        if self.cost.most() > (Self { limit, ..self.clone() }).at_once() {
+            let message = format!("a request may cost {} and would never pass", self.cost.most());
+            return Err((message, "write at least that, or lower the `cost` of the rule".into()));
+        }
+        Ok(())
+    }
+
     /// A rule with the defaults for everything else.
     pub fn new(limit: u64, window: Period, by: impl Into<LimitBy>) -> Self {
         Self {

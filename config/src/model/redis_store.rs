@@ -52,7 +52,7 @@ pub enum OnOutage {
     Local,
     /// Everything passes.
     Open,
-    /// Everything is refused: 503.
+    /// Everything is refused: 503. So are tokens, which other instances may have revoked.
     Closed,
 }
 

@@ -16,6 +16,7 @@ use crate::{
 pub(super) fn addresses(rules: &mut Rules<'_>, table: &Place, route: &Route) {
     let (allow, deny) = (route.allow.as_deref().unwrap_or_default(), route.deny.as_deref().unwrap_or_default());
     for (key, list) in [("allow", allow), ("deny", deny)] {
+        host_bits(rules, &table.key(key), list);
         let list: Vec<IpNet> = list.iter().map(IpNet::trunc).collect();
         rules.repeated(&table.key(key), &list);
     }
@@ -28,6 +29,15 @@ pub(super) fn addresses(rules: &mut Rules<'_>, table: &Place, route: &Route) {
             let fault = Fault::warning(table.key("allow").index(i), message);
             rules.add(fault.help("remove it, or deny less"));
         }
+    }
+}
+
+/// A network that was written as one of its addresses: the whole network counts, and who wrote it may have meant the address.
+pub(super) fn host_bits(rules: &mut Rules<'_>, place: &Place, list: &[IpNet]) {
+    for (i, written) in list.iter().enumerate().filter(|(_, network)| network.addr() != network.network()) {
+        let (network, address) = (written.trunc(), IpNet::from(written.addr()));
+        let fault = Fault::warning(place.index(i), format!("`{written}` means all of `{network}`"));
+        rules.add(fault.help(format!("write \"{network}\", or \"{address}\" for the one address")));
     }
 }
 
@@ -93,6 +103,7 @@ pub(super) fn lockout(rules: &mut Rules<'_>) {
         rules.add(Fault::at(table.key("duration"), message).help("write a shorter one, or raise `max_duration`"));
     }
     let place = table.key("exempt");
+    host_bits(rules, &place, &lockout.exempt);
     rules.repeated(&place, &lockout.exempt);
     for (i, network) in lockout.exempt.iter().enumerate().filter(|(_, network)| network.prefix_len() == 0) {
         let fault = Fault::warning(place.index(i), format!("`{network}` is everyone: nobody is ever locked out"));

@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use ipnet::IpNet;
+
 use super::{Rules, at};
 use crate::{
     fault::{Fault, Place},
@@ -196,6 +198,8 @@ fn api_keys(rules: &mut Rules<'_>, name: &str, method: &ApiKeys) {
         if let Some(email) = &key.email {
             label(rules, place.key("email"), email);
         }
+        let allow: Vec<IpNet> = key.allow.iter().flatten().map(IpNet::trunc).collect();
+        rules.repeated(&place.key("allow"), &allow);
         for (list, items) in [("roles", &key.roles), ("permissions", &key.permissions)] {
             granted(rules, &place.key(list), items);
         }
@@ -226,7 +230,7 @@ fn unique(rules: &mut Rules<'_>, list: &Place, keys: &[ApiKey]) {
 }
 
 /// Headers that never reach the API key check as the client sent them (contract, section 3), or that frame the message.
-fn is_taken(header: &str) -> bool {
+pub(super) fn is_taken(header: &str) -> bool {
     let header = header.to_ascii_lowercase();
     let owned = ["forwarded", "x-request-id", "x-auth-method", "traceparent"];
     let framing =
@@ -241,7 +245,7 @@ fn is_taken(header: &str) -> bool {
 }
 
 /// A text that becomes a header value, a log field, a limiter's key.
-fn label(rules: &mut Rules<'_>, place: Place, text: &str) {
+pub(super) fn label(rules: &mut Rules<'_>, place: Place, text: &str) {
     rules.not_empty(place.clone(), text);
     if text.chars().any(char::is_control) {
         rules.add(Fault::at(place, "a control character cannot pass in a header").help("remove it"));

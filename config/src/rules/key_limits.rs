@@ -3,7 +3,7 @@
 use super::{Rules, at, routes};
 use crate::{
     fault::{Fault, Place},
-    model::{LimitAlgorithm, LimitKey, RateLimit},
+    model::{LimitKey, RateLimit},
 };
 
 pub(super) fn check(rules: &mut Rules<'_>) {
@@ -27,20 +27,10 @@ fn limit_of(rules: &mut Rules<'_>, place: Place, (name, rule): (&str, &RateLimit
     if !rules.sound_keys(&table, &["by", "algorithm", "cost", "burst"]) {
         return;
     }
-    if !rule.by.keys().contains(&LimitKey::ApiKey) {
-        let message = format!("`{name}` does not count by API key: no limit of it can be of one key");
-        let help = format!("write `by = \"api_key\"` in `[rate_limits.{name}]`, or remove this");
-        rules.add(Fault::at(place, message).on_key().help(help));
-        return;
-    }
-    if rule.algorithm == LimitAlgorithm::SlidingLog && limit > RateLimit::MAX_LOG {
-        let message = format!("a sliding log of {limit} requests takes {} KiB for each key", limit * 4 / 1024);
-        rules.add(Fault::at(place, message).help(format!("write at most {}", RateLimit::MAX_LOG)));
-        return;
-    }
-    let most = RateLimit { limit, ..rule.clone() }.at_once();
-    if rule.cost.most() > most {
-        let message = format!("a request may cost {} and would never pass", rule.cost.most());
-        rules.add(Fault::at(place, message).help("write at least that, or lower the `cost` of the rule"));
+    if let Err((message, help)) = rule.takes_of_a_key(name, limit) {
+        // Where the rule cannot have one at all, it is the key that is wrong.
+        let fault = Fault::at(place, message).help(help);
+        let never = !rule.by.keys().contains(&LimitKey::ApiKey);
+        rules.add(if never { fault.on_key() } else { fault });
     }
 }

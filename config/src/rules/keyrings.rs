@@ -159,6 +159,7 @@ fn rings(rules: &mut Rules<'_>, table: &Place, entry: &Encryption) {
             }
         } else if !entry.profile.listed().iter().any(|profile| profile.kinds().contains(&ring.kind)) {
             let names: Vec<&str> = entry.profile.listed().iter().map(|profile| profile.name()).collect();
+            unknown = true;
             let message = format!("no key of kind {kind} is used by {}", names.join(" or "));
             rules.add(Fault::at(place, message).help("remove it, or add the profile that takes it"));
         }

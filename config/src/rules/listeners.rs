@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use super::{Rules, at};
+use super::{Rules, access, at};
 use crate::{
     fault::{Fault, Place},
     model::{Limits, Server, Tls},
@@ -129,6 +129,7 @@ fn admin(rules: &mut Rules<'_>, server: &Server) {
 
 fn trusted_proxies(rules: &mut Rules<'_>, server: &Server) {
     let place = at(&["server", "trusted_proxies"]);
+    access::host_bits(rules, &place, &server.trusted_proxies);
     rules.repeated(&place, &server.trusted_proxies);
     for (i, network) in server.trusted_proxies.iter().enumerate().filter(|(_, network)| network.prefix_len() == 0) {
         let fault = Fault::warning(

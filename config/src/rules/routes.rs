@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{NAME_HELP, NAME_RULE, Rules, access, at, callers, traffic};
+use super::{NAME_HELP, NAME_RULE, Rules, access, at, callers, tokens, traffic};
 use crate::{
     fault::{Fault, Place},
     formats, guard,
@@ -29,6 +29,7 @@ pub(super) fn check(rules: &mut Rules<'_>) {
         queue(rules, &table, route);
         priority(rules, &table, route);
         credentials(rules, &table, route);
+        tokens::on_route(rules, &table, route);
         for (key, items) in [("permissions", &route.permissions), ("roles", &route.roles)] {
             callers::granted(rules, &table.key(key), items);
         }
@@ -113,6 +114,7 @@ fn references(rules: &mut Rules<'_>, table: &Place, route: &Route) {
         let place = list.index(i);
         match method.split_once('.') {
             Some(("jwt", name)) => refer(rules, place, "jwt", name, config.jwt.keys()),
+            Some(("mtls", name)) => refer(rules, place, "mtls", name, config.mtls.keys()),
             Some(("api_keys", name)) => refer(rules, place, "api_keys", name, config.api_keys.keys()),
             _ => {
                 let all = methods(rules);
@@ -122,7 +124,7 @@ fn references(rules: &mut Rules<'_>, table: &Place, route: &Route) {
                 let meant = meant.map(String::as_str).or_else(|| nearest(method, all.iter().map(String::as_str)));
                 rules.add(match meant {
                     Some(meant) => fault.help(format!("did you mean \"{meant}\"?")),
-                    None => fault.help("write \"jwt.NAME\" or \"api_keys.NAME\""),
+                    None => fault.help("write \"jwt.NAME\", \"api_keys.NAME\" or \"mtls.NAME\""),
                 });
             }
         }
@@ -132,7 +134,8 @@ fn references(rules: &mut Rules<'_>, table: &Place, route: &Route) {
 /// Everything that `auth` can name.
 fn methods(rules: &Rules<'_>) -> Vec<String> {
     let jwt = rules.config.jwt.keys().map(|name| format!("jwt.{name}"));
-    jwt.chain(rules.config.api_keys.keys().map(|name| format!("api_keys.{name}"))).collect()
+    let mtls = rules.config.mtls.keys().map(|name| format!("mtls.{name}"));
+    jwt.chain(mtls).chain(rules.config.api_keys.keys().map(|name| format!("api_keys.{name}"))).collect()
 }
 
 pub(super) fn refer<'n>(
@@ -152,7 +155,7 @@ pub(super) fn refer<'n>(
         return;
     }
     let fault = Fault::at(place, format!("there is no `[{section}.{name}]`"));
-    let prefix = if matches!(section, "jwt" | "api_keys") { format!("{section}.") } else { String::new() };
+    let prefix = if matches!(section, "jwt" | "api_keys" | "mtls") { format!("{section}.") } else { String::new() };
     rules.add(match nearest(name, known.iter().copied()) {
         Some(meant) => fault.help(format!("did you mean \"{prefix}{meant}\"?")),
         None if known.is_empty() => fault.help(format!("add a table `[{section}.{name}]`")),
@@ -170,6 +173,8 @@ fn needs_caller(rules: &mut Rules<'_>, table: &Place, route: &Route) {
         ("encryption", route.encryption.is_some(), "envelopes are sealed under the caller's key"),
         ("permissions", !route.permissions.is_empty(), "permissions are the caller's"),
         ("roles", !route.roles.is_empty(), "roles are the caller's"),
+        ("issues", route.issues.is_some(), "an operation token is for one caller"),
+        ("requires", route.requires.is_some(), "an operation token is for one caller"),
     ];
     for (key, present, why) in needs {
         if present {
@@ -258,6 +263,7 @@ fn credentials(rules: &mut Rules<'_>, table: &Place, route: &Route) {
     let config = rules.config;
     let mut tokens: Vec<(&str, &Jwt)> = Vec::new();
     let mut keys: Vec<(&str, &ApiKeys)> = Vec::new();
+    let mut certificates = None;
     for (i, method) in route.auth.iter().enumerate() {
         let place = table.key("auth").index(i);
         let Some((section, name)) = method.split_once('.') else { continue };
@@ -280,6 +286,12 @@ fn credentials(rules: &mut Rules<'_>, table: &Place, route: &Route) {
                 }
                 tokens.push((name, jwt));
             }
+            "mtls" => {
+                if let Some(other) = certificates.replace(name) {
+                    let message = format!("a certificate cannot choose between `mtls.{other}` and `mtls.{name}`");
+                    rules.add(Fault::at(place, message).help("put their `principals` into one table"));
+                }
+            }
             "api_keys" => {
                 let Some(method) = config.api_keys.get(name) else { continue };
                 if let Some((other, _)) = keys.iter().find(|(_, other)| same_credential(method, other)) {
@@ -300,12 +312,13 @@ fn credentials(rules: &mut Rules<'_>, table: &Place, route: &Route) {
         if !method.header.eq_ignore_ascii_case("authorization") {
             continue;
         }
-        let message = match &method.scheme {
+        let token = |scheme: &String| ["Bearer", "DPoP"].into_iter().find(|token| scheme.eq_ignore_ascii_case(token));
+        let message = match method.scheme.as_ref().map(token) {
             None => format!("`api_keys.{name}` takes every value of `Authorization` for a key, tokens too"),
-            Some(scheme) if scheme.eq_ignore_ascii_case("bearer") => {
-                format!("`api_keys.{name}` and tokens both stand behind `Authorization: Bearer`")
+            Some(Some(token)) => {
+                format!("`api_keys.{name}` and tokens both stand behind `Authorization: {token}`")
             }
-            Some(_) => continue,
+            Some(None) => continue,
         };
         rules.add(
             Fault::at(place, message)

@@ -22,6 +22,7 @@ const LISTENERS: &[Case] = &[
     error("server", "[server]\nhttps = [\"0.0.0.0:443\"]\nadmin = \"unix:/a\"", (3, 9), "cannot listen on `unix:/a`", "write `host:port`"),
     warning("server", "[server]\nhttps = [\"a:1\"]\nadmin = \"0.0.0.0:2\"", (3, 9), "can be reached from other hosts", "127.0.0.1"),
     warning("server", "[server]\nhttps = [\"a:1\"]\ntrusted_proxies = [\"0.0.0.0/0\"]", (3, 20), "is everyone", ""),
+    warning("server", "[server]\nhttps = [\"a:1\"]\ntrusted_proxies = [\"10.0.0.1/8\"]", (3, 20), "`10.0.0.1/8` means all of `10.0.0.0/8`", "write \"10.0.0.0/8\""),
     error("server", "[server]\nhttps = [\"a:1\"]\nthreads = 5000", (3, 11), "more than 1024 threads", "0 for one per core"),
     error("limits", "[limits]\nmax_head = \"512B\"", (2, 12), "`512B` is out of range", "1KiB"),
     error("limits", "[limits]\nmax_in_flight = 0", (2, 17), "`max_in_flight` is 0, which is out of range", "from 1 to 1000000"),
@@ -46,6 +47,7 @@ const LOCKOUT: &[Case] = &[
     error("lockout", "[lockout]\nduration = \"10ms\"", (2, 12), "`10ms` is out of range", "\"1s\" to \"1d\""),
     error("lockout", "[lockout]\nduration = \"2h\"", (2, 12), "longer than the longest, `1h`", "raise `max_duration`"),
     error("lockout", "[lockout]\nexempt = [\"10.0.0.0/8\", \"10.0.0.0/8\"]", (2, 25), "stands in the list already", ""),
+    warning("lockout", "[lockout]\nexempt = [\"192.0.2.7/24\"]", (2, 11), "`192.0.2.7/24` means all of `192.0.2.0/24`", "\"192.0.2.7/32\" for the one address"),
     warning("lockout", "[lockout]\nexempt = [\"0.0.0.0/0\"]", (2, 11), "nobody is ever locked out", "mode = \"off\""),
 ];
 
@@ -203,6 +205,8 @@ const ROUTES: &[Case] = &[
     error("routes", route!("allow = [\"10.0.0.1\"]"), (5, 10), "`10.0.0.1` is not a network", "\"10.0.0.1/32\""),
     error("routes", route!("allow = []"), (5, 9), "this list is empty", ""),
     error("routes", route!("deny = [\"localhost\"]"), (5, 9), "`localhost` is not a network", "10.0.0.0/8"),
+    warning("routes", route!("allow = [\"10.1.2.3/16\"]"), (5, 10), "`10.1.2.3/16` means all of `10.1.0.0/16`", "\"10.1.2.3/32\" for the one address"),
+    warning("routes", route!("deny = [\"10.1.0.0/16\", \"2001:db8::1/32\"]"), (5, 24), "`2001:db8::1/32` means all of `2001:db8::/32`", "\"2001:db8::1/128\""),
     warning("routes", route!("allow = [\"10.1.0.0/16\"]\ndeny = [\"10.0.0.0/8\"]"), (5, 10), "`10.1.0.0/16` never passes: it is within `10.0.0.0/8` of `deny`", "deny less"),
     error("routes", "[[routes]]\nname = \"a\"\npath = \"/u/{a}\"\nupstream = \"app\"\n[[routes]]\nname = \"b\"\npath = \"/u/*\"\nupstream = \"app\"", (7, 8), "`/u/*` goes to the route `a` already", "different"),
     error("routes", "[[routes]]\nname = \"a\"\npath = \"/u/{}\"\nupstream = \"app\"", (3, 8), "`{}` has no name", "{user_id}"),

@@ -1,46 +1,46 @@
-// The browser client of the `cryptojs` envelope, written as the clients in the field are: the global CryptoJS of a
-// script tag, fetch, and a passphrase derived on the spot. The same format from Node is ../node/client.js.
-"use strict";
+// The browser client: `gapura` in front of the page's own fetch. What goes over the wire is shown beside what it means.
 
-const sha256 = (text) => CryptoJS.SHA256(text).toString(CryptoJS.enc.Hex);
+import { gapura } from "./gapura.js";
 
-async function send(path, payload, { userId, email, masterKey, authorization }) {
-  const passphrase = sha256(`${userId}_${email}_${masterKey}`);
-  const sent = {
-    encryptedData: CryptoJS.AES.encrypt(JSON.stringify(payload), passphrase).toString(),
-    keyHash: sha256(passphrase),
-    timestamp: Date.now(),
-    userId,
-  };
-  const response = await fetch(path, {
-    method: "POST",
-    headers: { "Content-Type": "application/json", Authorization: authorization },
-    body: JSON.stringify(sent),
-  });
-  const answer = await response.json();
-  // The service's answers, its errors too, come sealed; what the gateway itself refuses is plain problem+json.
-  const sealed = answer.data?.encryptedData;
-  const opened = sealed ? JSON.parse(CryptoJS.AES.decrypt(sealed, passphrase).toString(CryptoJS.enc.Utf8)) : answer;
-  return { status: response.status, sent, answer, opened };
-}
+/** A fetch that shows what passes through it. */
+const shown = (show) => async (url, init) => {
+  const response = await fetch(url, init);
+  if (!new URL(url).pathname.startsWith("/.well-known/")) {
+    show("sent", `${init.method} ${new URL(url).pathname}\n${lines(init.headers)}\n\n${preview(init.body)}`);
+    const body = new Uint8Array(await response.clone().arrayBuffer());
+    show("answer", `${response.status}\n${lines(response.headers)}\n\n${preview(body)}`);
+  }
+  return response;
+};
+
+const lines = (headers) =>
+  [...headers].map(([name, value]) => `${name}: ${name === "authorization" ? value.slice(0, 20) : value}`).join("\n");
+
+const preview = (bytes) => `${bytes.length} bytes\n${new TextDecoder("latin1").decode(bytes.slice(0, 400)).replace(/[^ -~]/g, "·")}`;
 
 document.getElementById("payment").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const fields = Object.fromEntries(new FormData(event.target));
+  const { token, profile, amount, currency, card } = Object.fromEntries(new FormData(event.target));
+  const result = document.getElementById("result");
+  delete result.dataset.status;
   // textContent, never innerHTML: what a server answers is data, not markup.
   const show = (id, value) => {
     document.getElementById(id).textContent = typeof value === "string" ? value : JSON.stringify(value, null, 2);
   };
   for (const id of ["sent", "answer", "opened"]) show(id, "");
+  const fetch = gapura({
+    encryption: "payments",
+    profile,
+    headers: () => ({ Authorization: `Bearer ${token}` }),
+    fetch: shown(show),
+  });
   try {
-    const payment = { amount: Number(fields.amount), currency: fields.currency, card: fields.card };
-    const result = await send("/payments", payment, fields);
-    show("sent", result.sent);
-    show("answer", result.answer);
-    show("opened", result.opened);
-    document.getElementById("result").dataset.status = result.status;
+    const body = JSON.stringify({ amount: Number(amount), currency, card });
+    const response = await fetch("/payments", { method: "POST", body });
+    show("opened", await response.json());
+    result.dataset.status = response.status;
   } catch (error) {
-    show("opened", `no readable answer: ${error.message}`);
-    document.getElementById("result").dataset.status = "failed";
+    show("opened", error.message);
+    result.dataset.status = error.code ?? "failed";
   }
 });

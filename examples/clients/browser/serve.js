@@ -1,23 +1,20 @@
-// Serves this page under /app/ from its own folder, and crypto-js from ../node/node_modules: no CDN sees the key or
-// can change the code that holds it. The gateway puts page and API on one origin (gapura.toml), so no CORS is needed.
+// Serves this page under /app/ from its own folder, and the package `gapura` from ../../../clients/js: no CDN can change the
+// code that seals. The gateway puts page and API on one origin (../gapura.toml), so no CORS is needed.
 //
 //     node serve.js --port 0       # the first line on standard output names the port
 "use strict";
 
 const { readFileSync } = require("node:fs");
 const { createServer } = require("node:http");
-const { createRequire } = require("node:module");
 const { join } = require("node:path");
 const { parseArgs } = require("node:util");
-
-const cryptoJs = createRequire(join(__dirname, "../node/package.json")).resolve("crypto-js/crypto-js.js");
 
 // A fixed list: no path of a request ever reaches the file system.
 const FILES = {
   "/app/": ["text/html; charset=utf-8", join(__dirname, "index.html")],
   "/app/page.css": ["text/css; charset=utf-8", join(__dirname, "page.css")],
   "/app/page.js": ["text/javascript; charset=utf-8", join(__dirname, "page.js")],
-  "/app/crypto-js.js": ["text/javascript; charset=utf-8", cryptoJs],
+  "/app/gapura.js": ["text/javascript; charset=utf-8", join(__dirname, "../../../clients/js/dist/gapura.min.js")],
   "/app/README.md": ["text/plain; charset=utf-8", join(__dirname, "README.md")],
 };
 

@@ -12,7 +12,7 @@
 //
 // The master key in a client is the weakness of this format: whoever reads the client's memory or its bundle derives
 // every user's passphrase, not only their own. On a partner's server that may be acceptable. In a browser or an app it
-// is not, see ../browser/README.md.
+// is not: there use the package `gapura`, as pay.js beside this file and ../browser do.
 
 import { readFileSync } from "node:fs";
 import http from "node:http";

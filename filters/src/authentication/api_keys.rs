@@ -20,7 +20,7 @@ use http::{HeaderName, header::AUTHORIZATION};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-use super::{Denial, HeldKeys, HeldTables, Reason};
+use super::{Denial, HeldKeys, HeldTables, KeyTenure, lockout::Claimed};
 use crate::{
     contract::{Principal, UserId},
     networks::Networks,
@@ -85,19 +85,20 @@ impl ApiKeysMethod {
     ///
     /// The table is searched by the digest. How long that takes depends on the digest alone, which nobody without the salt
     /// can predict or steer, so it tells nothing about a stored key; the comparison takes constant time all the same.
-    pub(super) fn find(&self, key: &[u8]) -> Result<Option<Arc<Record>>, Denial> {
+    pub(super) fn find(&self, key: &[u8]) -> Result<Option<KeyTenure>, Denial> {
         if key.is_empty() || key.len() > MAX_API_KEY {
             return Ok(None);
         }
         let digest = digest(&self.salted, key);
-        let found = match (self.keys.get(&digest), &self.held) {
+        let (found, held) = match (self.keys.get(&digest), &self.held) {
             (None, Some(held)) => {
                 let unread = || Denial::Unready(format!("{}: the keys were not read yet", self.name).into());
-                held.find(&digest).ok_or_else(unread)?
+                (held.find(&digest).ok_or_else(unread)?, Some(held))
             }
-            (found, _) => found.cloned(),
+            (found, _) => (found.cloned(), None),
         };
-        Ok(found.filter(|record| bool::from(record.digest.ct_eq(&digest))))
+        let found = found.filter(|record| bool::from(record.digest.ct_eq(&digest)));
+        Ok(found.map(|record| KeyTenure { record, held: held.cloned() }))
     }
 
     /// The keys of a database.
@@ -125,7 +126,8 @@ impl ApiKeysMethod {
         self.scheme.as_deref()
     }
     pub(super) fn is_bearer(&self) -> bool {
-        self.header == AUTHORIZATION && self.scheme().is_some_and(|scheme| scheme.eq_ignore_ascii_case("Bearer"))
+        let of_tokens = |scheme: &str| ["Bearer", "DPoP"].iter().any(|token| scheme.eq_ignore_ascii_case(token));
+        self.header == AUTHORIZATION && self.scheme().is_some_and(of_tokens)
     }
     pub(super) fn warnings(&self) -> &[Fault] {
         &self.warnings
@@ -189,21 +191,37 @@ impl Record {
     }
 
     /// The caller, without an allocation. `from` is the client's address, where one is known.
-    pub(super) fn principal(&self, now_ms: u64, from: Option<IpAddr>) -> Result<Arc<Principal>, Reason> {
+    pub(super) fn principal(&self, now_ms: u64, from: Option<IpAddr>) -> Result<Arc<Principal>, Denial> {
         let now = i64::try_from(now_ms).unwrap_or(i64::MAX);
         if self.revoked {
-            return Err("the API key is revoked".into());
+            return Err(Denial::Invalid("the API key is revoked".into()));
         }
         if self.expires.is_some_and(|at| now >= at) {
-            return Err("the API key is expired".into());
+            return Err(Denial::Invalid("the API key is expired".into()));
         }
         if let Some(addresses) = &self.addresses
             && !from.is_some_and(|from| addresses.contains(from))
         {
-            return Err("the API key is not for this address".into());
+            // A stolen key, perhaps. To whoever has it there it is an unknown one: not counted, it would tell that it is good elsewhere.
+            let claimed = self.principal.api_key.as_deref().map(|id| Claimed::new(&self.principal.method, id));
+            return Err(Denial::Guess("the API key is not for this address".into(), claimed));
         }
         self.add_usage(1, now_ms);
         Ok(self.principal.clone())
+    }
+
+    /// The record of the same key among these, as it is now; None as long as they were not read.
+    pub(super) fn found_in(&self, held: &HeldKeys) -> Option<Option<Arc<Self>>> {
+        held.find(&self.digest)
+    }
+
+    pub(super) fn is_revoked(&self) -> bool {
+        self.revoked
+    }
+
+    /// Milliseconds since 1970.
+    pub(super) fn expires(&self) -> Option<i64> {
+        self.expires
     }
 
     pub(super) fn add_usage(&self, count: u64, last_ms: u64) {
@@ -295,6 +313,7 @@ fn read_key(place: &Place, method: &Arc<str>, key: &model::ApiKey) -> Result<Rec
         api_key: Some(key.id.as_str().into()),
         token_id: None,
         expires: None,
+        limits: Default::default(),
         claims: Default::default(),
     };
     let principal = principal.checked().map_err(|unfit| {
@@ -304,7 +323,8 @@ fn read_key(place: &Place, method: &Arc<str>, key: &model::ApiKey) -> Result<Rec
     });
     match (digest, principal) {
         (Some(digest), Ok(principal)) if faults.is_empty() => {
-            Ok(Record::held(digest, principal, expires.flatten(), None, false))
+            let addresses = key.allow.as_deref().map(Networks::new);
+            Ok(Record::held(digest, principal, expires.flatten(), addresses, false))
         }
         _ => Err(faults),
     }

@@ -1,9 +1,9 @@
 //! `WWW-Authenticate`: what a caller may present (RFC 9110, section 11.6.1).
 
-use gapura_config::model::TokenSource;
+use gapura_config::model::{Binding, TokenSource};
 use http::{HeaderValue, header::AUTHORIZATION};
 
-use super::{ApiKeysMethod, JwtMethod, Method};
+use super::{ApiKeysMethod, Dpop, JwtMethod, Method, dpop::Wrong};
 
 /// Written once per route; a refusal only clones them.
 #[derive(Debug)]
@@ -13,11 +13,25 @@ pub(super) struct Challenges {
 }
 
 impl Challenges {
-    pub(super) fn new(methods: &[Method]) -> Self {
+    pub(super) fn new(methods: &[Method], dpop: Option<&Dpop>) -> Self {
         let (mut missing, mut invalid) = (Vec::new(), Vec::new());
         for method in methods {
+            // RFC 9449, section 7.1: where a bound token is asked for, how to present it.
+            if let (Method::Jwt(method), Some(dpop)) = (method, dpop)
+                && matches!(method.binding(), Binding::Dpop | Binding::Any)
+                && *method.source() == TokenSource::Header
+            {
+                for (list, wrong) in [(&mut missing, None), (&mut invalid, Some(Wrong::Token))] {
+                    add(list, dpop.challenge(wrong));
+                }
+                if method.binding() == Binding::Dpop {
+                    continue;
+                }
+            }
             let plain = match method {
                 Method::Jwt(method) => bearer(method),
+                // No scheme is registered for it: what is asked for is a certificate in the handshake.
+                Method::Mtls(_) => "Certificate realm=\"gapura\"".to_owned(),
                 Method::ApiKeys(method) => api_key(method),
             };
             // RFC 6750, section 3.1: the error stands only where a credential was presented.
@@ -64,9 +78,13 @@ fn api_key(method: &ApiKeysMethod) -> String {
 
 /// Scheme and header are tokens, checked when they were read; so the value is always fit.
 fn push(list: &mut Vec<HeaderValue>, text: &str) {
-    if let Ok(value) = HeaderValue::from_str(text)
-        && !list.contains(&value)
-    {
+    if let Ok(value) = HeaderValue::from_str(text) {
+        add(list, value);
+    }
+}
+
+fn add(list: &mut Vec<HeaderValue>, value: HeaderValue) {
+    if !list.contains(&value) {
         list.push(value);
     }
 }

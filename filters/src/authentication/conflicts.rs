@@ -37,6 +37,10 @@ fn between(method: &Method, earlier: &Method) -> Option<(String, &'static str)> 
                 "give each its own `issuer`, or put both keys into one key set",
             ))
         }
+        (Method::Mtls(_), Method::Mtls(_)) => Some((
+            format!("a certificate cannot choose between `{name}` and `{other}`"),
+            "put their `principals` into one table",
+        )),
         (Method::Jwt(jwt), Method::ApiKeys(keys)) | (Method::ApiKeys(keys), Method::Jwt(jwt))
             if keys.is_bearer() && *jwt.source() == TokenSource::Header =>
         {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::lockout::Claimed;
+use super::{dpop::Wrong, lockout::Claimed};
 use crate::contract::Refusal;
 
 /// Why a credential is bad, for the operator's log. It never repeats what was presented.
@@ -14,6 +14,8 @@ pub(super) enum Denial {
     Guess(Reason, Option<Claimed>),
     /// It is bad, and no guess: nothing secret was tried, or what was tried is right.
     Invalid(Reason),
+    /// The token may be good, and whoever presents it does not have what it is bound to.
+    Unbound(Wrong, Reason),
     /// It may be good; there is nothing yet to tell by.
     Unready(Reason),
 }
@@ -36,6 +38,7 @@ impl Denial {
         match self {
             Self::Guess(reason, claimed) => Self::Guess(format!("{method}: {reason}").into(), claimed),
             Self::Invalid(reason) => Self::Invalid(format!("{method}: {reason}").into()),
+            Self::Unbound(wrong, reason) => Self::Unbound(wrong, format!("{method}: {reason}").into()),
             Self::Unready(reason) => Self::Unready(format!("{method}: {reason}").into()),
         }
     }

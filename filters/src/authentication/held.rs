@@ -8,7 +8,7 @@ use std::{
     fmt,
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -18,7 +18,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::api_keys::{Digest, Record, read_digest};
 use crate::{
-    contract::{Principal, UserId},
+    contract::{KeyLimits, Principal, UserId},
     networks::Networks,
 };
 
@@ -35,6 +35,8 @@ pub struct HeldKeys {
     /// Why the last attempt to read them failed.
     trouble: Mutex<Option<String>>,
     followed: AtomicBool,
+    /// Another one after each change.
+    generation: AtomicU64,
 }
 
 #[derive(Default)]
@@ -55,6 +57,8 @@ pub struct HeldKey {
     pub permissions: Vec<String>,
     /// Only from these; empty: from anywhere.
     pub addresses: Vec<IpNet>,
+    /// In place of those of rate limits.
+    pub limits: KeyLimits,
     pub expires: Option<i64>,
     pub revoked: bool,
 }
@@ -86,9 +90,17 @@ impl HeldTables {
             keys: RwLock::default(),
             trouble: Mutex::default(),
             followed: AtomicBool::new(false),
+            generation: AtomicU64::new(0),
         });
         all.push(Arc::downgrade(&keys));
         keys
+    }
+
+    /// Another one after each change of a key.
+    pub fn generation(&self) -> u64 {
+        let all = self.0.lock();
+        let each = all.iter().filter_map(Weak::upgrade).map(|keys| keys.generation.load(Ordering::Acquire));
+        each.fold(0, u64::wrapping_add)
     }
 }
 
@@ -142,6 +154,9 @@ impl HeldKeys {
             }
         }
         *keys = Some(held);
+        if whole || !changed.is_empty() {
+            self.generation.fetch_add(1, Ordering::Release);
+        }
         *self.trouble.lock() = None;
         wrong
     }
@@ -214,6 +229,7 @@ fn record(method: &Arc<str>, key: &HeldKey) -> Result<(Digest, Record), String> 
         api_key: Some(key.id.as_str().into()),
         token_id: None,
         expires: None,
+        limits: key.limits.clone(),
         claims: Default::default(),
     };
     let principal = principal.checked().map_err(|unfit| unfit.to_string())?;

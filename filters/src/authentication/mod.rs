@@ -1,110 +1,65 @@
-//! Who calls: JWT and API keys.
+//! Who calls: JWT, API keys and client certificates.
 //!
 //! A route lists methods; any one of them lets a caller in. Three rules keep that from being a weakness: a credential that
 //! is present but bad never falls through to another method, nor to anonymous; every presented credential must be good;
 //! and the credential itself, never its failure, says which method it is for.
 
 mod api_keys;
+mod binding;
 mod challenge;
 mod conflicts;
 mod denial;
+mod dpop;
 mod held;
 mod jwt;
 mod key_format;
 mod lockout;
+mod method;
+mod mtls;
+mod nonce;
 mod presented;
+mod refusal;
 mod revocations;
+mod tenure;
+mod tokens;
 
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, fmt, net::IpAddr, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use gapura_config::{
     fault::{Fault, Place},
-    model::{self, TokenSource},
+    model::{Binding, TokenSource},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, header::AUTHORIZATION, request};
 
 pub use self::{
     api_keys::{ApiKeysMethod, MAX_API_KEY, api_key_hash},
+    dpop::Dpop,
     held::{HeldKey, HeldKeys, HeldTables, MAX_HELD_KEYS, Usage},
     jwt::{JwtMethod, KeySet, KeySets, KeySource, Location, Taken},
     key_format::NewKey,
     lockout::{Failed, Key as LockoutKey, Lockout, LockoutDoor, Lockouts, SharedLockouts, Terms as LockoutTerms},
+    method::{Method, Shared},
+    mtls::MtlsMethod,
     presented::{BEARER_PROTOCOL, Withheld},
-    revocations::{Full, MAX_NAME, MAX_REVOCATIONS, Revocation, Revocations},
+    revocations::{
+        Full, LAST_INSTANT, MAX_NAME, MAX_REVOCATIONS, Revocation, RevocationEntry, RevocationMark, Revocations,
+        SharedRevocations, Unpublished,
+    },
+    tenure::{Ended, Tenures},
 };
 use self::{
+    binding::Scheme,
     challenge::Challenges,
     denial::{Denial, Denied, Reason},
-    jwt::Token,
+    dpop::{MaybeDpop, Unused},
     key_format::Form,
     lockout::Claimed,
+    tenure::{KeyTenure, Tenure, TokenTenure},
 };
-use crate::contract::{Code, Exchange, Filter, Principal, Refusal, Stage};
-
-/// A `[jwt.NAME]` or `[api_keys.NAME]`, compiled. Built once per policy; a clone shares it.
-#[derive(Debug, Clone)]
-pub enum Method {
-    Jwt(Arc<JwtMethod>),
-    ApiKeys(Arc<ApiKeysMethod>),
-}
-
-impl Method {
-    pub fn jwt(name: &str, config: &model::Jwt, key_sets: &KeySets) -> Result<Self, Vec<Fault>> {
-        JwtMethod::build(name, config, key_sets).map(|method| Self::Jwt(Arc::new(method)))
-    }
-
-    /// With what all methods share.
-    pub fn jwt_with(name: &str, config: &model::Jwt, shared: &Shared) -> Result<Self, Vec<Fault>> {
-        let method = JwtMethod::build(name, config, &shared.key_sets)?;
-        Ok(Self::Jwt(Arc::new(method.keeping(&shared.kept).heeding(&shared.revocations))))
-    }
-
-    pub fn api_keys(name: &str, config: &model::ApiKeys) -> Result<Self, Vec<Fault>> {
-        ApiKeysMethod::build(name, config).map(|method| Self::ApiKeys(Arc::new(method)))
-    }
-
-    /// With the keys of its database, where it has one.
-    pub fn api_keys_with(name: &str, config: &model::ApiKeys, shared: &Shared) -> Result<Self, Vec<Fault>> {
-        let method = ApiKeysMethod::build(name, config)?;
-        Ok(Self::ApiKeys(Arc::new(method.holding(&shared.held_keys, config.database.as_ref()))))
-    }
-
-    /// As routes name it and principals carry it: `jwt.users`, `api_keys.developers`.
-    pub fn name(&self) -> &Arc<str> {
-        match self {
-            Self::Jwt(method) => method.name(),
-            Self::ApiKeys(method) => method.name(),
-        }
-    }
-
-    /// What works and yet should be changed: a short secret, say.
-    pub fn warnings(&self) -> &[Fault] {
-        match self {
-            Self::Jwt(method) => method.warnings(),
-            Self::ApiKeys(method) => method.warnings(),
-        }
-    }
-
-    fn explain(&self) -> String {
-        match self {
-            Self::Jwt(method) => method.explain(),
-            Self::ApiKeys(method) => method.explain(),
-        }
-    }
-}
-
-/// What the methods of a policy share.
-#[derive(Clone, Default)]
-pub struct Shared {
-    pub key_sets: Arc<KeySets>,
-    pub revocations: Arc<Revocations>,
-    pub held_keys: Arc<HeldTables>,
-    /// Claims that guards ask for, named as in `claims`: principals keep them.
-    pub kept: BTreeSet<String>,
-}
+use crate::contract::{ClientCertificate, Exchange, Filter, HeaderEdit, Principal, Refusal, Stage};
 
 /// The authentication of one route.
 pub struct Authentication {
@@ -117,13 +72,39 @@ pub struct Authentication {
     challenges: Challenges,
     /// Told of guesses.
     lockout: Option<Arc<Lockout>>,
+    /// Of tokens that are bound to a key.
+    dpop: MaybeDpop,
 }
 
-/// When, in milliseconds since 1970, and from which address.
-type Asked = (u64, Option<IpAddr>);
+/// Everything that a credential may depend on.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    headers: &'a HeaderMap,
+    /// Since 1970.
+    now_ms: u64,
+    /// Keys may be bound to an address.
+    from: Option<IpAddr>,
+    certificate: Option<&'a ClientCertificate>,
+    request: Option<Requested<'a>>,
+}
 
-/// A good credential: the rank of its method, and the caller.
-type Proof = (usize, Arc<Principal>);
+/// What a proof is made for.
+#[derive(Clone, Copy)]
+struct Requested<'a> {
+    method: &'a HttpMethod,
+    exchange: &'a Exchange,
+}
+
+/// A good credential: the rank of its method, the caller, and how long it is good.
+type Proven = (usize, Arc<Principal>, Tenure);
+
+/// Every presented credential was good.
+struct Examined {
+    principal: Arc<Principal>,
+    tenures: Tenures,
+    /// The proof that has still to be used up.
+    unused: Option<Unused>,
+}
 
 /// No key in it.
 impl fmt::Debug for Authentication {
@@ -153,7 +134,8 @@ impl Authentication {
                 _ => {}
             }
         }
-        Ok(Self { challenges: Challenges::new(&methods), methods, headers, sources, lockout: None })
+        let challenges = Challenges::new(&methods, None);
+        Ok(Self { challenges, methods, headers, sources, lockout: None, dpop: None })
     }
 
     #[must_use]
@@ -161,11 +143,17 @@ impl Authentication {
         Self { lockout, ..self }
     }
 
+    /// Without it a token that is bound to a key is refused.
+    #[must_use]
+    pub fn checking_proofs(self, dpop: &Arc<Dpop>) -> Self {
+        Self { challenges: Challenges::new(&self.methods, Some(dpop)), dpop: Some(Arc::clone(dpop)), ..self }
+    }
+
     /// The key sets of providers that its methods verify with.
     pub fn key_sets(&self) -> impl Iterator<Item = &Arc<KeySet>> {
         self.methods.iter().filter_map(|method| match method {
             Method::Jwt(method) => method.key_set(),
-            Method::ApiKeys(_) => None,
+            _ => None,
         })
     }
 
@@ -173,7 +161,7 @@ impl Authentication {
     pub fn held_keys(&self) -> impl Iterator<Item = &Arc<HeldKeys>> {
         self.methods.iter().filter_map(|method| match method {
             Method::ApiKeys(method) => method.held(),
-            Method::Jwt(_) => None,
+            _ => None,
         })
     }
 
@@ -187,92 +175,90 @@ impl Authentication {
             TokenSource::Cookie(name) => Some(name.clone()),
             _ => None,
         });
-        Withheld { headers: self.headers.clone(), cookies: cookies.collect(), protocol }
+        let proof = self.jwt_methods(&TokenSource::Header).next().map(|_| dpop::DPOP);
+        Withheld { headers: self.headers.iter().cloned().chain(proof).collect(), cookies: cookies.collect(), protocol }
     }
 
     /// The caller, or the refusal to send. `now_ms` is the time since 1970.
     pub fn authenticate(&self, headers: &HeaderMap, now_ms: u64) -> Result<Arc<Principal>, Refusal> {
-        self.examine(headers, (now_ms, None)).map_err(|denied| denied.refusal)
+        let asked = Asked { headers, now_ms, from: None, certificate: None, request: None };
+        match self.examine(asked) {
+            Ok(Examined { principal, .. }) => Ok(principal),
+            Err(denial) => Err(denial.map_or_else(|| self.missing(), |denial| self.deny(denial, now_ms)).refusal),
+        }
     }
 
-    /// With the client's address, which keys may be bound to.
-    fn examine(&self, headers: &HeaderMap, asked: Asked) -> Result<Arc<Principal>, Denied> {
-        let mut first: Option<Proof> = None;
+    /// None: nothing was presented.
+    fn examine(&self, asked: Asked<'_>) -> Result<Examined, Option<Denial>> {
+        let (headers, mut first, mut tenures, mut unused) = (asked.headers, None, Tenures::default(), None);
         for name in &self.headers {
             let mut values = headers.get_all(name).iter();
             let Some(value) = values.next() else { continue };
             // Which of two the upstream would read is anyone's guess.
             if values.next().is_some() {
-                return Err(self.deny(Denial::Invalid(format!("{name} occurs more than once").into())));
+                return Err(Some(Denial::Invalid(format!("{name} occurs more than once").into())));
             }
-            let proof = self.prove(name, value, asked).map_err(|denial| self.deny(denial))?;
-            keep_first(&mut first, proof);
+            let (proven, proof) = self.prove(name, value, asked)?;
+            unused = unused.or(proof);
+            keep_first(&mut first, &mut tenures, proven);
         }
         for source in &self.sources {
-            let token = presented::token(source, headers).map_err(|reason| self.deny(Denial::Invalid(reason)))?;
-            let Some(token) = token else { continue };
-            let proof = self.prove_token(source, token, asked.0).map_err(|denial| self.deny(denial))?;
-            keep_first(&mut first, proof);
+            let Some(token) = presented::token(source, headers).map_err(Denial::Invalid)? else { continue };
+            keep_first(&mut first, &mut tenures, self.prove_token(source, (Scheme::Bearer, token), asked)?.0);
         }
-        first.map(|(_, principal)| principal).ok_or_else(|| self.missing())
+        if let Some((rank, method)) = self.mtls()
+            && let Some(certificate) = asked.certificate
+        {
+            let caller = method.principal(certificate, asked.now_ms);
+            let caller = caller.map_err(|why| Denial::Invalid(why).by(method.name()))?;
+            keep_first(&mut first, &mut tenures, (rank, caller, Tenure::Certificate(certificate.valid.1)));
+        }
+        let (_, principal) = first.ok_or(None)?;
+        Ok(Examined { principal, tenures, unused })
     }
 
     /// A credential names its method: by its scheme first; what has no scheme that is known here is a bare key, where this
     /// header may carry one.
-    fn prove(&self, header: &HeaderName, value: &HeaderValue, asked: Asked) -> Result<Proof, Denial> {
+    fn prove(
+        &self,
+        header: &HeaderName,
+        value: &HeaderValue,
+        asked: Asked<'_>,
+    ) -> Result<(Proven, Option<Unused>), Denial> {
         let (scheme, rest) = split_scheme(value.as_bytes());
-        if *header == AUTHORIZATION && scheme.eq_ignore_ascii_case(b"Bearer") {
-            let header = &TokenSource::Header;
-            if self.jwt_methods(header).next().is_some() {
-                return self.prove_token(header, rest, asked.0);
-            }
+        let token = [(&b"Bearer"[..], Scheme::Bearer), (b"DPoP", Scheme::Dpop)];
+        let token = token.into_iter().find(|(name, _)| scheme.eq_ignore_ascii_case(name));
+        if *header == AUTHORIZATION
+            && let Some((_, scheme)) = token
+            && self.jwt_methods(&TokenSource::Header).next().is_some()
+        {
+            return self.prove_token(&TokenSource::Header, (scheme, rest), asked);
         }
         let of_scheme =
             |method: &ApiKeysMethod| method.scheme().is_some_and(|s| s.as_bytes().eq_ignore_ascii_case(scheme));
         if self.api_keys_on(header).any(|(_, method)| of_scheme(method)) {
-            return self.prove_key(self.api_keys_on(header).filter(|(_, method)| of_scheme(method)), rest, asked);
+            let methods = self.api_keys_on(header).filter(|(_, method)| of_scheme(method));
+            return self.prove_key(methods, rest, asked).map(|proven| (proven, None));
         }
         let bare = |(_, method): &(usize, &ApiKeysMethod)| method.scheme().is_none();
         if self.api_keys_on(header).any(|method| bare(&method)) {
-            return self.prove_key(self.api_keys_on(header).filter(bare), value.as_bytes(), asked);
+            let methods = self.api_keys_on(header).filter(bare);
+            return self.prove_key(methods, value.as_bytes(), asked).map(|proven| (proven, None));
         }
         Err(Denial::Invalid(format!("{header} has a scheme that this route does not accept").into()))
     }
 
-    fn prove_token(&self, source: &TokenSource, text: &[u8], now_ms: u64) -> Result<Proof, Denial> {
-        let mut all = self.jwt_methods(source);
-        let only = all.next().filter(|_| all.next().is_none());
-        if let Some((rank, method)) = only
-            && let Some(known) = method.recall(text, now_ms)
-        {
-            return Ok((rank, known));
-        }
-        let token = Token::parse(text)?;
-        let (rank, method) = match only {
-            Some(only) => only,
-            None => self.choose(source, &token)?,
-        };
-        // Of several methods only the chosen one's memory counts: the choice is this route's own.
-        if only.is_none()
-            && let Some(known) = method.recall(text, now_ms)
-        {
-            return Ok((rank, known));
-        }
-        let proven = method.verify(&token, now_ms);
-        let principal = proven.map_err(|denial| denial.by(method.name()).at(|| method.claimed(&token)))?;
-        Ok((rank, principal))
-    }
-
-    /// Among the methods that read tokens from there the exact `iss` chooses, before anything is verified; a method without
-    /// issuer takes what no other claims. Where two agree in that, `alg` chooses. The choice is final: a token that fails its method is bad.
-    fn choose(&self, source: &TokenSource, token: &Token<'_>) -> Result<(usize, &JwtMethod), Reason> {
-        let claims = token.claims()?;
-        let issuer = jwt::issuer(&claims)?;
-        let claimed = issuer.is_some() && self.jwt_methods(source).any(|(_, method)| method.issuer() == issuer);
-        let wanted = if claimed { issuer } else { None };
-        let of_issuer = || self.jwt_methods(source).filter(|(_, method)| method.issuer() == wanted);
-        let chosen = of_issuer().find(|(_, method)| method.accepts(token.algorithm())).or_else(|| of_issuer().next());
-        chosen.ok_or_else(|| "the token is from an issuer that this route does not accept".into())
+    /// The caller of a token, who has what it is bound to.
+    fn prove_token(
+        &self,
+        source: &TokenSource,
+        (scheme, text): (Scheme, &[u8]),
+        asked: Asked<'_>,
+    ) -> Result<(Proven, Option<Unused>), Denial> {
+        let proven = self.verify_token(source, text, asked.now_ms)?;
+        let Some(Method::Jwt(method)) = self.methods.get(proven.0) else { return Ok((proven, None)) };
+        let unused = self.hold(method, &proven.1, (scheme, text), asked).map_err(|why| why.by(method.name()))?;
+        Ok((proven, unused))
     }
 
     /// Several tables may share a header and scheme; a key belongs to the one table that holds its hash.
@@ -280,14 +266,15 @@ impl Authentication {
         &self,
         methods: impl Iterator<Item = (usize, &'m ApiKeysMethod)>,
         key: &[u8],
-        (now_ms, from): Asked,
-    ) -> Result<Proof, Denial> {
+        Asked { now_ms, from, .. }: Asked<'_>,
+    ) -> Result<Proven, Denial> {
         let form = key_format::form(key);
         let mut first = None;
         for (rank, method) in methods {
-            if let Some(found) = method.find(key)? {
-                let proof = found.principal(now_ms, from);
-                return proof.map(|caller| (rank, caller)).map_err(|why| Denial::Invalid(why).by(method.name()));
+            if let Some(tenure) = method.find(key)? {
+                let proof = tenure.record.principal(now_ms, from);
+                let proof = proof.map(|caller| (rank, caller, Tenure::Key(tenure)));
+                return proof.map_err(|denial| denial.by(method.name()));
             }
             first = first.or(Some(method));
         }
@@ -310,44 +297,32 @@ impl Authentication {
         })
     }
 
+    /// At most one: a certificate could not choose.
+    fn mtls(&self) -> Option<(usize, &MtlsMethod)> {
+        self.methods.iter().enumerate().find_map(|(rank, method)| match method {
+            Method::Mtls(method) => Some((rank, method.as_ref())),
+            _ => None,
+        })
+    }
+
     fn api_keys_on(&self, header: &HeaderName) -> impl Iterator<Item = (usize, &ApiKeysMethod)> {
         self.methods.iter().enumerate().filter_map(move |(rank, method)| match method {
             Method::ApiKeys(method) if method.header() == header => Some((rank, method.as_ref())),
             _ => None,
         })
     }
-
-    fn missing(&self) -> Denied {
-        let refusal = Refusal::new(Code::CredentialsMissing, "This request needs credentials.");
-        let refusal = refusal.reason("no credential was presented");
-        Denied { refusal: self.challenges.missing().fold(refusal, with_challenge), guess: None }
-    }
-
-    /// One text for whatever is wrong: which check failed helps only whoever forges.
-    fn deny(&self, denial: Denial) -> Denied {
-        let (reason, guess) = match denial {
-            Denial::Guess(reason, claimed) => (reason, Some(claimed)),
-            Denial::Invalid(reason) => (reason, None),
-            // A good token must not be called bad: its owner would throw it away.
-            Denial::Unready(reason) => {
-                let refusal = Refusal::new(Code::Overloaded, "Credentials cannot be checked at the moment.");
-                return Denied { refusal: refusal.reason(reason), guess: None };
-            }
-        };
-        let refusal = Refusal::new(Code::CredentialsInvalid, "The credentials of this request are not valid.");
-        Denied { refusal: self.challenges.invalid().fold(refusal.reason(reason), with_challenge), guess }
-    }
 }
 
 /// The order of `auth` gives the identity, not the order in which credentials are looked at.
-fn keep_first(first: &mut Option<Proof>, proof: Proof) {
-    if first.as_ref().is_none_or(|(rank, _)| proof.0 < *rank) {
-        *first = Some(proof);
+fn keep_first(first: &mut Option<(usize, Arc<Principal>)>, tenures: &mut Tenures, (rank, principal, tenure): Proven) {
+    if first.as_ref().is_none_or(|(best, _)| rank < *best) {
+        *first = Some((rank, principal));
     }
+    tenures.add(tenure);
 }
 
-fn with_challenge(refusal: Refusal, challenge: &HeaderValue) -> Refusal {
-    refusal.header(http::header::WWW_AUTHENTICATE, challenge.clone())
+fn proof_of(rank: usize, token: Arc<TokenTenure>) -> Proven {
+    (rank, Arc::clone(&token.principal), Tenure::Token(token))
 }
 
 impl Filter for Authentication {
@@ -356,21 +331,48 @@ impl Filter for Authentication {
     }
 
     fn explain(&self) -> Vec<String> {
-        self.methods.iter().map(Method::explain).collect()
+        let asks = |(_, method): (usize, &JwtMethod)| matches!(method.binding(), Binding::Dpop | Binding::Any);
+        let proofs = self.dpop.iter().filter(|_| self.jwt_methods(&TokenSource::Header).any(asks));
+        self.methods.iter().map(Method::explain).chain(proofs.map(|dpop| dpop.explain())).collect()
     }
 
     async fn on_request(&self, head: &request::Parts, exchange: &mut Exchange) -> Result<(), Refusal> {
-        match self.examine(&head.headers, (exchange.now.unix_ms, Some(exchange.client_ip))) {
-            Ok(principal) => {
+        let now = exchange.now;
+        let asked = Asked {
+            headers: &head.headers,
+            now_ms: now.unix_ms,
+            from: Some(exchange.client_ip),
+            certificate: exchange.certificate.as_deref(),
+            request: Some(Requested { method: &head.method, exchange }),
+        };
+        let denial = match self.examine(asked) {
+            Ok(Examined { principal, tenures, unused: None }) => {
                 exchange.principal = Some(principal);
-                Ok(())
+                exchange.tenures = tenures;
+                return Ok(());
             }
-            Err(Denied { refusal, guess }) => {
-                if let (Some(lockout), Some(claimed)) = (&self.lockout, guess) {
-                    lockout.failed(exchange.client_ip, claimed.as_ref(), exchange.now).await;
+            Ok(Examined { principal, tenures, unused: Some(unused) }) => match self.spend(&unused, now).await {
+                Ok(()) => {
+                    exchange.principal = Some(principal);
+                    exchange.tenures = tenures;
+                    exchange.dpop_nonce = unused.nonce;
+                    return Ok(());
                 }
-                Err(refusal)
-            }
+                Err(denial) => Some(denial),
+            },
+            Err(denial) => denial,
+        };
+        let Denied { refusal, guess } = denial.map_or_else(|| self.missing(), |denial| self.deny(denial, now.unix_ms));
+        if let (Some(lockout), Some(claimed)) = (&self.lockout, guess) {
+            lockout.failed(exchange.client_ip, claimed.as_ref(), now).await;
+        }
+        Err(refusal)
+    }
+
+    /// RFC 9449, section 8.2: the next nonce, before the one in use ends.
+    fn on_response_headers<H: HeaderEdit>(&self, headers: &mut H, exchange: &mut Exchange) {
+        if let Some(nonce) = exchange.dpop_nonce.take() {
+            headers.set(&dpop::DPOP_NONCE, nonce);
         }
     }
 }

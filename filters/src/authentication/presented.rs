@@ -73,6 +73,11 @@ pub struct Withheld {
 }
 
 impl Withheld {
+    /// And a header of the gateway's own.
+    pub fn add(&mut self, header: HeaderName) {
+        self.headers.push(header);
+    }
+
     /// Fields to replace, each with the values that stay; without values it goes. Fields not named stay as they are.
     pub fn edits(&self, headers: &HeaderMap) -> Vec<(HeaderName, Vec<HeaderValue>)> {
         let mut edits = Vec::new();

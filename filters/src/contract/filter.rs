@@ -21,6 +21,10 @@ pub enum Stage {
     PrincipalLimits,
     Authorisation,
     Decryption,
+    /// Who calls, signed for the upstream.
+    Assertion,
+    /// Leave for one operation: looked at before a body is read, used up last of all.
+    OperationTokens,
     ResponseHeaders,
 }
 
@@ -33,6 +37,8 @@ impl Stage {
         Self::PrincipalLimits,
         Self::Authorisation,
         Self::Decryption,
+        Self::Assertion,
+        Self::OperationTokens,
         Self::ResponseHeaders,
     ];
 
@@ -46,6 +52,8 @@ impl Stage {
             Self::PrincipalLimits => "principal_limits",
             Self::Authorisation => "authorisation",
             Self::Decryption => "decryption",
+            Self::OperationTokens => "operation_tokens",
+            Self::Assertion => "assertion",
             Self::ResponseHeaders => "response_headers",
         }
     }
@@ -81,6 +89,15 @@ pub trait Filter: Send + Sync + Sized + 'static {
         &self,
         _head: &mut request::Parts,
         _body: &mut Bytes,
+        _exchange: &mut Exchange,
+    ) -> impl Future<Output = Result<(), Refusal>> + Send {
+        ready(Ok(()))
+    }
+
+    /// Everything has agreed, and the request goes to its upstream next. Once for each exchange, however many servers are tried.
+    fn on_forward(
+        &self,
+        _head: &request::Parts,
         _exchange: &mut Exchange,
     ) -> impl Future<Output = Result<(), Refusal>> + Send {
         ready(Ok(()))

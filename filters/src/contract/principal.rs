@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::Claims;
+use super::{Claims, KeyLimits};
 
 /// Who calls. Built only from verified credentials; every text in it is fit for a header value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct Principal {
     pub token_id: Option<String>,
     /// When the token ends, in seconds since 1970: no key given for it lives longer.
     pub expires: Option<u64>,
+    /// Of an API key, in place of those of rate limits.
+    pub limits: KeyLimits,
     /// Of a token, what guards ask for.
     pub claims: Claims,
 }
@@ -111,6 +113,7 @@ mod tests {
             api_key: None,
             token_id: None,
             expires: None,
+            limits: Default::default(),
             claims: Default::default(),
         }
     }

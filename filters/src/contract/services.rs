@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use zeroize::Zeroizing;
+
 use crate::{
-    authentication::{HeldTables, KeySets, Lockouts, Revocations},
-    encryption::{Downgrades, MemoryReplays, ReplayStore},
+    authentication::{HeldTables, KeySets, Lockouts, Revocations, SharedRevocations},
+    encryption::Downgrades,
     metrics::Metrics,
     rate_limit::{CounterStore, MemoryCounters},
+    replay::{MemoryReplays, ReplayStore},
 };
 
 /// What filters may be given when they are built.
@@ -22,8 +25,12 @@ pub struct Services {
     pub held_keys: Arc<HeldTables>,
     /// Tokens that were taken back.
     pub revocations: Arc<Revocations>,
+    /// Where other instances learn of those.
+    pub shared_revocations: Option<Arc<dyn SharedRevocations>>,
     /// Keys of token issuers, fetched in the background.
     pub key_sets: Arc<KeySets>,
+    /// Random, of this process alone: for what no other instance has to verify.
+    pub own_secret: Arc<Zeroizing<[u8; 32]>>,
     pub metrics: Arc<Metrics>,
 }
 
@@ -37,7 +44,9 @@ impl Services {
             lockouts: Arc::default(),
             held_keys: Arc::default(),
             revocations: Arc::default(),
+            shared_revocations: None,
             key_sets: Arc::default(),
+            own_secret: Arc::new(Zeroizing::new(rand::random())),
             metrics,
         }
     }

@@ -179,6 +179,7 @@ mod tests {
             api_key: None,
             token_id: Some("t-1".into()),
             expires: None,
+            limits: Default::default(),
             claims: Default::default(),
         };
         let head = http::Request::post("/x").body(()).unwrap().into_parts().0;

@@ -2,7 +2,10 @@
 
 use std::{borrow::Cow, collections::HashSet, fmt};
 
-use gapura_config::model::EnvelopeFields;
+use gapura_config::{
+    fault::{Fault, Place},
+    model::EnvelopeFields,
+};
 use serde::{
     Deserializer,
     de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
@@ -271,4 +274,23 @@ fn user_id_json(user_id: &UserId) -> Cow<'_, str> {
 fn quoted(text: &str) -> String {
     // A string always serialises.
     serde_json::to_string(text).unwrap_or_default()
+}
+
+/// Two members of one name, or one without: no envelope could be read.
+pub(super) fn member_faults(fields: &EnvelopeFields, place: &Place) -> Vec<Fault> {
+    let members = [
+        ("data", &fields.data),
+        ("key_hash", &fields.key_hash),
+        ("timestamp", &fields.timestamp),
+        ("user_id", &fields.user_id),
+    ];
+    let mut faults = Vec::new();
+    for (i, (key, name)) in members.iter().enumerate() {
+        if name.is_empty() {
+            faults.push(Fault::at(place.key(key), "a member of an envelope needs a name"));
+        } else if let Some((other, _)) = members[..i].iter().find(|(_, earlier)| earlier == name) {
+            faults.push(Fault::at(place.key(key), format!("`{key}` and `{other}` are both named `{name}`")));
+        }
+    }
+    faults
 }

@@ -15,7 +15,6 @@ mod migration;
 mod outer;
 mod partly;
 mod profiles;
-mod replay;
 mod response;
 mod results;
 pub mod sender;
@@ -26,12 +25,12 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use bytes::Bytes;
 use gapura_config::{
     fault::{Fault, Place},
-    model::{self, EnvelopeFields, MacMode, Profile, Replay},
+    model::{self, MacMode, Profile, Replay},
 };
 use http::{HeaderValue, header, request, response as http_response};
 
+pub use crate::replay::{Mark, MemoryReplays, ReplayId, ReplayStore, SharedReplays};
 pub use migration::{Downgrades, ending};
-pub use replay::{Mark, MemoryReplays, ReplayId, ReplayStore, SharedReplays};
 pub use response::Sealing;
 
 use self::{
@@ -113,7 +112,7 @@ impl Encryption {
         metrics: &Metrics,
     ) -> Result<Self, Vec<Fault>> {
         let place = Place::root().key("encryption").key(name);
-        let mut faults = member_faults(&config.fields, &place.key("fields"));
+        let mut faults = envelope::member_faults(&config.fields, &place.key("fields"));
         let cryptojs = cryptojs(name, config, &place).map_err(|fault| faults.push(fault));
         let rings = own_rings(config, rings, &place).map_err(|found| faults.extend(found));
         let jwe_rsa = config.profile.contains(Profile::JweRsa).then(|| JweRsa::new(config, &place)).transpose();
@@ -521,24 +520,6 @@ fn caller(exchange: &Exchange) -> Result<Arc<Principal>, Refusal> {
     exchange.principal.clone().ok_or_else(|| {
         Refusal::new(Code::Internal, "The request cannot be served.").reason("encryption without a caller")
     })
-}
-
-fn member_faults(fields: &EnvelopeFields, place: &Place) -> Vec<Fault> {
-    let members = [
-        ("data", &fields.data),
-        ("key_hash", &fields.key_hash),
-        ("timestamp", &fields.timestamp),
-        ("user_id", &fields.user_id),
-    ];
-    let mut faults = Vec::new();
-    for (i, (key, name)) in members.iter().enumerate() {
-        if name.is_empty() {
-            faults.push(Fault::at(place.key(key), "a member of an envelope needs a name"));
-        } else if let Some((other, _)) = members[..i].iter().find(|(_, earlier)| earlier == name) {
-            faults.push(Fault::at(place.key(key), format!("`{key}` and `{other}` are both named `{name}`")));
-        }
-    }
-    faults
 }
 
 fn salt() -> [u8; crypto::SALT_LEN] {

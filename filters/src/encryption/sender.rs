@@ -76,6 +76,7 @@ impl Facts {
             api_key: None,
             token_id: Some(self.token_id.clone()),
             expires: None,
+            limits: Default::default(),
             claims: Default::default(),
         };
         let mut bound = Bound::new(&head, &exchange, principal.into());

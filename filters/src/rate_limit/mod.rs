@@ -17,6 +17,7 @@
 mod algorithm;
 mod charges;
 mod explain;
+mod grown;
 mod key;
 mod memory;
 mod overrides;
@@ -27,6 +28,7 @@ mod store;
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use gapura_config::model;
 use http::{HeaderName, HeaderValue, header::RETRY_AFTER, request};
 
@@ -169,8 +171,8 @@ impl RateLimits {
     fn refusal(&self, report: &Report, exchange: &Exchange) -> Refusal {
         let rule = &self.rules[report.rule];
         let refusal = Refusal::new(Code::RateLimited, "The limit of requests is reached; try again later.")
-            .reason(format!("rate limit {}", rule.name))
-            .header(RETRY_AFTER, HeaderValue::from(report.seconds))
+            .reason(rule.reason.clone())
+            .header(RETRY_AFTER, digits(report.seconds))
             .header(RATE_LIMIT_POLICY, rule.terms(exchange.principal.as_deref()).policy.clone());
         match rule.state_field(report) {
             Some(state) => refusal.header(RATE_LIMIT, state),
@@ -264,6 +266,12 @@ impl Tally {
             self.refused = Some(Report { seconds: seconds.max(1), ..report }.longer(self.refused));
         }
     }
+}
+
+/// One allocation, where `HeaderValue::from` takes two.
+fn digits(number: u64) -> HeaderValue {
+    let digits = Bytes::copy_from_slice(itoa::Buffer::new().format(number).as_bytes());
+    HeaderValue::from_maybe_shared(digits).unwrap_or_else(|_| HeaderValue::from(number))
 }
 
 /// Rounded up.

@@ -5,10 +5,10 @@
 
 use std::collections::HashMap;
 
-use gapura_config::model::{ApiKeys, Named, RateLimit};
+use gapura_config::model::{ApiKeys, LimitKey, Named, RateLimit};
 use http::HeaderValue;
 
-use super::{algorithm::Quota, rule::policy_field};
+use super::{algorithm::Quota, grown::Grown, rule::policy_field};
 use crate::contract::Principal;
 
 /// What a rule asks of one caller.
@@ -18,9 +18,13 @@ pub(super) struct Terms {
     pub(super) policy: HeaderValue,
 }
 
-/// By method (`api_keys.NAME`), then by the key's id.
 #[derive(Default)]
-pub(super) struct Overrides(HashMap<String, HashMap<String, Terms>>);
+pub(super) struct Overrides {
+    /// Of keys in the configuration: by method (`api_keys.NAME`), then by the key's id.
+    written: HashMap<String, HashMap<String, Terms>>,
+    /// Of keys in databases, which change under a policy. None where none can have one.
+    held: Option<Grown>,
+}
 
 impl Terms {
     /// Or the key of the rule's table that is at fault, and what to write instead.
@@ -52,26 +56,30 @@ impl Overrides {
                 }
             }
         }
-        if faults.is_empty() { Ok(Self(methods)) } else { Err(faults) }
+        let held = rule.by.keys().contains(&LimitKey::ApiKey) && api_keys.values().any(|keys| keys.database.is_some());
+        let held = held.then(|| Grown::new(name, rule));
+        if faults.is_empty() { Ok(Self { written: methods, held }) } else { Err(faults) }
     }
 
-    pub(super) fn of(&self, principal: Option<&Principal>) -> Option<&Terms> {
+    /// `widen` is told of a quota before anything is counted by it.
+    pub(super) fn of(&self, principal: Option<&Principal>, widen: impl FnOnce(&Quota)) -> Option<&Terms> {
         // Most rules have none.
-        if self.0.is_empty() {
+        if self.written.is_empty() && self.held.is_none() {
             return None;
         }
         let principal = principal?;
-        self.0.get(&*principal.method)?.get(principal.api_key.as_deref()?)
+        let written = || self.written.get(&*principal.method)?.get(principal.api_key.as_deref()?);
+        written().or_else(|| self.held.as_ref()?.of(&principal.limits, widen))
     }
 
     pub(super) fn quotas(&self) -> impl Iterator<Item = &Quota> {
-        self.0.values().flat_map(HashMap::values).map(|terms| &terms.quota)
+        self.written.values().flat_map(HashMap::values).map(|terms| &terms.quota)
     }
 
     /// One line for each key, up to a few.
     pub(super) fn explain(&self) -> Vec<String> {
         let mut all: Vec<_> =
-            self.0.iter().flat_map(|(method, keys)| keys.iter().map(move |key| (method, key))).collect();
+            self.written.iter().flat_map(|(method, keys)| keys.iter().map(move |key| (method, key))).collect();
         all.sort_by_key(|(method, (id, _))| (*method, *id));
         let told = all.iter().take(TOLD);
         let mut lines: Vec<String> = told
@@ -79,6 +87,9 @@ impl Overrides {
             .collect();
         if all.len() > TOLD {
             lines.push(format!("  and {} more keys with limits of their own", all.len() - TOLD));
+        }
+        if self.held.is_some() {
+            lines.push("  keys of a database: what `gapura keys list` shows in `limits`, instead".to_owned());
         }
         lines
     }

@@ -5,6 +5,7 @@ use std::{hash::Hasher, sync::Arc};
 use gapura_config::model::{self, LimitAlgorithm, LimitBy, LimitMode, OnOutage};
 use http::{HeaderValue, Method, request};
 use prometheus::IntCounter;
+use siphasher::sip128::SipHasher13;
 
 use super::{
     algorithm::{Quota, Verdict},
@@ -36,8 +37,12 @@ pub(super) struct Rule {
     /// What it does while the shared store gives no answer.
     pub(super) on_outage: OnOutage,
     pub(super) bank: Arc<Bank>,
+    /// Of the bank's keys, before the first byte of one.
+    hasher: SipHasher13,
     /// `"general"`
     quoted: String,
+    /// For the log.
+    pub(super) reason: String,
     allowed: IntCounter,
     /// Of a rule that only observes: those it would have refused.
     refused: IntCounter,
@@ -55,9 +60,11 @@ impl Rule {
         let observes = rule.mode == LimitMode::Observe;
         let refused = if observes { "would_refuse" } else { "refused" };
         let Metrics { rate_limit_decisions, rate_limit_overflow, .. } = metrics;
+        let bank = counters.memory().bank(name, &terms.quota);
         Ok(Self {
             name: name.into(),
-            bank: counters.memory().bank(name, &terms.quota),
+            hasher: counters.memory().hasher(&bank),
+            bank,
             terms,
             overrides: Overrides::default(),
             cost: rule.cost.most(),
@@ -67,6 +74,7 @@ impl Rule {
             methods: rule.methods.iter().filter_map(|method| method.parse().ok()).collect(),
             observes,
             quoted: quoted(name),
+            reason: format!("rate limit {name}"),
             on_outage: rule.on_outage.unwrap_or(counters.on_outage()),
             allowed: rate_limit_decisions.with_label_values(&[name, "allowed"]),
             refused: rate_limit_decisions.with_label_values(&[name, refused]),
@@ -80,13 +88,14 @@ impl Rule {
             // The same counters, laid out so that they hold the larger limit too.
             self.bank = counters.memory().bank(&self.name, quota);
         }
+        self.hasher = counters.memory().hasher(&self.bank);
         self.overrides = overrides;
         self
     }
 
     /// For this caller.
     pub(super) fn terms(&self, principal: Option<&Principal>) -> &Terms {
-        self.overrides.of(principal).unwrap_or(&self.terms)
+        self.overrides.of(principal, |quota| self.bank.widen(quota)).unwrap_or(&self.terms)
     }
 
     pub(super) fn stage(&self) -> Stage {
@@ -107,8 +116,8 @@ impl Rule {
         (route, head, exchange): (&str, &request::Parts, &Exchange),
         (now, commit): (u64, bool),
     ) -> Charged {
-        let key = self.fingerprint(counters, route, head, exchange);
-        let networks = || self.networks(counters, exchange);
+        let key = self.fingerprint(route, head, exchange);
+        let networks = || self.networks(exchange);
         let quota = &self.terms(exchange.principal.as_deref()).quota;
         let charged = self.bank.decide(counters, (key, networks), quota, (now, self.cost, commit));
         if charged.overflowed() {
@@ -142,23 +151,17 @@ impl Rule {
 
     /// `"general";r=42;t=13`
     pub(super) fn state_field(&self, report: &Report) -> Option<HeaderValue> {
-        let mut value = Vec::with_capacity(self.quoted.len() + 32);
-        value.extend_from_slice(self.quoted.as_bytes());
-        for (name, number) in [(b";r=", report.remaining), (b";t=", report.seconds)] {
-            value.extend_from_slice(name);
-            value.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-        }
+        let (mut remaining, mut seconds) = (itoa::Buffer::new(), itoa::Buffer::new());
+        let (remaining, seconds) = (remaining.format(report.remaining), seconds.format(report.seconds));
+        let parts = [&self.quoted, ";r=", remaining, ";t=", seconds];
+        // To the byte: what has room to spare is shared by one allocation more.
+        let mut value = Vec::with_capacity(parts.iter().map(|part| part.len()).sum());
+        parts.iter().for_each(|part| value.extend_from_slice(part.as_bytes()));
         HeaderValue::from_maybe_shared(bytes::Bytes::from(value)).ok()
     }
 
-    fn fingerprint(
-        &self,
-        counters: &MemoryCounters,
-        route: &str,
-        head: &request::Parts,
-        exchange: &Exchange,
-    ) -> Fingerprint {
-        let mut hasher = counters.hasher(&self.bank);
+    fn fingerprint(&self, route: &str, head: &request::Parts, exchange: &Exchange) -> Fingerprint {
+        let mut hasher = self.hasher;
         match key::write(&self.by, route, head, exchange, |piece| hasher.write(piece)) {
             Owner::Client => memory::key(&hasher),
             Owner::Rule => memory::fixed(&hasher),
@@ -166,9 +169,9 @@ impl Rule {
     }
 
     /// The counter of the client's network, and the one for networks beyond the bound on their number.
-    fn networks(&self, counters: &MemoryCounters, exchange: &Exchange) -> [Fingerprint; 2] {
+    fn networks(&self, exchange: &Exchange) -> [Fingerprint; 2] {
         let (network, bytes) = key::network(exchange.client_ip);
-        let mut hasher = counters.hasher(&self.bank);
+        let mut hasher = self.hasher;
         let rest = memory::fixed(&hasher);
         hasher.write(&network[..bytes]);
         [memory::network(&hasher), rest]

@@ -59,6 +59,7 @@ fn principal(user: &str, key: Option<&str>) -> Option<Arc<Principal>> {
         api_key: key.map(Into::into),
         token_id: None,
         expires: None,
+        limits: Default::default(),
         claims: Default::default(),
     }))
 }

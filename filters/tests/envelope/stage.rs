@@ -141,6 +141,7 @@ pub(crate) fn caller(user_id: UserId, email: Option<&str>) -> Arc<Principal> {
         api_key: None,
         token_id: None,
         expires: None,
+        limits: Default::default(),
         claims: Default::default(),
     })
 }

@@ -161,6 +161,7 @@ impl Stage {
             api_key: None,
             token_id: Some(facts.token_id.clone()),
             expires: None,
+            limits: Default::default(),
             claims: Default::default(),
         }));
         ready(self.filter.on_request(&head, &mut exchange))?;

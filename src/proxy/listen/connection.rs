@@ -5,10 +5,9 @@
 //! bytes of its body, so that both leave in one TLS record. And closing lets the client read the refusal before it sees a reset.
 
 use std::{
-    any::Any,
     fmt, io,
     mem::MaybeUninit,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     os::fd::AsRawFd,
     pin::Pin,
     sync::Arc,
@@ -32,21 +31,12 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use super::io::{Io, poll_read_at_most};
+use super::{
+    certificate,
+    facts::{Facts, facts},
+    io::{Io, poll_read_at_most},
+};
 use crate::http1::Chunks;
-
-/// What filters may know of a connection.
-#[derive(Debug, Clone)]
-pub(crate) struct Facts {
-    pub(crate) peer: SocketAddr,
-    pub(crate) secure: bool,
-}
-
-impl Facts {
-    pub(crate) fn peer_ip(&self) -> IpAddr {
-        self.peer.ip().to_canonical()
-    }
-}
 
 /// How far the session of one request may read.
 #[derive(Debug)]
@@ -104,11 +94,17 @@ const RECORD: usize = 16 * 1024;
 
 impl Connection {
     pub(super) fn plain(stream: TcpStream, peer: SocketAddr) -> Self {
-        Self::new(Io::Plain(stream), Facts { peer, secure: false })
+        Self::new(Io::Plain(stream), Facts { peer, secure: false, certificate: None, authorities: None })
     }
 
-    pub(super) fn tls(stream: TlsStream<TcpStream>, peer: SocketAddr) -> Self {
-        Self::new(Io::Tls(Box::new(stream)), Facts { peer, secure: true })
+    /// None: the client showed a certificate of which we can make nothing.
+    pub(super) fn tls(stream: TlsStream<TcpStream>, peer: SocketAddr, authorities: Option<[u8; 32]>) -> Option<Self> {
+        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let certificate = match shown {
+            Some(leaf) => Some(Arc::new(certificate::read(leaf)?)),
+            None => None,
+        };
+        Some(Self::new(Io::Tls(Box::new(stream)), Facts { peer, secure: true, certificate, authorities }))
     }
 
     fn new(io: Io, facts: Facts) -> Self {
@@ -390,10 +386,4 @@ impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Connection")
     }
-}
-
-/// The facts of the connection that a session came over.
-pub(crate) fn facts(digest: &ProxyDigest) -> Option<&Facts> {
-    let data: &(dyn Any + Send + Sync) = digest.user_data.as_deref()?;
-    data.downcast_ref()
 }

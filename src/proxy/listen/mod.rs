@@ -1,6 +1,8 @@
 //! Public listeners: our own accept loop in front of Pingora's sessions.
 
+mod certificate;
 mod connection;
+mod facts;
 mod gate;
 mod head;
 mod io;
@@ -29,11 +31,11 @@ use tokio_rustls::TlsAcceptor;
 
 pub(super) use self::connection::Connection;
 pub(crate) use self::{
-    connection::{Facts, facts},
+    facts::{Facts, facts},
     gate::{GateLimits, Tally},
     head::PASSABLE,
     target::is_authority,
-    tls::{SelfSigned, build as build_tls},
+    tls::{SelfSigned, authorities, build as build_tls},
 };
 use super::admit::SMALL;
 
@@ -56,6 +58,8 @@ pub(crate) trait Settings: Send + Sync + 'static {
     fn app(&self) -> Arc<Self::App>;
     /// None: a plain listener.
     fn tls(&self) -> Option<Arc<rustls::ServerConfig>>;
+    /// The authorities by which that verifies clients. Asked before it: of a reload in between a certificate is worth nothing.
+    fn authorities(&self) -> Option<[u8; 32]>;
     fn handshake_timeout(&self) -> Duration;
     fn max_connections(&self) -> usize;
     fn gate(&self) -> GateLimits;
@@ -153,12 +157,16 @@ pub(crate) async fn accept<S: Settings>(
 async fn serve<S: Settings>(stream: TcpStream, peer: SocketAddr, settings: &S, shutdown: &ShutdownWatch) {
     // Answers are written whole; waiting for more of them would only delay them.
     let _ = stream.set_nodelay(true);
+    let authorities = settings.authorities();
     let connection = match settings.tls() {
         None => Connection::plain(stream, peer),
         Some(config) => {
             let handshake = TlsAcceptor::from(config).accept(stream);
             match tokio::time::timeout(settings.handshake_timeout(), handshake).await {
-                Ok(Ok(stream)) => Connection::tls(stream, peer),
+                Ok(Ok(stream)) => match Connection::tls(stream, peer, authorities) {
+                    Some(connection) => connection,
+                    None => return log::warn!("a client certificate cannot be read: its connection is closed"),
+                },
                 Ok(Err(why)) => return log::debug!("TLS handshake failed: {why}"),
                 Err(_) => return log::debug!("TLS handshake took too long"),
             }
@@ -169,9 +177,13 @@ async fn serve<S: Settings>(stream: TcpStream, peer: SocketAddr, settings: &S, s
 
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing {
-    use gapura_filters::contract::Refusal;
+    use gapura_filters::contract::{ClientCertificate, Refusal};
 
     use super::{connection::Framing, head};
+
+    pub fn certificate(der: &[u8]) -> Option<ClientCertificate> {
+        super::certificate::read(der)
+    }
 
     /// How far a request reaches beyond its head.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -127,6 +127,14 @@ fn read_certificate(
     })
 }
 
+/// SHA-256 over the authorities that client certificates are verified by: what a connection's certificate was worth when it was
+/// shown. None: there are none, or the file has faults, which [`build`] tells.
+pub(crate) fn authorities(tls: &Tls) -> Option<[u8; 32]> {
+    let mut hash = Sha256::new();
+    pem::certificates(tls.client_ca.as_ref()?).ok()?.iter().for_each(|authority| hash.update(authority));
+    Some(hash.finalize().into())
+}
+
 fn client_verifier(path: &Path, required: bool) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, Unfit> {
     let unfit = |why: &dyn std::fmt::Display| {
         let message = format!("a certificate in `{}` cannot be an authority: {why}", path.display());

@@ -202,8 +202,8 @@ impl Script {
     pub(super) async fn run<T: redis::FromRedisValue>(
         &self,
         mut connection: MultiplexedConnection,
-        keys: &[String],
-        arguments: &[String],
+        keys: &[impl redis::ToRedisArgs],
+        arguments: &[impl redis::ToRedisArgs],
     ) -> RedisResult<T> {
         let call = |name, script: &str| {
             let mut call = redis::cmd(name);

@@ -8,7 +8,7 @@ use std::{
     future::Future,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -36,6 +36,8 @@ pub(super) struct Link {
     secrets: Arc<[String]>,
     budget: Duration,
     live: ArcSwapOption<Live>,
+    /// Connections so far.
+    published: AtomicU64,
     /// Woken when `live` becomes None: once for each connection.
     lost: Notify,
     /// Woken then, too, and when another server has the keys.
@@ -60,6 +62,7 @@ pub(super) enum Origin {
 /// A connection on which Redis answers.
 struct Live {
     connection: MultiplexedConnection,
+    number: u64,
     /// In a row.
     failures: AtomicU32,
 }
@@ -83,7 +86,8 @@ impl Link {
     ) -> Self {
         meters.begin();
         let (live, lost, tag) = (ArcSwapOption::empty(), Notify::new(), Mutex::new("limits".into()));
-        Self { origin, server, secrets, budget, live, lost, stale, tag, meters }
+        let published = AtomicU64::new(0);
+        Self { origin, server, secrets, budget, live, published, lost, stale, tag, meters }
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -93,6 +97,11 @@ impl Link {
     /// The connection, for questions of the background.
     pub(super) fn connection(&self) -> Option<MultiplexedConnection> {
         self.live.load().as_ref().map(|live| live.connection.clone())
+    }
+
+    /// The same, and its number: who remembers what was seen knows another connection by it.
+    pub(super) fn numbered(&self) -> Option<(MultiplexedConnection, u64)> {
+        self.live.load().as_ref().map(|live| (live.connection.clone(), live.number))
     }
 
     pub(super) fn tag(&self) -> Arc<str> {
@@ -192,7 +201,8 @@ impl Link {
     /// Requests ask from now on.
     pub(super) fn publish(&self, connection: MultiplexedConnection) {
         log::info!("Redis at {} answers", self.server);
-        self.live.store(Some(Arc::new(Live { connection, failures: AtomicU32::new(0) })));
+        let number = self.published.fetch_add(1, Ordering::Relaxed) + 1;
+        self.live.store(Some(Arc::new(Live { connection, number, failures: AtomicU32::new(0) })));
         self.meters.came();
     }
 
@@ -204,6 +214,13 @@ impl Link {
     /// Host and port, for the log.
     pub(super) fn server(&self) -> &str {
         &self.server
+    }
+
+    /// Of a question of the background, which may be the first to hear that keys have moved.
+    pub(super) fn heard(&self, fault: &RedisError) {
+        if let (Some(stale), true) = (&self.stale, redirects(fault)) {
+            stale.notify_one();
+        }
     }
 
     fn failed(&self, live: &Arc<Live>, fault: impl FnOnce() -> String, at_once: bool) {
@@ -228,7 +245,7 @@ impl Link {
     }
 
     /// Redis repeats arguments in some of its errors.
-    fn spelled(&self, fault: &RedisError) -> String {
+    pub(super) fn spelled(&self, fault: &RedisError) -> String {
         self.secrets.iter().fold(fault.to_string(), |text, secret| text.replace(secret.as_str(), "…"))
     }
 }
@@ -257,7 +274,9 @@ async fn ask_sentinel(sentinel: &ConnectionInfo, master: &str) -> RedisResult<(S
 
 /// Nothing more will come on this connection, or nothing but refusals: who was the master is a replica.
 fn broken(fault: &RedisError) -> bool {
-    fault.is_io_error() || fault.is_unrecoverable_error() || fault.to_string().contains("READONLY")
+    let replica = fault.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly);
+    // Redis 6 says it within the error of a script.
+    fault.is_io_error() || fault.is_unrecoverable_error() || replica || fault.to_string().contains("READONLY")
 }
 
 /// The keys are elsewhere, or on their way.

@@ -1,14 +1,15 @@
 //! What this instance knows of counters in Redis, and what it may admit by that: `mode = "adaptive"`.
 //!
-//! Of a counter that is far from its limit, by a tenth of it or more, an instance admits its *share* without asking, and then tells
+//! Of a counter that is far from its limit, by a fifth of it or more, an instance admits its *share* without asking, and then tells
 //! Redis, which counts it whole. The share is a tenth of the limit, divided by the number of instances. Nearer to the limit Redis
 //! decides; with its answer the instance borrows some more, charged in Redis before they are spent, and spends them within the
 //! same slice or gives them back. A refusal is remembered until the next slice begins.
 //!
 //! **The bound.** Count in a window what Redis counts and what is not told yet. Whoever makes it more than `limit` by a decision of
-//! Redis has told everything of its own; and from when Redis has counted more than nine tenths, each of the others learns so with
+//! Redis has told everything of its own; and from when Redis has counted more than four fifths, each of the others learns so with
 //! its first question, so it admits at most one share more. So never more than `limit + share × (instances − 1)` are admitted in
-//! any window. In steady use shares have been told by then, and nothing is admitted above the limit.
+//! any window. All shares together are a tenth: while the last fifth is used up they have been told, and nothing is admitted above the
+//! limit, unless all of that comes at once.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -20,6 +21,9 @@ use super::terms::{Name, Terms};
 
 /// What is decided here is at most one of so many of a limit, over all instances.
 const PART: u64 = 10;
+/// A counter of whose limit one of so many is left is far from it. Twice the shares together: what all have told in one slice leaves in
+/// one slice, and must not make a counter that is full look far from full.
+const FAR: u64 = 5;
 /// A share of at least two: with less, nearly everything would be asked.
 pub(super) const LEAST: u64 = 20;
 /// What was admitted is told after so long.
@@ -192,7 +196,7 @@ impl Loans {
         let ends = sent + Duration::from_micros((at / width + 1) * width - at);
         loan.telling = loan.telling.saturating_sub(luggage.owed);
         loan.remaining = verdict.remaining;
-        loan.far = verdict.remaining.saturating_mul(PART) >= loan.terms.limit;
+        loan.far = verdict.remaining.saturating_mul(FAR) >= loan.terms.limit;
         loan.grows = sent + verdict.wait;
         // Who only told something has been refused nothing.
         if cost > 0 {

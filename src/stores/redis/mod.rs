@@ -1,18 +1,19 @@
-//! Limits, replays and lock-outs shared between instances, in Redis 6 or newer: one server, one that Sentinels name, or a Cluster.
+//! Limits, replays, lock-outs and revocations shared between instances, in Redis 6 or newer: one server, one that Sentinels name, or a Cluster.
 //!
 //! * where it is (`address`), and whom a question goes to (`servers`, `cluster`);
 //! * one connection per server and process (`link`), kept by a task of its own (`keeper`);
 //! * one script call per request for all its rules, on Redis' clock (`counters`, `charge.lua`, `refund.lua`);
 //! * decisions of this instance, far from a limit (`adaptive`, `loans`, `borrow.lua`), and of an outage (`ledger`);
 //! * one `SET NX` per envelope (`replays`);
-//! * one script call per failed authentication (`lockouts`, `lockout.lua`).
+//! * one script call per failed authentication (`lockouts`, `lockout.lua`);
+//! * revoked tokens: one script call for each, and a look for those of others every 200 ms (`revocations`, `revoke.lua`).
 //!
 //! `rediss://` trusts the authorities of the system, or those that the environment variable `SSL_CERT_FILE` names.
 //!
 //! What it writes begins with `gapura:`, holds no personal data in clear, and expires by itself. Let Redis evict none of it
 //! (`maxmemory-policy noeviction`): an evicted counter is a fresh quota, an evicted envelope may come again. Its user needs
-//! `~gapura:* +evalsha +eval +time +get +set +del +llen +lindex +ltrim +rpush +lrem +pexpire`, in a Cluster also
-//! `+cluster|slots`; at Sentinels `+sentinel|get-master-addr-by-name`.
+//! `~gapura:* +evalsha +eval +time +get +set +del +llen +lindex +ltrim +rpush +lrem +pexpire +zadd +zcard +zrange +zrangebyscore
+//! +zrem +hget +hmget +hset +hdel`, in a Cluster also `+cluster|slots`; at Sentinels `+sentinel|get-master-addr-by-name`.
 
 mod adaptive;
 mod address;
@@ -25,6 +26,7 @@ mod loans;
 mod lockouts;
 mod meters;
 mod replays;
+mod revocations;
 mod servers;
 mod terms;
 mod together;
@@ -33,7 +35,10 @@ use std::{sync::Arc, time::Duration};
 
 use gapura_config::model::{self, LimitAlgorithm, RedisMode};
 use gapura_filters::{
-    authentication::{Failed, LockoutKey, LockoutTerms, SharedLockouts},
+    authentication::{
+        Failed, LockoutKey, LockoutTerms, RevocationEntry, Revocations as Held, SharedLockouts, SharedRevocations,
+        Unpublished,
+    },
     contract::Now,
     encryption::{Mark, ReplayId, SharedReplays},
     metrics::Metrics,
@@ -51,6 +56,7 @@ use self::{
     lockouts::Lockouts,
     meters::Meters,
     replays::Replays,
+    revocations::Revocations,
     servers::Servers,
 };
 
@@ -60,6 +66,7 @@ pub struct RedisStore {
     meters: Arc<Meters>,
     adaptive: Option<Arc<Adaptive>>,
     lockouts: Lockouts,
+    revocations: Arc<Revocations>,
     duties: Arc<Duties>,
     tasks: Vec<AbortHandle>,
 }
@@ -101,7 +108,8 @@ impl RedisStore {
                 (Servers::Cluster(cluster), keeper)
             }
         };
-        let mut tasks = vec![keeper];
+        let revocations = Arc::new(Revocations::new(redis.on_outage));
+        let mut tasks = vec![keeper, tokio::spawn(revocations.clone().follow(servers.clone())).abort_handle()];
         let adaptive = (redis.mode == RedisMode::Adaptive).then(|| {
             let adaptive = Arc::new(Adaptive::new(redis.instances.unwrap_or(1), max_keys, budget));
             let (reporter, servers, duties) = (adaptive.clone(), servers.clone(), duties.clone());
@@ -109,12 +117,17 @@ impl RedisStore {
             tasks.push(tokio::spawn(report).abort_handle());
             adaptive
         });
-        Ok(Arc::new(Self { servers, meters, adaptive, lockouts: Lockouts::new(), duties, tasks }))
+        Ok(Arc::new(Self { servers, meters, adaptive, lockouts: Lockouts::new(), revocations, duties, tasks }))
     }
 
     /// What [`Self::connect`] would refuse, without connecting.
     pub fn check(redis: &model::Redis) -> Result<(), String> {
         Address::read(redis).map(drop)
+    }
+
+    /// What this instance and others have revoked.
+    pub fn revocations(&self) -> &Arc<Held> {
+        self.revocations.held()
     }
 
     /// Redis answered last time; in a Cluster every primary did.
@@ -176,6 +189,12 @@ impl SharedLockouts for RedisStore {
         terms: &'a LockoutTerms,
     ) -> Pending<'a, Option<Failed>> {
         Box::pin(self.lockouts.fail(&self.servers, address, identity, terms))
+    }
+}
+
+impl SharedRevocations for RedisStore {
+    fn publish<'a>(&'a self, entry: &'a RevocationEntry) -> Pending<'a, Result<(), Unpublished>> {
+        Box::pin(self.revocations.publish(&self.servers, entry))
     }
 }
 

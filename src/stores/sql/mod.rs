@@ -49,14 +49,19 @@ const SCHEMA: [&str; 3] = [
     "CREATE TABLE IF NOT EXISTS gapura_api_keys (
        id TEXT PRIMARY KEY, method TEXT NOT NULL, hash TEXT NOT NULL UNIQUE, user_id TEXT NOT NULL, email TEXT NOT NULL,
        roles TEXT NOT NULL, permissions TEXT NOT NULL, addresses TEXT NOT NULL, created BIGINT NOT NULL,
-       expires BIGINT NOT NULL, revoked BIGINT NOT NULL, changed BIGINT NOT NULL,
+       expires BIGINT NOT NULL, revoked BIGINT NOT NULL, changed BIGINT NOT NULL, limits TEXT NOT NULL DEFAULT '',
        last_used BIGINT NOT NULL DEFAULT 0, usage_count BIGINT NOT NULL DEFAULT 0)",
     "CREATE TABLE IF NOT EXISTS gapura_version (one BIGINT PRIMARY KEY, version BIGINT NOT NULL)",
     "INSERT INTO gapura_version (one, version) VALUES (1, 0) ON CONFLICT (one) DO NOTHING",
 ];
 
-const COLUMNS: &str =
-    "id, hash, user_id, email, roles, permissions, addresses, created, expires, revoked, last_used, usage_count";
+/// Columns that a table of an earlier version has not: a statement that fails without it, and what adds it.
+const ADDED: [[&str; 2]; 1] = [[
+    "SELECT limits FROM gapura_api_keys WHERE 1 = 0",
+    "ALTER TABLE gapura_api_keys ADD COLUMN limits TEXT NOT NULL DEFAULT ''",
+]];
+
+const COLUMNS: &str = "id, hash, user_id, email, roles, permissions, addresses, limits, created, expires, revoked, last_used, usage_count";
 
 impl Database {
     /// Connects, and makes what is missing: the file of SQLite, the tables.
@@ -94,6 +99,16 @@ impl Database {
         for statement in SCHEMA {
             sqlx::query(statement).execute(&pool).await.map_err(|why| trouble(&why))?;
         }
+        for [asks, adds] in ADDED {
+            if sqlx::query(asks).execute(&pool).await.is_ok() {
+                continue;
+            }
+            let added = sqlx::query(adds).execute(&pool).await;
+            // Another instance may have been first.
+            if sqlx::query(asks).execute(&pool).await.is_err() {
+                added.map_err(|why| trouble(&why))?;
+            }
+        }
         Ok(Self { pool })
     }
 
@@ -124,8 +139,8 @@ impl Database {
         let version: i64 = sqlx::query(count).fetch_one(&mut *transaction).await?.try_get(0)?;
         for Listed { key, created, .. } in new {
             let statement = "INSERT INTO gapura_api_keys
-                (id, method, hash, user_id, email, roles, permissions, addresses, created, expires, revoked, changed)
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+                (id, method, hash, user_id, email, roles, permissions, addresses, limits, created, expires, revoked, changed)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
             let addresses: Vec<String> = key.addresses.iter().map(ToString::to_string).collect();
             let insert = sqlx::query(statement)
                 .bind(key.id.clone())
@@ -136,6 +151,7 @@ impl Database {
                 .bind(key.roles.join(","))
                 .bind(key.permissions.join(","))
                 .bind(addresses.join(","))
+                .bind(key.limits.to_string())
                 .bind(*created)
                 .bind(key.expires.unwrap_or(0))
                 .bind(i64::from(key.revoked))
@@ -201,6 +217,7 @@ fn listed(row: &AnyRow) -> Result<Listed, Trouble> {
     let id = text("id")?;
     let networks: Result<Vec<_>, _> = list(text("addresses")?).iter().map(|network| network.parse()).collect();
     let addresses = networks.map_err(|_| Trouble(format!("the key {id:?}: an address of it is none")))?;
+    let limits = text("limits")?.parse().map_err(|why| Trouble(format!("the key {id:?}: {why}")))?;
     let key = HeldKey {
         id,
         hash: text("hash")?,
@@ -209,6 +226,7 @@ fn listed(row: &AnyRow) -> Result<Listed, Trouble> {
         roles: list(text("roles")?),
         permissions: list(text("permissions")?),
         addresses,
+        limits,
         expires: Some(number("expires")?).filter(|instant| *instant != 0),
         revoked: number("revoked")? != 0,
     };

@@ -11,6 +11,7 @@ pub mod node;
 pub mod postgres;
 pub mod problem;
 pub mod redis;
+pub mod socket;
 pub mod tls;
 pub mod tool;
 pub mod upstream;
@@ -25,6 +26,7 @@ pub use self::{
     postgres::Postgres,
     problem::expect_problem,
     redis::Redis,
+    socket::Socket,
     upstream::{Flow, Upstream},
     wait::until,
     wire::{Answer, Wire},

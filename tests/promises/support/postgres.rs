@@ -35,6 +35,14 @@ impl Postgres {
         format!("postgres://gapura@localhost/postgres?host={}", self.folder.path().display())
     }
 
+    /// As its owner works with it.
+    #[track_caller]
+    pub fn execute(&self, statements: &str) {
+        let socket = self.folder.path().display().to_string();
+        let end = ["-h", &socket, "-U", "gapura", "-d", "postgres", "-v", "ON_ERROR_STOP=1", "-q"];
+        self.run("psql", &[&end[..], &["-c", statements]].concat());
+    }
+
     /// As a crash ends it.
     #[track_caller]
     pub fn kill(&self) {

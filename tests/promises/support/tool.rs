@@ -2,7 +2,7 @@
 
 use std::{
     io::Write,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     thread,
 };
@@ -40,4 +40,14 @@ pub fn output(mut command: Command, input: &[u8]) -> Output {
     let output = child.wait_with_output().unwrap();
     writer.join().unwrap();
     output
+}
+
+/// Statements on a SQLite file, by Python's own library, as an application would.
+#[track_caller]
+pub fn sqlite_file(file: &Path, statements: &str) {
+    let mut command = Command::new("python3");
+    let script = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).executescript(sys.stdin.read())";
+    command.args(["-c", script]).arg(file);
+    let output = output(command, statements.as_bytes());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -48,8 +48,12 @@ const ALL: [JwtAlgorithm; 12] = [
     JwtAlgorithm::EdDSA,
 ];
 
-/// Exactly as registered: `none`, `None` and `hs256` are no algorithms.
+/// Exactly as registered: `none`, `None` and `hs256` are no algorithms. RFC 9864 gave EdDSA with the one curve that is taken here a
+/// name of its own, which newer clients write.
 pub(super) fn named(name: &str) -> Option<JwtAlgorithm> {
+    if name == "Ed25519" {
+        return Some(JwtAlgorithm::EdDSA);
+    }
     ALL.into_iter().find(|algorithm| row(*algorithm).0 == name)
 }
 
@@ -89,7 +93,8 @@ mod tests {
             assert_eq!(name(algorithm), format!("{algorithm:?}"));
             assert_eq!(name(algorithm), format!("{:?}", in_jsonwebtoken(algorithm)));
         }
-        for wrong in ["none", "None", "NONE", "hs256", "HS256 ", "", "ES512", "ES256K", "EdDSA\0"] {
+        assert_eq!(named("Ed25519"), Some(JwtAlgorithm::EdDSA));
+        for wrong in ["Ed448", "ed25519", "none", "None", "NONE", "hs256", "HS256 ", "", "ES512", "ES256K", "EdDSA\0"] {
             assert_eq!(named(wrong), None, "{wrong:?}");
         }
     }

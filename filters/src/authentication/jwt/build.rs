@@ -70,6 +70,8 @@ impl JwtMethod {
                 max_age: config.max_age.map(Period::get),
                 typ: config.typ.clone(),
                 require,
+                binding: config.binding,
+                decryption: None,
                 claims,
                 verified: (family == Family::Public).then(Verified::new),
                 revocations: Default::default(),

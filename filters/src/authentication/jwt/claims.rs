@@ -4,9 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use gapura_config::model;
 
+use super::token::decode;
 use crate::{
     authentication::Reason,
-    contract::{Claim, Principal, UserId},
+    contract::{Claim, Claims, Confirmation, Principal, UserId},
     json::{Json, Number, Object},
 };
 
@@ -88,9 +89,9 @@ fn date(claims: &Object<'_>, name: &'static str) -> Result<Option<i64>, Reason> 
 
 /// While a token holds, leeway included: from the first instant to before the second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Window {
-    pub(super) from_ms: i64,
-    pub(super) until_ms: i64,
+pub(in crate::authentication) struct Window {
+    pub(in crate::authentication) from_ms: i64,
+    pub(in crate::authentication) until_ms: i64,
 }
 
 impl Window {
@@ -249,12 +250,35 @@ impl ClaimPaths {
             // Of another type it is no id: only what was revoked by it would be refused for that.
             token_id: jti(claims).ok().flatten().map(str::to_owned),
             expires: date(claims, "exp").ok().flatten().and_then(|ms| u64::try_from(ms / 1000).ok()),
+            limits: Default::default(),
             claims: (self.kept.iter())
                 .filter_map(|(name, path)| Some((name.clone(), kept(path.find(claims)?)?)))
-                .collect(),
+                .collect::<Claims>()
+                .bound_to(confirmation(claims)?),
         };
         principal.checked().map_err(|unfit| format!("the token's {unfit}").into())
     }
+}
+
+/// RFC 7800: what the token is bound to. A way of binding that is not known cannot be checked, and a token that says it is bound
+/// is never taken for one that is not.
+fn confirmation(claims: &Object<'_>) -> Result<Confirmation, Reason> {
+    let Some(bound) = claims.get("cnf") else { return Ok(Confirmation::default()) };
+    let bound = bound.as_object().ok_or("the token's `cnf` is no object")?;
+    let mut confirmation = Confirmation::default();
+    for (member, value) in bound.iter() {
+        let thumbprint = value.as_str().and_then(|text| decode(text.as_bytes())?.try_into().ok());
+        let thumbprint = Some(thumbprint.ok_or("the token's `cnf` holds what is no SHA-256")?);
+        match member {
+            "x5t#S256" => confirmation.certificate = thumbprint,
+            "jkt" => confirmation.key = thumbprint,
+            _ => return Err("the token is bound in a way that cannot be checked (`cnf`)".into()),
+        }
+    }
+    if confirmation == Confirmation::default() {
+        return Err("the token's `cnf` is empty".into());
+    }
+    Ok(confirmation)
 }
 
 /// As guards compare it. None: an object, null, or a number that has more than one spelling.

@@ -62,7 +62,7 @@ pub(super) fn read_published(text: &[u8]) -> Result<(Vec<SetKey>, Vec<String>), 
     }
 }
 
-fn read_key(key: &Object<'_>) -> Result<Option<SetKey>, String> {
+pub(super) fn read_key(key: &Object<'_>) -> Result<Option<SetKey>, String> {
     let kty = text(key, "kty")?.ok_or("it has no `kty`")?;
     if kty == "oct" {
         // A published set with a shared secret lets every reader sign; and HS* beside RS* in one set is how keys get confused.

@@ -3,8 +3,10 @@
 mod algorithm;
 mod build;
 mod claims;
+mod encrypted;
 mod jwks;
 mod keys;
+mod proof;
 mod public_key;
 mod remote;
 mod token;
@@ -16,23 +18,29 @@ mod key_tests;
 use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use gapura_config::{
-    fault::Fault,
-    model::{JwtAlgorithm, TokenSource},
+    fault::{Fault, Place},
+    model::{self, Binding, JwtAlgorithm, TokenSource},
 };
 
 pub use self::remote::{KeySet, KeySets, KeySource, Location, Taken};
-pub(super) use self::{claims::issuer, token::Token};
 use self::{
-    claims::{ClaimPath, ClaimPaths, Required, Window},
+    claims::{ClaimPath, ClaimPaths, Required},
     keys::Keys,
     verified::Verified,
+};
+pub(super) use self::{
+    claims::{Window, issuer},
+    encrypted::Decryption,
+    proof::{Proof, names as proof_algorithms},
+    token::Token,
 };
 use super::{
     Denial, Reason,
     lockout::Claimed,
     revocations::{Asked, Revocations},
+    tenure::{Named, TokenTenure},
 };
-use crate::contract::Principal;
+use crate::keyring::Keyrings;
 
 /// One `[jwt.NAME]`, compiled. Built once per policy, shared by its routes.
 pub struct JwtMethod {
@@ -51,6 +59,10 @@ pub struct JwtMethod {
     /// The only `typ` that is taken, where the operator names one.
     typ: Option<String>,
     require: Vec<Required>,
+    /// What a token must be bound to, at least.
+    binding: Binding,
+    /// Where tokens are encrypted.
+    decryption: Option<Decryption>,
     claims: ClaimPaths,
     /// Of tokens with a public key, whose signatures cost ten times all the rest.
     verified: Option<Verified>,
@@ -73,28 +85,58 @@ impl JwtMethod {
         self
     }
 
-    /// Another one after each change of keys and each revocation: both only ever grow.
-    fn generation(&self) -> u64 {
-        self.keys.generation().wrapping_add(self.revocations.generation())
+    /// Another one after each change of keys and each revocation: all of them only ever grow.
+    fn generation(&self, now_ms: u64) -> u64 {
+        let decryption = self.decryption.as_ref().map_or(0, |decryption| decryption.generation(now_ms));
+        self.keys.generation().wrapping_add(self.revocations.generation()).wrapping_add(decryption)
+    }
+
+    /// With the keys that its tokens are encrypted to. None: they could not be loaded, which is a fault elsewhere.
+    pub(super) fn decrypting(mut self, config: &model::Jwt, rings: &Keyrings) -> Result<Self, Vec<Fault>> {
+        let Some(decryption) = &config.decryption else { return Ok(self) };
+        let place = Place::root();
+        let place = self.name.split('.').fold(place, |place, key| place.key(key)).key("decryption");
+        self.decryption = Decryption::build(&place, decryption, rings)?;
+        // To open a token costs more than to verify it.
+        self.verified.get_or_insert_with(Verified::new);
+        Ok(self)
+    }
+
+    pub(super) fn decryption(&self) -> Option<&Decryption> {
+        self.decryption.as_ref()
+    }
+
+    /// A token that came as this one did is taken at all.
+    pub(super) fn check_form(&self, encrypted: bool) -> Result<(), Reason> {
+        match &self.decryption {
+            None if encrypted => Err("the token is encrypted, and no key here opens it".into()),
+            Some(decryption) if !encrypted && !decryption.accepts_unencrypted() => {
+                Err("the token is not encrypted".into())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The caller, if the token holds: what it is for, its signature, then dates, issuer, audience and required claims, then
     /// the identity.
-    pub(super) fn verify(&self, token: &Token<'_>, now_ms: u64) -> Result<Arc<Principal>, Denial> {
+    pub(super) fn verify(&self, token: &Token<'_>, now_ms: u64) -> Result<Arc<TokenTenure>, Denial> {
+        if self.revocations.is_blind(now_ms) {
+            return Err(Denial::Unready("which tokens are revoked is not known".into()));
+        }
         // Read first: keys that change and tokens that are revoked meanwhile make what is kept here worthless, not wrong.
-        let generation = self.generation();
+        let generation = self.generation(now_ms);
         token.check_typ(self.typ.as_deref())?;
         self.keys.verify(token)?;
         // What comes now was signed by whoever may sign: it can be of no use here, but it is no guess.
-        let (window, principal) = self.read(token, now_ms).map_err(Denial::Invalid)?;
+        let caller = Arc::new(self.read(token, now_ms).map_err(Denial::Invalid)?);
         if let Some(verified) = &self.verified {
-            verified.keep(token.text, generation, window, Arc::clone(&principal));
+            verified.keep(token.text, generation, Arc::clone(&caller));
         }
-        Ok(principal)
+        Ok(caller)
     }
 
     /// Dates, issuer, audience, required claims, and the caller, of a token whose signature was verified.
-    fn read(&self, token: &Token<'_>, now_ms: u64) -> Result<(Window, Arc<Principal>), Reason> {
+    fn read(&self, token: &Token<'_>, now_ms: u64) -> Result<TokenTenure, Reason> {
         let claims = token.claims()?;
         let window = claims::check_dates(&claims, now_ms, self.leeway, self.max_age)?;
         let issuer = issuer(&claims)?;
@@ -104,11 +146,13 @@ impl JwtMethod {
         claims::check_audience(&claims, &self.audience)?;
         self.require.iter().try_for_each(|required| required.check(&claims))?;
         let principal = self.claims.principal(&self.name, &claims)?;
+        let named = claims::jti(&claims).and_then(|jti| Ok((jti, claims::issued(&claims)?)));
         if self.revocations.generation() > 0 {
-            let (jti, issued) = (claims::jti(&claims)?, claims::issued(&claims)?);
+            let (jti, issued) = named.clone()?;
             self.revocations.check(&self.name, Asked { jti, user_id: principal.user_id.as_str(), issued })?;
         }
-        Ok((window, Arc::new(principal)))
+        let named = named.ok().map(|(jti, issued)| Named { jti: jti.map(Box::from), issued });
+        Ok(TokenTenure { principal: Arc::new(principal), window, named, revocations: Arc::clone(&self.revocations) })
     }
 
     /// Whose token it says it is.
@@ -118,9 +162,11 @@ impl JwtMethod {
     }
 
     /// The caller of a token that this method has verified before.
-    pub(super) fn recall(&self, text: &[u8], now_ms: u64) -> Option<Arc<Principal>> {
-        let verified = self.verified.as_ref().filter(|_| text.len() <= token::MAX_TOKEN)?;
-        verified.recall(text, self.generation(), now_ms)
+    pub(super) fn recall(&self, text: &[u8], now_ms: u64) -> Option<Arc<TokenTenure>> {
+        let longest = if self.decryption.is_some() { encrypted::MAX_ENCRYPTED } else { token::MAX_TOKEN };
+        let remembers = text.len() <= longest && !self.revocations.is_blind(now_ms);
+        let verified = self.verified.as_ref().filter(|_| remembers)?;
+        verified.recall(text, self.generation(now_ms), now_ms)
     }
 
     pub(super) fn name(&self) -> &Arc<str> {
@@ -134,6 +180,10 @@ impl JwtMethod {
     /// The provider's keys, where it has them from one.
     pub(super) fn key_set(&self) -> Option<&Arc<KeySet>> {
         self.keys.remote()
+    }
+
+    pub(super) fn binding(&self) -> Binding {
+        self.binding
     }
 
     pub(super) fn issuer(&self) -> Option<&str> {
@@ -174,6 +224,15 @@ impl JwtMethod {
         }
         if let Some(typ) = &self.typ {
             text += &format!(", typ {typ}");
+        }
+        match self.binding {
+            Binding::Optional => {}
+            Binding::Certificate => text += ", bound to the client's certificate",
+            Binding::Dpop => text += ", bound to a key (DPoP)",
+            Binding::Any => text += ", bound to the client's certificate or to a key (DPoP)",
+        }
+        if let Some(decryption) = &self.decryption {
+            text += &format!(", {decryption}");
         }
         for required in &self.require {
             text += &format!(", requires {}", required.explain());

@@ -51,6 +51,11 @@ impl<'t> Token<'t> {
         Ok(Self { text, algorithm, kid, typ, signed: &text[..second], signature, payload })
     }
 
+    /// The same, of an encrypted token: what was presented is the whole of that, and never what stands in it.
+    pub(in crate::authentication) fn within(self, text: &'t [u8]) -> Self {
+        Self { text, ..self }
+    }
+
     pub(in crate::authentication) fn algorithm(&self) -> JwtAlgorithm {
         self.algorithm
     }

@@ -12,6 +12,7 @@ pub(super) fn config() -> model::ApiKeys {
         email: Some("a@b.c".into()),
         roles: vec!["developer".into()],
         permissions: Vec::new(),
+        allow: None,
         expires: expires.map(|text| text.parse().unwrap()),
     };
     model::ApiKeys {

@@ -47,6 +47,24 @@ proptest! {
     }
 
     #[test]
+    fn no_proof_panics(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let Ok(text) = String::from_utf8(bytes) else { return Ok(()) };
+        if HeaderValue::from_str(&text).is_ok() {
+            let route = possession::with(Binding::Optional, model::Dpop::default());
+            prop_assert!(possession::Ask::new(&route, "DPoP", &possession::of_key()).proof(text).exchange().is_err());
+        }
+    }
+
+    #[test]
+    fn no_confirmation_and_no_key_of_a_proof_panics(cnf in r#"(\{("(jkt|x5t#S256|jwk)":("[A-Za-z0-9_-]{0,44}"|null|7),?){0,3}\}|null|7)"#, jwk in r#"\{("(kty|crv|x|y|n|e|d|alg|use)":("(EC|RSA|OKP|P-256|Ed25519|[A-Za-z0-9_-]{0,44})"|null),?){0,6}\}"#) {
+        let route = possession::with(Binding::Optional, model::Dpop::default());
+        let token = possession::token(&cnf);
+        let header = format!(r#"{{"typ":"dpop+jwt","alg":"ES256","jwk":{jwk}}}"#);
+        let proof = possession::proof_with(&header, &possession::claims(&token, "a", ""));
+        prop_assert!(possession::Ask::new(&route, "DPoP", &token).proof(proof).exchange().is_err());
+    }
+
+    #[test]
     fn no_claim_path_panics(path in ".{0,40}") {
         let claims = model::Claims { user_id: path, ..model::Claims::default() };
         if let Ok(method) = Method::jwt("users", &model::Jwt { claims, ..secret_config() }, &KeySets::default()) {

@@ -74,6 +74,25 @@ fn code(result: Result<(), Refusal>) -> Option<Code> {
     result.err().map(|refusal| refusal.code)
 }
 
+/// Not counted, it would tell whoever stole it that it is good elsewhere.
+#[test]
+fn a_key_from_elsewhere_is_a_guess() {
+    let keys = super::api_keys::developers(|config| config.keys[0].allow = Some(vec!["192.0.2.0/24".parse().unwrap()]));
+    let mut gate = gate(|_| {});
+    gate.route = route(vec![keys]).noting_failures(Some(Arc::clone(&gate.door)));
+    let key = [("authorization", "ApiKey ci-key")];
+    for _ in 0..3 {
+        let refusal = gate.ask(MALLORY, &key, at(0)).unwrap_err();
+        assert_eq!(
+            (refusal.code, &*refusal.detail),
+            (Code::CredentialsInvalid, "The credentials of this request are not valid.")
+        );
+        assert!(refusal.reason.contains("not for this address"), "{}", refusal.reason);
+    }
+    assert_eq!(code(gate.ask(MALLORY, &key, at(1))), Some(Code::RateLimited));
+    assert_eq!(code(gate.ask(ALICE, &key, at(1))), None);
+}
+
 #[test]
 fn guesses_lock_an_address_out_for_a_while() {
     let gate = gate(|_| {});

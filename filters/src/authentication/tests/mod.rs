@@ -3,8 +3,12 @@
 mod api_keys;
 mod arbitrary;
 mod attacks;
+mod bound;
+mod certificates;
 mod claims;
+mod encrypted;
 mod lockout;
+mod possession;
 mod presented;
 mod revocations;
 mod route;
@@ -22,6 +26,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use jsonwebtoken::{Algorithm, EncodingKey};
 
 use super::*;
+use crate::contract::Code;
 
 /// 2026-01-01T00:00:00Z, in seconds.
 pub(in crate::authentication) const NOW: u64 = 1_767_225_600;
@@ -87,6 +92,8 @@ pub(in crate::authentication) fn jwt_config(algorithms: &[JwtAlgorithm]) -> mode
         max_age: None,
         typ: None,
         require: Default::default(),
+        decryption: None,
+        binding: Default::default(),
         claims: model::Claims::default(),
     }
 }

@@ -36,7 +36,7 @@ fn nothing_presented_names_every_accepted_scheme_once() {
     let refusal = bearer(&route, "x").unwrap_err();
     assert_eq!(challenges(&refusal)[0], "Bearer realm=\"gapura\", error=\"invalid_token\"");
     assert_eq!(challenges(&refusal)[1..], expected[1..]);
-    assert_eq!(route.withheld(false).explain(), ["authorization", "x-api-key", "x-key"]);
+    assert_eq!(route.withheld(false).explain(), ["authorization", "x-api-key", "x-key", "dpop"]);
     assert_eq!(route.withheld(true), Withheld::default());
 }
 

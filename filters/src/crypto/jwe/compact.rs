@@ -94,7 +94,8 @@ impl<'h> Header<'h> {
         if text("kid")?.is_some_and(|kid| kid.len() > MAX_KID) {
             return Err(Malformed("its `kid` is longer than 256 bytes"));
         }
-        (text("cty")?, text("typ")?);
+        text("cty")?;
+        text("typ")?;
         let party = |name: &str| match text(name)? {
             None => Ok(Vec::new()),
             Some(party) => decode(party.as_bytes()).ok_or(Malformed("its `apu` or `apv` is not canonical base64url")),

@@ -122,7 +122,7 @@ impl Bank {
 
     /// Lays the counters out so that they can hold what the quota asks, shard by shard. Counters are never narrowed: the policy
     /// before a reload still counts with the larger limit, and a reload that fails later on must have changed nothing.
-    pub(super) fn widen(&self, quota: &Quota) {
+    pub(in super::super) fn widen(&self, quota: &Quota) {
         for slab in self.slabs() {
             let mut slab = slab.lock();
             if let Some(layout) = slab.layout().wider(quota) {

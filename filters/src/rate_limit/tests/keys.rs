@@ -14,6 +14,7 @@ fn developers(keys: &[(&str, &[(&str, u64)])]) -> Named<ApiKeys> {
         roles: Vec::new(),
         permissions: Vec::new(),
         limits: limits.iter().map(|&(rule, limit)| (rule.to_owned(), limit)).collect(),
+        allow: None,
         expires: None,
     };
     let salt = "env:SALT".parse().unwrap();
@@ -88,6 +89,57 @@ fn the_response_tells_the_limit_that_holds() {
     let explained = Gate::with_keys(store(), &rules, &developers(&all)).stages[1].as_ref().unwrap().explain();
     assert_eq!(explained.len(), 2 + 8 + 1);
     assert_eq!(explained[10], "  and 4 more keys with limits of their own");
+}
+
+/// Keys of a database change under a policy: their limits come with the caller.
+#[test]
+fn a_limit_that_comes_with_the_key_holds_as_one_that_is_written() {
+    for algorithm in [LimitAlgorithm::SlidingWindow, LimitAlgorithm::SlidingLog, LimitAlgorithm::Gcra] {
+        let rules = [("api", of(algorithm, rule(3, "api_key"))), ("user", rule(100_000, "user"))];
+        let mut keys = developers(&[("written", &[("api", 7)])]);
+        keys.get_mut("developers").unwrap().database = Some("sqlite:/nowhere".parse().unwrap());
+        let gate = Gate::with_keys(store(), &rules, &keys);
+        let passed = |key: &str, limits: &str| {
+            let mut caller = Arc::unwrap_or_clone(principal("u", Some(key)).unwrap());
+            caller.limits = limits.parse().unwrap();
+            let caller = Some(Arc::new(caller));
+            let pass =
+                || gate.ask(&head(&[]), &mut Exchange { principal: caller.clone(), ..exchange("192.0.2.1", 10) });
+            (0..5000).filter(|_| pass().is_ok()).count()
+        };
+        // Of a sliding log 4096 are the most: then the rule's own holds.
+        let most = if algorithm == LimitAlgorithm::SlidingLog { 3 } else { 4500 };
+        for (key, limits, count) in [
+            ("a", "api=300", 300),
+            ("b", "api=1,user=2", 1),
+            ("c", "", 3),
+            ("d", "other=9", 3),
+            ("written", "api=9", 7),
+            ("e", "api=4500", most),
+        ] {
+            assert_eq!(passed(key, limits), count, "{algorithm:?} {key}");
+        }
+        // The limit is raised, and what was counted goes on counting; `gcra` keeps the time until which it is used up.
+        let more = if algorithm == LimitAlgorithm::Gcra { 0 } else { 10 };
+        assert_eq!(passed("a", "api=310"), more, "{algorithm:?}");
+    }
+}
+
+#[test]
+fn different_limits_are_bounded() {
+    let rules = [("api", rule(3, "api_key"))];
+    let mut keys = developers(&[]);
+    keys.get_mut("developers").unwrap().database = Some("sqlite:/nowhere".parse().unwrap());
+    let gate = Gate::with_keys(CounterStore::Memory(Arc::new(MemoryCounters::new(10_000))), &rules, &keys);
+    for limit in 1..=4200_u64 {
+        let mut caller = Arc::unwrap_or_clone(principal("u", Some(&limit.to_string())).unwrap());
+        caller.limits = format!("api={limit}").parse().unwrap();
+        let mut exchange = Exchange { principal: Some(Arc::new(caller)), ..exchange("192.0.2.1", 10) };
+        gate.ask(&head(&[]), &mut exchange).unwrap();
+        let told = gate.answer(&mut exchange)["ratelimit-policy"].to_str().unwrap().to_owned();
+        let holds = if limit <= 4096 { limit } else { 3 };
+        assert_eq!(told, format!("\"api\";q={holds};w=60"));
+    }
 }
 
 /// A refund is reckoned by the limit that the charge was: with that of the rule `gcra` would give back a hundred times as much.

@@ -1,10 +1,36 @@
-//! A segment of a path as the application behind reads it.
+//! A part of a request as the application behind reads it, where that is certain.
 
 use std::borrow::Cow;
 
+use http::{HeaderMap, HeaderName, header::CONNECTION};
+
+/// A segment of a canonical path, by its number from 0.
+pub fn segment(path: &str, at: usize) -> Option<Cow<'_, str>> {
+    decoded(path.split('/').nth(at + 1)?)
+}
+
+/// What the application will read under this name.
+pub fn header<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+    let mut values = headers.get_all(name).iter();
+    // Of two, which one the application reads is anyone's guess.
+    let value = values.next().filter(|_| values.next().is_none())?;
+    // To CGI, and what followed it, `X_Tenant` and `X-Tenant` are one.
+    let folded = |byte: u8| if matches!(byte, b'_' | b'.') { b'-' } else { byte };
+    let alike = |other: &HeaderName| other.as_str().bytes().map(folded).eq(name.as_str().bytes().map(folded));
+    if headers.keys().any(|other| other != name && alike(other)) {
+        return None;
+    }
+    // RFC 9110, section 7.6.1: what `Connection` names goes no further than here.
+    let named = headers.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    if named.into_iter().any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes())) {
+        return None;
+    }
+    str::from_utf8(value.as_bytes()).ok()
+}
+
 /// Decoded once, as every server does: `a%40b` and `a@b` are one object. None: no text, or one with control characters, of which
 /// nobody knows what an application makes.
-pub(super) fn decoded(segment: &str) -> Option<Cow<'_, str>> {
+fn decoded(segment: &str) -> Option<Cow<'_, str>> {
     if !segment.contains('%') {
         return Some(Cow::Borrowed(segment));
     }

@@ -1,4 +1,4 @@
-//! Where accepted envelopes are remembered, so that none is accepted twice.
+//! Where what passes once is remembered, so that none passes twice: envelopes, proofs of possession, operation tokens.
 
 use std::{
     cmp::Reverse,
@@ -16,7 +16,8 @@ use parking_lot::Mutex;
 
 use crate::contract::Now;
 
-/// An envelope's name: the first 128 bits of SHA-256 over the encryption entry's name and the ciphertext.
+/// A name: the first 128 bits of SHA-256 over what it is of (the encryption entry's name, say) and what passes once (the
+/// ciphertext).
 pub type ReplayId = [u8; 16];
 
 /// What a store says to an envelope.
@@ -100,7 +101,7 @@ impl MemoryReplays {
         } else if self.take_room() {
             shard.remember(id, keep, now)
         } else {
-            Mark::Refused("the memory of accepted envelopes is full (state.max_replays)")
+            Mark::Refused("the memory of what passes once is full (state.max_replays)")
         }
     }
 
