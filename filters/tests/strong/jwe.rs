@@ -144,7 +144,8 @@ fn a_request_without_a_body_sends_its_message_in_the_header() {
 #[test]
 fn another_request_is_not_the_one_the_message_is_for() {
     let message = |stage: &Stage| Client::new(stage, "points", Curve::P256).message();
-    let moved: [(&str, fn(&mut Stage)); 6] = [
+    type Change = fn(&mut Stage);
+    let moved: [(&str, Change); 6] = [
         ("method", |stage| stage.method = http::Method::PUT),
         ("authority", |stage| stage.authority = "other.example"),
         ("path", |stage| stage.target = "/payments/2?dry=1"),
