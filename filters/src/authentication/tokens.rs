@@ -9,6 +9,9 @@ use super::{
     proof_of,
 };
 
+/// What an encrypted token held, and the rank of the method whose keys opened it.
+type Inner = (Zeroizing<Vec<u8>>, usize);
+
 impl Authentication {
     /// The caller of a token, and the rank of the method that it is for.
     pub(super) fn verify_token(&self, source: &TokenSource, text: &[u8], now_ms: u64) -> Result<Proven, Denial> {
@@ -46,12 +49,7 @@ impl Authentication {
     }
 
     /// What an encrypted token holds, and the rank of the method whose keys opened it. None: it is not encrypted.
-    fn decrypt(
-        &self,
-        source: &TokenSource,
-        text: &[u8],
-        now_ms: u64,
-    ) -> Result<Option<(Zeroizing<Vec<u8>>, usize)>, Reason> {
+    fn decrypt(&self, source: &TokenSource, text: &[u8], now_ms: u64) -> Result<Option<Inner>, Reason> {
         if text.iter().filter(|byte| **byte == b'.').count() != 4 {
             return Ok(None);
         }
