@@ -200,7 +200,7 @@ fn whatever_value_is_wrong_the_others_are_judged_all_the_same() {
     assert!(text.contains("nowhere"));
     let all: Vec<&str> = text.lines().collect();
     for line in lines(&text).iter().filter(|line| !line.is_header && !line.key.ends_with(".upstream")) {
-        for wrong in ["0.5", "{ x = 1 }", "[[1]]", "1979-05-27", "\"\\u0000\""] {
+        for wrong in ["0.5", "{ x = 1 }", "[[1]]", "1979-05-27T07:32:00", "\"\\u0000\""] {
             let mut changed = all.clone();
             let assignment = format!("{} = {wrong}", line.key.rsplit('.').next().unwrap_or_default());
             changed[line.number] = &assignment;

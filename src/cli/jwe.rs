@@ -1,7 +1,6 @@
 //! The client's side of the profile `jwe`, for people with `curl`: `encrypt` and `decrypt` with `--profile jwe`.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use clap::ValueEnum;
 use gapura_config::model::{KeyKind, KeyState, KeyVersion, Keyring as Written};
 use gapura_filters::{
     crypto::{
@@ -14,41 +13,39 @@ use gapura_filters::{
 };
 use serde_json::{Map, Value};
 
-use super::seal::{Reference, now, read};
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Profile {
-    Jwe,
-}
+use super::{
+    seal::{Reference, now, read},
+    strong::{Profile, StrongOptions},
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct JweOptions {
-    /// Another format than that of crypto-js.
-    #[arg(long, value_enum, requires = "with_key", conflicts_with_all = ["master_key", "passphrase"])]
-    pub(super) profile: Option<Profile>,
-    /// To encrypt: the gateway's public key, a JWK. To decrypt: the private key, PKCS #8 in PEM. env:NAME or file:/path.
-    #[arg(long, value_name = "REF", requires = "profile", group = "with_key")]
+    /// With `--profile jwe`. To encrypt: the gateway's public key, a JWK. To decrypt: the private key, PKCS #8 in PEM. env:NAME or file:/path.
+    #[arg(long, value_name = "REF", requires = "profile")]
     key: Option<Reference>,
-    /// Instead: the session key that the gateway gave, in base64url.
-    #[arg(long, value_name = "REF", requires = "profile", group = "with_key")]
-    session_key: Option<Reference>,
-    /// The name of the key: bodies.2026-11.
-    #[arg(long, requires = "profile")]
-    kid: Option<String>,
-    /// The request that the message is for: {"method":"POST","authority":"api.example.com","path":"/pay","sub":"u-1"}.
+    /// With `--profile jwe`: the request that the message is for: {"method":"POST","authority":"api.example.com","path":"/pay","sub":"u-1"}.
     /// What is left out is empty; `iat` and `id` are new. When opening, what must stand in the message.
     #[arg(long, value_name = "JSON", requires = "profile")]
     context: Option<String>,
     /// When encrypting to --key: the private key that will open the response, PKCS #8 in PEM.
     #[arg(long, value_name = "REF", requires = "key")]
     reply_key: Option<Reference>,
-    /// What the content is.
-    #[arg(long, value_name = "TYPE", requires = "profile", default_value = "application/json")]
-    content_type: String,
 }
 
-pub(super) fn encrypt(options: &JweOptions, plaintext: &[u8]) -> Result<String, String> {
-    let Some(kid) = &options.kid else { return Err("--kid is missing: the gateway could not find the key".into()) };
+impl JweOptions {
+    /// Another profile has no use for these.
+    pub(super) fn refuse_with(&self, profile: Profile) -> Result<(), String> {
+        let given = [("--key", self.key.is_some()), ("--context", self.context.is_some())];
+        match given.iter().find(|(_, given)| *given) {
+            Some((name, _)) => Err(format!("{name} belongs to --profile jwe, not to {}", profile.name())),
+            None => Ok(()),
+        }
+    }
+}
+
+pub(super) fn encrypt(options: &JweOptions, shared: &StrongOptions, plaintext: &[u8]) -> Result<String, String> {
+    fitting(options, shared)?;
+    let Some(kid) = &shared.kid else { return Err("--kid is missing: the gateway could not find the key".into()) };
     let mut ctx = Map::new();
     for (name, value) in [("v", Value::from(1)), ("dir", "request".into()), ("iat", now().into())] {
         ctx.insert(name.into(), value);
@@ -60,9 +57,9 @@ pub(super) fn encrypt(options: &JweOptions, plaintext: &[u8]) -> Result<String, 
     ctx.extend(context(options)?);
     let mut header = Map::from_iter([("kid".to_owned(), kid.as_str().into())]);
     if !plaintext.is_empty() {
-        header.insert("cty".into(), options.content_type.as_str().into());
+        header.insert("cty".into(), shared.content_type.as_str().into());
     }
-    let sealed = if let Some(reference) = &options.session_key {
+    let sealed = if let Some(reference) = &shared.session_key {
         header.insert("ctx".into(), ctx.into());
         seal(Enc::A256Gcm, SealingKey::Wrapping(&session_key(reference)?), &header, plaintext)
     } else {
@@ -79,11 +76,12 @@ pub(super) fn encrypt(options: &JweOptions, plaintext: &[u8]) -> Result<String, 
     sealed.map_err(|_| "nothing can be sealed with this key".to_owned())
 }
 
-pub(super) fn decrypt(options: &JweOptions, message: &[u8]) -> Result<Vec<u8>, String> {
+pub(super) fn decrypt(options: &JweOptions, shared: &StrongOptions, message: &[u8]) -> Result<Vec<u8>, String> {
+    fitting(options, shared)?;
     let compact = Compact::split(message.trim_ascii()).map_err(|why| format!("the input is no compact JWE: {why}"))?;
     let json = compact.header().map_err(|why| format!("the input is no compact JWE: {why}"))?;
     let header = Header::read(&json).map_err(|why| format!("the message cannot be opened: {why}"))?;
-    let opened = if let Some(reference) = &options.session_key {
+    let opened = if let Some(reference) = &shared.session_key {
         compact.open(&header, OpeningKey::Wrapping(&session_key(reference)?))
     } else {
         let key = private_key(options.key.as_ref().ok_or("--key is missing")?)?;
@@ -96,7 +94,7 @@ pub(super) fn decrypt(options: &JweOptions, message: &[u8]) -> Result<Vec<u8>, S
     };
     let plaintext = opened.map_err(|_| "the message was changed, or sealed to another key")?;
     let text: Value = serde_json::from_slice(&json).map_err(|why| why.to_string())?;
-    if options.kid.as_ref().is_some_and(|kid| text["kid"] != kid.as_str()) {
+    if shared.kid.as_ref().is_some_and(|kid| text["kid"] != kid.as_str()) {
         return Err("the message names another key".into());
     }
     for (name, wanted) in context(options)? {
@@ -105,6 +103,17 @@ pub(super) fn decrypt(options: &JweOptions, message: &[u8]) -> Result<Vec<u8>, S
         }
     }
     Ok(plaintext)
+}
+
+/// One key, and nothing that would be passed over in silence.
+fn fitting(options: &JweOptions, shared: &StrongOptions) -> Result<(), String> {
+    if let Some(name) = shared.not_of_jwe() {
+        return Err(format!("{name} belongs to other profiles: with jwe --context says what the message is for"));
+    }
+    if options.key.is_some() == shared.session_key.is_some() {
+        return Err("one of --key and --session-key says what to seal or open with".into());
+    }
+    Ok(())
 }
 
 fn context(options: &JweOptions) -> Result<Map<String, Value>, String> {

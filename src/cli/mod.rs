@@ -3,10 +3,12 @@
 mod check;
 mod explain;
 mod jwe;
+mod keyring;
 mod keys;
 mod log;
 mod revoke;
 mod seal;
+mod strong;
 
 use std::{
     io::{self, Write as _},
@@ -49,6 +51,9 @@ enum Command {
     /// Work with API keys.
     #[command(subcommand)]
     Keys(Keys),
+    /// Make and show keys of `[keyrings.NAME]`.
+    #[command(subcommand)]
+    Keyring(Keyring),
     /// Take tokens back on a running gateway: one by its `jti`, those of a user, or all that were issued before an instant.
     Revoke(revoke::Options),
     /// Seal standard input as a client would, to standard output.
@@ -81,6 +86,16 @@ enum Keys {
         #[arg(long, value_name = "REF")]
         salt: seal::Reference,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum Keyring {
+    /// Make a key file, and print what to write into the configuration.
+    New(keyring::New),
+    /// Make the next key of a ring, and print the steps by which it follows the active one.
+    Rotate(keyring::Rotate),
+    /// Print all versions, one JSON object on each line. No key is read.
+    List(keyring::List),
 }
 
 #[derive(Debug, clap::Args)]
@@ -133,6 +148,9 @@ pub fn main() -> ExitCode {
         Command::Keys(Keys::Rotate(options)) => keys::rotate(&options),
         Command::Keys(Keys::Import(table)) => keys::import(&table),
         Command::Keys(Keys::Hash { salt }) => seal::hash(&salt),
+        Command::Keyring(Keyring::New(options)) => keyring::new(&options),
+        Command::Keyring(Keyring::Rotate(options)) => keyring::rotate(&options),
+        Command::Keyring(Keyring::List(options)) => keyring::list(&options),
         Command::Revoke(options) => revoke::run(&options),
         Command::Encrypt(options) => seal::encrypt(&options),
         Command::Decrypt(options) => seal::decrypt(&options),

@@ -17,7 +17,7 @@ use gapura_filters::{
     encryption::client::{self, Identity},
 };
 
-use super::{Exit, jwe, print};
+use super::{Exit, jwe, print, strong};
 
 /// Where a secret is found. The text itself is never a secret: it would stand in the shell's history.
 #[derive(Debug, Clone)]
@@ -59,6 +59,8 @@ pub(super) struct Options {
     #[arg(long, value_name = "REF", conflicts_with_all = ["master_key", "user_id", "email", "timestamp", "key_derivation"])]
     passphrase: Option<Reference>,
     #[command(flatten)]
+    strong: strong::StrongOptions,
+    #[command(flatten)]
     jwe: jwe::JweOptions,
 }
 
@@ -75,8 +77,13 @@ const MAX_INPUT: u64 = 256 << 20;
 pub(super) fn encrypt(options: &Options) -> ExitCode {
     finish(|| {
         let plaintext = input()?;
-        if let Some(jwe::Profile::Jwe) = options.jwe.profile {
-            return jwe::encrypt(&options.jwe, &plaintext).map(line);
+        match options.strong.profile {
+            None => {}
+            Some(strong::Profile::Jwe) => return jwe::encrypt(&options.jwe, &options.strong, &plaintext).map(line),
+            Some(profile) => {
+                options.jwe.refuse_with(profile)?;
+                return strong::encrypt(profile, &options.strong, &plaintext, now());
+            }
         }
         if let Some(passphrase) = &options.passphrase {
             return Ok(line(client::seal_with_passphrase(&plaintext, read(passphrase)?.bytes())));
@@ -89,8 +96,13 @@ pub(super) fn encrypt(options: &Options) -> ExitCode {
 pub(super) fn decrypt(options: &Options) -> ExitCode {
     finish(|| {
         let sealed = input()?;
-        if let Some(jwe::Profile::Jwe) = options.jwe.profile {
-            return jwe::decrypt(&options.jwe, &sealed);
+        match options.strong.profile {
+            None => {}
+            Some(strong::Profile::Jwe) => return jwe::decrypt(&options.jwe, &options.strong, &sealed),
+            Some(profile) => {
+                options.jwe.refuse_with(profile)?;
+                return strong::decrypt(profile, &options.strong, sealed);
+            }
         }
         if let Some(passphrase) = &options.passphrase {
             return client::open_with_passphrase(&sealed, read(passphrase)?.bytes()).map_err(|why| why.to_string());
@@ -147,7 +159,13 @@ fn finish(act: impl FnOnce() -> Result<Vec<u8>, String>) -> ExitCode {
 }
 
 pub(super) fn read(reference: &Reference) -> Result<Secret, String> {
-    reference.0.read()
+    reference.read()
+}
+
+impl Reference {
+    pub(super) fn read(&self) -> Result<Secret, String> {
+        self.0.read()
+    }
 }
 
 fn input() -> Result<Vec<u8>, String> {

@@ -245,3 +245,96 @@ fn records_are_bounded() {
     }
     upstream.expect_untouched();
 }
+
+/// With the commands and curl alone: a key made by `keyring new`, the keys that the gateway tells, a message sealed for a URL, and
+/// its response opened.
+#[test]
+fn the_command_line_seals_and_opens() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use crate::support::{Curl, gateway::command};
+
+    let upstream = upstream();
+    let gateway = start(&upstream);
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(path("keys.json"), gateway.get("/.well-known/gapura/keys").body).unwrap();
+    let client = Client::of(&gateway);
+    std::fs::write(path("session"), client.session["session_key"].as_str().unwrap()).unwrap();
+    let url = format!("https://{}{TARGET}", gateway.https());
+    let (keys, state, session) = (path("keys.json"), path("state"), format!("file:{}", path("session")));
+    for (profile, kid) in [("hpke", "bodies.2026-11"), ("aes128gcm", client.session["kid"].as_str().unwrap())] {
+        let common = ["--profile", profile, "--state", &state];
+        let mut arguments = vec!["encrypt", "--url", &url, "--subject", "u-1001", "--kid", kid];
+        arguments.extend(common);
+        arguments.extend(if profile == "hpke" { ["--keys", &keys] } else { ["--session-key", &session] });
+        let sealed = command(&arguments, &[], JSON);
+        assert!(sealed.status.success(), "{}", String::from_utf8_lossy(&sealed.stderr));
+        assert_eq!(std::fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o600);
+        let mut curl = Curl::h1(gateway.https(), TARGET).header("Authorization", &token()).body(&sealed.stdout);
+        curl = match profile {
+            "hpke" => curl.header("Content-Type", "application/vnd.gapura.hpke"),
+            _ => curl.header("Content-Type", "application/json").header("Content-Encoding", "aes128gcm"),
+        };
+        let answer = curl.answer();
+        assert_eq!(answer.status, 201, "{profile}: {}", answer.lossy());
+        let mut arguments = vec!["decrypt", "--status", "201"];
+        arguments.extend(common);
+        let opened = command(&arguments, &[], &answer.body);
+        assert_eq!(opened.stdout, JSON.as_bytes(), "{profile}: {}", String::from_utf8_lossy(&opened.stderr));
+        arguments[2] = "200";
+        assert_eq!(command(&arguments, &[], &answer.body).status.code(), Some(1), "another status is another message");
+    }
+}
+
+#[test]
+fn key_files_are_made_for_their_owner_only() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use crate::support::gateway::command;
+
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().display().to_string();
+    for kind in ["x25519", "p256", "secret"] {
+        let made = command(&["keyring", "new", kind, "--kind", kind, "--id", "2026-11", "--folder", &at], &[], "");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let text = String::from_utf8(made.stdout).unwrap();
+        let end = if kind == "secret" { "secret" } else { "pem" };
+        let file = folder.path().join(format!("{kind}-2026-11.{end}"));
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        let key = std::fs::read_to_string(&file).unwrap();
+        assert!(!key.lines().any(|line| !line.starts_with("-----") && text.contains(line)), "no key is printed");
+        assert!(text.contains(&format!("[keyrings.{kind}]")) && text.contains("state = \"active\""), "{text}");
+        // What is there is never written over.
+        let again = command(&["keyring", "new", kind, "--kind", kind, "--id", "2026-11", "--folder", &at], &[], "");
+        assert_eq!(again.status.code(), Some(3));
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), key);
+    }
+}
+
+#[test]
+fn a_ring_is_listed_and_rotated() {
+    let upstream = Upstream::ok();
+    let gateway = start(&upstream);
+    let file = gateway.directory().join("gapura.toml").display().to_string();
+    let environment = [
+        ("JWT_SECRET", crate::support::gateway::JWT_SECRET),
+        ("API_KEY_SALT", crate::support::gateway::API_KEY_SALT),
+        ("MASTER_KEY", crate::support::gateway::MASTER_KEY),
+    ];
+    let run = |arguments: &[&str]| crate::support::gateway::command(arguments, &environment, "");
+    let listed = String::from_utf8(run(&["keyring", "list", "--config", &file]).stdout).unwrap();
+    let lines: Vec<Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 4);
+    assert_eq!((&lines[0]["kid"], &lines[0]["state"]), (&json!("bodies.2026-11"), &json!("active")));
+    assert_eq!(lines[1]["state"], "pending");
+    let rotated = run(&["keyring", "rotate", "--config", &file, "bodies", "--id", "next"]);
+    let text = String::from_utf8(rotated.stdout).unwrap();
+    assert!(
+        text.contains("id = \"next\"") && text.contains("state = \"pending\"") && text.contains("retiring"),
+        "{text}"
+    );
+    assert!(gateway.directory().join("bodies-next.pem").exists());
+    assert_eq!(run(&["keyring", "rotate", "--config", &file, "bodies", "--id", "2026-12"]).status.code(), Some(1));
+    assert_eq!(run(&["keyring", "rotate", "--config", &file, "nothing"]).status.code(), Some(1));
+}

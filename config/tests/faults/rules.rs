@@ -139,6 +139,11 @@ const TRAFFIC: &[Case] = &[
     error("encryption", "[encryption.body]\nprofile = \"cryptojs\"\nmaster_key = \"env:C\"\nfields = { data = \"x\", timestamp = \"x\" }", (4, 36), "`data` and `timestamp` are both the member \"x\"", ""),
     error("encryption", "[encryption.body]\nprofile = \"cryptojs\"\nmaster_key = \"env:C\"\nfields.data = \"userId\"", (4, 15), "`data` and `user_id` are both the member \"userId\"", ""),
     error("encryption", "[encryption.body]\nprofile = \"cryptojs\"\nmaster_key = \"env:C\"\nfields.data = \"\"", (4, 15), "this is empty", ""),
+    warning("encryption", "[encryption.body]\nprofile = \"cryptojs\"\nmaster_key = \"env:C\"\naccept_legacy_until = 2035-01-01", (4, 23), "after this day nothing is accepted", "list the profile"),
+    error("encryption", "[encryption.body]\nprofile = \"cryptojs\"\nmaster_key = \"env:C\"\naccept_legacy_until = \"2035-01-01\"", (4, 23), "this day is written as a string", "write a day without quotes: 2027-06-30"),
+    error("encryption", "[encryption.body]\nprofile = \"cryptojs\"\nmaster_key = \"env:C\"\naccept_legacy_until = 2035-01-01T00:00:00Z", (4, 23), "this is a time, and a day alone is meant", "2027-06-30"),
+    error("encryption", "[encryption.body]\nprofile = \"cryptojs\"\nmaster_key = \"env:C\"\nmac = \"optional\"\nmembers = [\"/a\"]", (4, 1), "`mac` vouches for whole bodies", "remove one of them"),
+    error("encryption", "[encryption.body]\nprofile = \"cryptojs\"\nmaster_key = \"env:C\"\nmembers = [\"/a\", \"/a\"]", (4, 18), "", ""),
 ];
 
 macro_rules! route {

@@ -12,13 +12,16 @@ use std::{
 
 use gapura_config::{
     fault::{Fault, Place},
-    model::{Config, Encryption, MacMode, Profile},
+    model::{self, Config, MacMode, Profile},
 };
 use parking_lot::Mutex;
 use toml_datetime::{Datetime, Offset, Time};
 
-use super::profiles::strength;
-use crate::instant;
+use super::{Encryption, profiles::strength};
+use crate::{
+    contract::{Code, Now, Principal, Refusal},
+    instant,
+};
 
 /// `cryptojs` with its MAC.
 pub(super) const WITH_MAC: u8 = 1;
@@ -45,6 +48,50 @@ impl Legacy {
     }
 }
 
+impl Encryption {
+    /// A weaker envelope than this caller has sent before is refused: it need not be the caller who made it weaker.
+    pub(super) fn refuse_downgrade(&self, principal: &Principal, strength: u8) -> Result<(), Refusal> {
+        let caller = principal.user_id.as_str();
+        let Some(seen) = &self.downgrades else { return Ok(()) };
+        if strength >= seen.strongest(&self.name, caller) {
+            return Ok(());
+        }
+        self.results.downgraded.inc();
+        log::warn!("security: a weaker envelope than before from {caller} at encryption.{}: refused", self.name);
+        let detail =
+            format!("The envelope is weaker than those that you sent before. Accepted here: {}.", self.names());
+        Err(Refusal::new(Code::EnvelopeRequired, detail).reason("a weaker profile than before"))
+    }
+
+    /// Of an envelope that was accepted.
+    pub(super) fn note_strength(&self, principal: &Principal, strength: u8) {
+        if let Some(seen) = &self.downgrades {
+            seen.note(&self.name, principal.user_id.as_str(), strength);
+        }
+    }
+
+    pub(super) fn refuse_ended(&self, now: Now) -> Result<(), Refusal> {
+        let Some(legacy) = self.legacy.as_ref().filter(|legacy| legacy.is_over(now.unix_ms)) else { return Ok(()) };
+        self.results.ended.inc();
+        let others: Vec<&str> = self.others().map(Profile::name).collect();
+        let detail = match others.is_empty() {
+            true => format!("The profile cryptojs ended with {}.", legacy.day()),
+            false => format!("The profile cryptojs ended with {}. Accepted here: {}.", legacy.day(), others.join(", ")),
+        };
+        Err(Refusal::new(Code::EnvelopeRequired, detail).reason("cryptojs has ended"))
+    }
+
+    fn names(&self) -> String {
+        let names: Vec<&str> = self.accepted.profiles.iter().map(|profile| profile.name()).collect();
+        names.join(", ")
+    }
+
+    /// All profiles but the founding one.
+    fn others(&self) -> impl Iterator<Item = Profile> {
+        self.accepted.profiles.iter().copied().filter(|profile| *profile != Profile::CryptoJs)
+    }
+}
+
 const DAY_MS: i64 = 86_400_000;
 /// How long before it an end is spoken of.
 const NEAR_MS: i64 = 60 * DAY_MS;
@@ -58,7 +105,7 @@ fn end_of(day: &Datetime) -> Option<i64> {
 /// Warnings about ends that are near or past, for those who start or check a gateway.
 pub fn ending(config: &Config, now_ms: u64) -> Vec<Fault> {
     let now = i64::try_from(now_ms).unwrap_or(i64::MAX);
-    let warning = |(name, entry): (&String, &Encryption)| {
+    let warning = |(name, entry): (&String, &model::Encryption)| {
         let day = entry.accept_legacy_until.as_ref()?;
         let left = end_of(day)?.saturating_sub(now);
         let message = match left {
@@ -74,7 +121,7 @@ pub fn ending(config: &Config, now_ms: u64) -> Vec<Fault> {
 }
 
 /// Whether an entry accepts envelopes of more than one strength, so that there is something to lock.
-pub(super) fn has_levels(config: &Encryption) -> bool {
+pub(super) fn has_levels(config: &model::Encryption) -> bool {
     let profiles = config.profile.listed();
     let of_profiles = profiles.iter().any(|profile| strength(*profile) != strength(profiles[0]));
     of_profiles || !config.required || (profiles.contains(&Profile::CryptoJs) && config.mac == MacMode::Optional)

@@ -10,6 +10,7 @@ pub mod context;
 mod deliver;
 pub mod envelope;
 mod fields;
+mod founding;
 pub mod members;
 mod migration;
 mod outer;
@@ -25,7 +26,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use bytes::Bytes;
 use gapura_config::{
     fault::{Fault, Place},
-    model::{self, MacMode, Profile, Replay},
+    model::{self, Profile, Replay},
 };
 use http::{HeaderValue, header, request, response as http_response};
 
@@ -35,16 +36,10 @@ pub use response::Sealing;
 
 use self::{
     context::Bound,
-    envelope::{Envelope, Reading},
     members::Pointer,
-    migration::{Legacy, PLAINTEXT, WITH_MAC},
+    migration::Legacy,
     outer::{Accepted, Carrier},
-    profiles::{
-        cryptojs::{self, CryptoJs, Proof},
-        jwe_rsa::JweRsa,
-        strength,
-    },
-    response::How,
+    profiles::{cryptojs::CryptoJs, jwe_rsa::JweRsa},
     results::Results,
     strong::{Keys, Message, Terms},
 };
@@ -162,48 +157,6 @@ impl Encryption {
                 Err(Refusal::new(Code::Overloaded, "The gateway cannot accept envelopes at the moment.").reason(why))
             }
         }
-    }
-
-    /// A weaker envelope than this caller has sent before is refused: it need not be the caller who made it weaker.
-    fn refuse_downgrade(&self, principal: &Principal, strength: u8) -> Result<(), Refusal> {
-        let caller = principal.user_id.as_str();
-        let Some(seen) = &self.downgrades else { return Ok(()) };
-        if strength >= seen.strongest(&self.name, caller) {
-            return Ok(());
-        }
-        self.results.downgraded.inc();
-        log::warn!("security: a weaker envelope than before from {caller} at encryption.{}: refused", self.name);
-        let detail =
-            format!("The envelope is weaker than those that you sent before. Accepted here: {}.", self.names());
-        Err(Refusal::new(Code::EnvelopeRequired, detail).reason("a weaker profile than before"))
-    }
-
-    /// Of an envelope that was accepted.
-    fn note_strength(&self, principal: &Principal, strength: u8) {
-        if let Some(seen) = &self.downgrades {
-            seen.note(&self.name, principal.user_id.as_str(), strength);
-        }
-    }
-
-    fn refuse_ended(&self, now: Now) -> Result<(), Refusal> {
-        let Some(legacy) = self.legacy.as_ref().filter(|legacy| legacy.is_over(now.unix_ms)) else { return Ok(()) };
-        self.results.ended.inc();
-        let others: Vec<&str> = self.others().map(Profile::name).collect();
-        let detail = match others.is_empty() {
-            true => format!("The profile cryptojs ended with {}.", legacy.day()),
-            false => format!("The profile cryptojs ended with {}. Accepted here: {}.", legacy.day(), others.join(", ")),
-        };
-        Err(Refusal::new(Code::EnvelopeRequired, detail).reason("cryptojs has ended"))
-    }
-
-    fn names(&self) -> String {
-        let names: Vec<&str> = self.accepted.profiles.iter().map(|profile| profile.name()).collect();
-        names.join(", ")
-    }
-
-    /// All profiles but the founding one.
-    fn others(&self) -> impl Iterator<Item = Profile> {
-        self.accepted.profiles.iter().copied().filter(|profile| *profile != Profile::CryptoJs)
     }
 
     fn not_envelope(&self, why: &'static str) -> Refusal {
@@ -370,126 +323,6 @@ impl Encryption {
                 Cow::Owned(text) => Some((Profile::JweRsa, Cow::Owned(text.into_bytes()))),
             },
         }
-    }
-
-    /// A request without a message: only those profiles can answer one whose keys for that need nothing of it. The weakest of
-    /// them does.
-    async fn without_message(
-        &self,
-        head: &mut request::Parts,
-        exchange: &mut Exchange,
-        principal: &Arc<Principal>,
-    ) -> Result<(), Refusal> {
-        let over = self.legacy.as_ref().is_some_and(|legacy| legacy.is_over(exchange.now.unix_ms));
-        let sealing = match (self.cryptojs.as_ref().filter(|_| !over), &self.jwe_rsa) {
-            // Derived before any upstream is contacted: a response that cannot be sealed must not come to be.
-            (Some(cryptojs), _) => {
-                let proof = self.proof(cryptojs, head, exchange, principal, false)?;
-                self.refuse_downgrade(principal, proof.as_ref().map_or(PLAINTEXT, |_| WITH_MAC))?;
-                let key = cryptojs.key_alone(proof, head, exchange, principal, &self.results)?;
-                self.refuse_mac_replay(&key, principal, exchange.now).await?;
-                Sealing::due(How::CryptoJs(key), head)
-            }
-            (None, Some(jwe_rsa)) => {
-                self.refuse_downgrade(principal, strength(Profile::JweRsa))?;
-                Sealing::due(How::JweRsa(jwe_rsa.reply()), head)
-            }
-            (None, None) if !self.required => {
-                self.refuse_downgrade(principal, PLAINTEXT)?;
-                Sealing::not_due()
-            }
-            (None, None) => {
-                self.refuse_ended(exchange.now)?;
-                return Err(self.not_envelope("a request without a body has no X-Gapura-Envelope"));
-            }
-        };
-        exchange.sealing = Some(sealing);
-        fields::clean_request(&mut head.headers);
-        Ok(())
-    }
-
-    /// A body that can only be a JSON envelope, or plaintext.
-    async fn open_json(
-        &self,
-        head: &mut request::Parts,
-        body: &mut Bytes,
-        exchange: &mut Exchange,
-        principal: &Arc<Principal>,
-    ) -> Result<(), Refusal> {
-        self.refuse_unreadable(head)?;
-        let reading = match &self.cryptojs {
-            Some(cryptojs) => cryptojs.read(body),
-            None => Reading::Other("the body is of no accepted profile"),
-        };
-        let (cryptojs, envelope) = match (&self.cryptojs, reading) {
-            (Some(cryptojs), Reading::Envelope(envelope)) => (cryptojs, envelope),
-            (_, Reading::Other(_)) if !self.required => {
-                self.refuse_downgrade(principal, PLAINTEXT)?;
-                self.results.plaintext.inc();
-                exchange.sealing = Some(Sealing::not_due());
-                fields::clean_request(&mut head.headers);
-                return Ok(());
-            }
-            (_, Reading::Broken(why) | Reading::Other(why)) => return Err(self.not_envelope(why)),
-            (None, Reading::Envelope(_)) => return Err(self.not_envelope("the body is of no accepted profile")),
-        };
-        // Without `required` the content type was not looked at before, as plaintext may have any.
-        self.refuse_content_type(head)?;
-        let (plaintext, key) = self.open_cryptojs(cryptojs, envelope, body, head, exchange, principal).await?;
-        *body = plaintext;
-        exchange.sealing = Some(Sealing::due(How::CryptoJs(key), head));
-        fields::clean_request(&mut head.headers);
-        head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        Ok(())
-    }
-
-    /// An envelope of the founding format, with all that is asked of it.
-    async fn open_cryptojs(
-        &self,
-        cryptojs: &CryptoJs,
-        envelope: Envelope<'_>,
-        body: &[u8],
-        head: &request::Parts,
-        exchange: &Exchange,
-        principal: &Arc<Principal>,
-    ) -> Result<(Bytes, cryptojs::Key), Refusal> {
-        self.refuse_ended(exchange.now)?;
-        let proof = self.proof(cryptojs, head, exchange, principal, true)?;
-        let strength = proof.as_ref().map_or(strength(Profile::CryptoJs), |_| WITH_MAC);
-        self.refuse_downgrade(principal, strength)?;
-        let (plaintext, id, key) = cryptojs.open(envelope, (body, proof), principal, exchange.now, &self.results)?;
-        self.refuse_mac_replay(&key, principal, exchange.now).await?;
-        self.refuse_replay(id, self.keep(), exchange.now).await?;
-        self.results.accepted(Profile::CryptoJs);
-        self.note_strength(principal, strength);
-        Ok((plaintext, key))
-    }
-
-    /// What `X-Gapura-Mac` says, not verified yet. None: it is not sent, or not looked at.
-    fn proof(
-        &self,
-        cryptojs: &CryptoJs,
-        head: &request::Parts,
-        exchange: &Exchange,
-        principal: &Arc<Principal>,
-        with_body: bool,
-    ) -> Result<Option<Proof>, Refusal> {
-        let mode = cryptojs.mac();
-        if mode == MacMode::Off {
-            return Ok(None);
-        }
-        let proof = Proof::read(&head.headers, || Bound::new(head, exchange, Arc::clone(principal)));
-        match proof.map_err(|why| self.failed(why))? {
-            None if mode == MacMode::Required && with_body => Err(self.not_envelope("there is no X-Gapura-Mac")),
-            proof => Ok(proof),
-        }
-    }
-
-    /// The MAC's own name of the message: whoever has it again has the whole message again.
-    async fn refuse_mac_replay(&self, key: &cryptojs::Key, principal: &Principal, now: Now) -> Result<(), Refusal> {
-        let Some(n) = key.request_n() else { return Ok(()) };
-        let name = self.replay_id(principal.user_id.as_str(), n.as_bytes());
-        self.refuse_replay(name, self.keep(), now).await
     }
 
     fn refuse_unreadable(&self, head: &request::Parts) -> Result<(), Refusal> {

@@ -4,6 +4,7 @@
 //! derived from it (see [`session`]). Which versions open is a matter of their state and of the clock; a revoked one is
 //! not even read. Private keys are wiped when the ring is dropped, and no `Debug` shows one.
 
+mod generate;
 mod load;
 pub mod session;
 #[cfg(test)]
@@ -18,7 +19,7 @@ use gapura_config::{
 };
 use zeroize::Zeroizing;
 
-pub use self::session::SessionKey;
+pub use self::{generate::generate, session::SessionKey};
 use crate::crypto::{Curve, PublicJwk};
 
 /// All rings of a configuration, by name. None: it could not be loaded, and its faults are noted elsewhere.

@@ -1,0 +1,195 @@
+//! `gapura keyring new / rotate / list`: key files, and what to write into the configuration. It never prints a key, and edits
+//! no configuration.
+
+use std::{
+    fs::OpenOptions,
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::SystemTime,
+};
+
+use clap::ValueEnum;
+use gapura_config::{
+    model::{KeyKind, KeyState, Keyring},
+    secret::SecretRef,
+};
+use gapura_filters::keyring::generate;
+use serde_json::json;
+
+use super::{Exit, check, print};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct New {
+    /// The NAME of `[keyrings.NAME]`: letters, digits, `_` and `-`.
+    name: String,
+    /// What its keys are.
+    #[arg(long, value_enum)]
+    kind: Kind,
+    /// The id of the version. Without it, year and month.
+    #[arg(long)]
+    id: Option<String>,
+    /// Where the key file goes: NAME-ID.pem, or NAME-ID.secret.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    folder: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Rotate {
+    /// The configuration.
+    #[arg(short, long, value_name = "FILE", default_value = "gapura.toml")]
+    config: PathBuf,
+    /// The NAME of the `[keyrings.NAME]`.
+    name: String,
+    /// The id of the new version. Without it, year and month.
+    #[arg(long)]
+    id: Option<String>,
+    /// Where the key file goes. Without it, beside the active key.
+    #[arg(long, value_name = "DIR")]
+    folder: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct List {
+    /// The configuration.
+    #[arg(short, long, value_name = "FILE", default_value = "gapura.toml")]
+    config: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Kind {
+    X25519,
+    P256,
+    Rsa,
+    Secret,
+}
+
+impl From<Kind> for KeyKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::X25519 => Self::X25519,
+            Kind::P256 => Self::P256,
+            Kind::Rsa => Self::Rsa,
+            Kind::Secret => Self::Secret,
+        }
+    }
+}
+
+pub(super) fn new(options: &New) -> ExitCode {
+    let id = options.id.clone().unwrap_or_else(this_month);
+    if let Some(bad) = [&options.name, &id].into_iter().find(|text| !is_id(text)) {
+        return Exit::Input
+            .with(&format!("`{}` is no name: write 1 to 64 letters, digits, `_` or `-`", bad.escape_debug()));
+    }
+    let kind = options.kind.into();
+    match write_key(kind, &options.folder, &options.name, &id) {
+        Ok(path) => print(
+            format!(
+                "# {}: written, readable by its owner only. Into the configuration:\n\n[keyrings.{}]\nkind = \"{}\"\n\n{}",
+                path.display(),
+                options.name,
+                kind.name(),
+                version(&options.name, &id, &path, KeyState::Active)
+            )
+            .as_bytes(),
+        ),
+        Err(why) => Exit::Environment.with(&why),
+    }
+}
+
+pub(super) fn rotate(options: &Rotate) -> ExitCode {
+    let loaded = match check::load(&options.config) {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    let Some(ring) = loaded.config.keyrings.get(&options.name) else {
+        return Exit::Input.with(&format!("there is no `[keyrings.{}]`", options.name.escape_debug()));
+    };
+    let id = options.id.clone().unwrap_or_else(this_month);
+    if !is_id(&id) || ring.versions.iter().any(|version| version.id == id) {
+        return Exit::Input
+            .with(&format!("`{}` cannot be the new version: give it an id of its own with --id", id.escape_debug()));
+    }
+    let folder = options.folder.clone().unwrap_or_else(|| beside_active(ring));
+    match write_key(ring.kind, &folder, &options.name, &id) {
+        Ok(path) => print(steps(ring, &options.name, &id, &path).as_bytes()),
+        Err(why) => Exit::Environment.with(&why),
+    }
+}
+
+pub(super) fn list(options: &List) -> ExitCode {
+    let loaded = match check::load(&options.config) {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    let config = &loaded.config;
+    let mut out = String::new();
+    for (name, ring) in &config.keyrings {
+        let users = config.encryption.iter().filter(|(_, entry)| entry.keyrings.contains(name));
+        let users: Vec<&String> = users.map(|(entry, _)| entry).collect();
+        for version in &ring.versions {
+            let kid = version.kid.clone().unwrap_or_else(|| format!("{name}.{}", version.id));
+            let line = json!({
+                "keyring": name, "kind": ring.kind.name(), "id": version.id, "kid": kid, "state": version.state.name(),
+                "until": version.until.map(|until| until.to_string()), "key": version.key.to_string(), "encryption": users,
+            });
+            out += &format!("{line}\n");
+        }
+    }
+    print(out.as_bytes())
+}
+
+/// What an operator does, in an order in which no client ever fails.
+fn steps(ring: &Keyring, name: &str, id: &str, path: &Path) -> String {
+    let active = ring.versions.iter().find(|version| version.state == KeyState::Active);
+    let old = active.map_or("", |version| &version.id);
+    format!(
+        "# {path}: written, readable by its owner only.\n\
+         # 1. Add this version, and reload all instances: each then opens what is sealed to it.\n\n{version}\n\
+         # 2. Then write `state = \"active\"` for {id}, and `state = \"retiring\"` with an `until` for {old}, and reload: clients\n\
+         #    get the new key. They may keep the old one for five minutes; session keys live for `session_key_lifetime`.\n\
+         # 3. After `until` remove {old} and its key file.\n",
+        path = path.display(),
+        version = version(name, id, path, KeyState::Pending),
+    )
+}
+
+fn version(name: &str, id: &str, path: &Path, state: KeyState) -> String {
+    // As TOML writes a text: a path may have a quote in it.
+    let key = json!(format!("file:{}", path.display()));
+    format!("[[keyrings.{name}.versions]]\nid = \"{id}\"\nkey = {key}\nstate = \"{}\"\n", state.name())
+}
+
+fn beside_active(ring: &Keyring) -> PathBuf {
+    let active = ring.versions.iter().find(|version| version.state == KeyState::Active);
+    match active.map(|version| &version.key) {
+        Some(SecretRef::File(path)) => path.parent().unwrap_or(Path::new(".")).to_owned(),
+        _ => ".".into(),
+    }
+}
+
+/// A file that was not there before, for its owner only from its first moment.
+fn write_key(kind: KeyKind, folder: &Path, name: &str, id: &str) -> Result<PathBuf, String> {
+    let end = if kind == KeyKind::Secret { "secret" } else { "pem" };
+    let folder = folder.canonicalize().map_err(|why| format!("{}: {why}", folder.display()))?;
+    let path = folder.join(format!("{name}-{id}.{end}"));
+    let key = generate(kind)?;
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+    let written = file.and_then(|mut file| file.write_all(key.as_bytes()).and_then(|()| file.sync_all()));
+    written.map_err(|why| format!("{}: {why}", path.display()))?;
+    Ok(path)
+}
+
+fn is_id(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+}
+
+/// `2026-11`.
+fn this_month() -> String {
+    // `Sat, 21 Nov 2026 12:00:00 GMT`
+    let date = httpdate::fmt_http_date(SystemTime::now());
+    let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let month = months.iter().position(|month| *month == &date[8..11]).map_or(1, |at| at + 1);
+    format!("{}-{month:02}", &date[12..16])
+}

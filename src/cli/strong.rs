@@ -1,0 +1,191 @@
+//! `gapura encrypt --profile hpke` and the like: the client's side of the strong profiles. What is needed to open the response is
+//! kept in a file of the sender's own.
+
+use std::{
+    fs::OpenOptions,
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use clap::ValueEnum;
+use gapura_filters::{
+    crypto::{PublicJwk, hpke::Aead},
+    encryption::sender::{Facts, Key, Sent},
+    json::parse_object,
+};
+use serde_json::Value;
+
+use super::seal::Reference;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct StrongOptions {
+    /// Another profile than `cryptojs`.
+    #[arg(long, value_enum, conflicts_with_all = ["master_key", "passphrase"])]
+    pub(super) profile: Option<Profile>,
+    /// The URL that the message is for: https://HOST/PATH?QUERY.
+    #[arg(long, requires = "profile")]
+    url: Option<String>,
+    /// The method that the message is for.
+    #[arg(long, requires = "profile", default_value = "POST")]
+    method: String,
+    /// The caller's user id, as the gateway knows it.
+    #[arg(long, value_name = "ID", requires = "profile")]
+    subject: Option<String>,
+    /// The `jti` of the caller's token.
+    #[arg(long, value_name = "JTI", requires = "profile", default_value = "")]
+    token_id: String,
+    /// The key: for hpke and jwe one of the gateway's public keys, else the name of the session key.
+    #[arg(long, requires = "profile")]
+    pub(super) kid: Option<String>,
+    /// What GET /.well-known/gapura/keys answered.
+    #[arg(long, value_name = "FILE", requires = "profile")]
+    keys: Option<PathBuf>,
+    /// The `session_key` that POST /.well-known/gapura/session-key answered: env:NAME or file:/path.
+    #[arg(long, value_name = "REF", requires = "profile")]
+    pub(super) session_key: Option<Reference>,
+    /// What the content is; of a response of aes128gcm its `Content-Type`.
+    #[arg(long, value_name = "TYPE", requires = "profile", default_value = "application/json")]
+    pub(super) content_type: String,
+    /// The JSON pointer of the member that the message stands in; the message is then text.
+    #[arg(long, value_name = "POINTER", requires = "profile", default_value = "")]
+    part: String,
+    /// The message as text for `X-Gapura-Envelope`, without content.
+    #[arg(long, requires = "profile")]
+    header: bool,
+    /// Where `encrypt` keeps what opens the response, and where `decrypt` finds it. It holds a key.
+    #[arg(long, value_name = "FILE", requires = "profile")]
+    state: Option<PathBuf>,
+    /// Of the response that is opened.
+    #[arg(long, requires = "profile", default_value = "200")]
+    status: u16,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Profile {
+    Hpke,
+    Aes128gcm,
+    Jwe,
+}
+
+impl Profile {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Hpke => "hpke",
+            Self::Aes128gcm => "aes128gcm",
+            Self::Jwe => "jwe",
+        }
+    }
+}
+
+impl StrongOptions {
+    /// An option that `--profile jwe` has no use for: there `--context` says all of the request.
+    pub(super) fn not_of_jwe(&self) -> Option<&'static str> {
+        let given = [
+            ("--url", self.url.is_some()),
+            ("--subject", self.subject.is_some()),
+            ("--token-id", !self.token_id.is_empty()),
+            ("--keys", self.keys.is_some()),
+            ("--part", !self.part.is_empty()),
+            ("--header", self.header),
+            ("--state", self.state.is_some()),
+        ];
+        given.iter().find(|(_, given)| *given).map(|(name, _)| *name)
+    }
+}
+
+pub(super) fn encrypt(
+    profile: Profile,
+    options: &StrongOptions,
+    plaintext: &[u8],
+    now: u64,
+) -> Result<Vec<u8>, String> {
+    let facts = facts(options)?;
+    let kid = options.kid.as_deref().ok_or("--kid names the key")?;
+    let (plaintext, content_type) =
+        if options.header { (&[][..], "") } else { (plaintext, options.content_type.as_str()) };
+    let (message, sent) = match profile {
+        Profile::Hpke => {
+            let key = public_key(options.keys.as_deref().ok_or("--keys names the file with the public keys")?, kid)?;
+            facts.seal(plaintext, content_type, &Key::Public { kid, key: &key, aead: Aead::Aes256Gcm }, now)
+        }
+        Profile::Aes128gcm => {
+            let secret = options.session_key.as_ref().ok_or("--session-key says where the session key is")?.read()?;
+            let key = URL_SAFE_NO_PAD.decode(secret.bytes()).ok().and_then(|key| <[u8; 32]>::try_from(key).ok());
+            let key = key.ok_or("the session key is not 32 bytes in base64url")?;
+            facts.seal(plaintext, content_type, &Key::Session { kid, key: &key }, now)
+        }
+        Profile::Jwe => None,
+    }
+    .ok_or("nothing can be sealed for this request: a method, a host and a path of HTTP are needed")?;
+    if let Some(path) = &options.state {
+        keep(path, &sent)?;
+    }
+    Ok(match (options.header, options.part.is_empty()) {
+        (true, _) => format!("{}={}\n", profile.name(), URL_SAFE_NO_PAD.encode(message)).into_bytes(),
+        (false, false) => format!("{}\n", URL_SAFE_NO_PAD.encode(message)).into_bytes(),
+        (false, true) => message,
+    })
+}
+
+pub(super) fn decrypt(profile: Profile, options: &StrongOptions, message: Vec<u8>) -> Result<Vec<u8>, String> {
+    let path = options.state.as_deref().ok_or("--state names the file that `gapura encrypt` kept")?;
+    let text = std::fs::read_to_string(path).map_err(|why| format!("{}: {why}", path.display()))?;
+    let sent = Sent::from_json(&text).ok_or_else(|| format!("{}: not written by `gapura encrypt`", path.display()))?;
+    if sent.profile().name() != profile.name() {
+        return Err(format!("the request was of the profile {}", sent.profile().name()));
+    }
+    let message = if options.part.is_empty() {
+        message
+    } else {
+        URL_SAFE_NO_PAD.decode(message.trim_ascii()).map_err(|_| "the message is not base64url")?
+    };
+    let opened = sent.open(message, &options.content_type, options.status);
+    let failed = "the response does not open: another request, status or content type, or changed on the way";
+    opened.map(|received| received.plaintext).map_err(|_| failed.to_owned())
+}
+
+fn facts(options: &StrongOptions) -> Result<Facts, String> {
+    let url = options.url.as_deref().ok_or("--url says what the message is for")?;
+    let (secure, rest) = match url.split_once("://") {
+        Some(("https", rest)) => (true, rest),
+        Some(("http", rest)) => (false, rest),
+        _ => return Err("--url begins with https:// or http://".into()),
+    };
+    let at = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, target) = rest.split_at(at);
+    let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
+    Ok(Facts {
+        method: options.method.clone(),
+        secure,
+        authority: authority.to_owned(),
+        target,
+        user_id: options.subject.clone().ok_or("--subject is the caller's user id")?,
+        token_id: options.token_id.clone(),
+        part: options.part.clone(),
+    })
+}
+
+fn public_key(path: &Path, kid: &str) -> Result<PublicJwk, String> {
+    let fault = |why: &str| format!("{}: {why}", path.display());
+    let text = std::fs::read_to_string(path).map_err(|why| fault(&why.to_string()))?;
+    let set: Value = serde_json::from_str(&text).map_err(|_| fault("no JSON"))?;
+    let keys = set["keys"].as_array().ok_or_else(|| fault("no key set: it has no `keys`"))?;
+    let key = keys.iter().find(|key| key["kid"] == kid).ok_or_else(|| fault("no key of this `kid`"))?;
+    // The members of the key itself: a set says more of each.
+    let own: serde_json::Map<String, Value> = ["kty", "crv", "x", "y"]
+        .into_iter()
+        .filter_map(|name| Some((name.to_owned(), key.get(name)?.clone())))
+        .collect();
+    let own = Value::from(own).to_string();
+    let key = parse_object(own.as_bytes()).ok().and_then(|key| PublicJwk::of_curve(&key));
+    key.ok_or_else(|| fault("the key is not of X25519 or P-256"))
+}
+
+/// For its owner only, from its first moment.
+fn keep(path: &Path, sent: &Sent) -> Result<(), String> {
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(sent.to_json().as_bytes()))
+        .map_err(|why| format!("{}: {why}", path.display()))
+}
