@@ -198,6 +198,21 @@ test("the package for Python: X25519, ChaCha20-Poly1305, A256KW, members, the fo
   assert.equal(stdout, "all as it was sent\n");
 });
 
+test("a key is replaced under clients that still hold the old one", async () => {
+  const clients = PROFILES.map((profile) => client({ profile }));
+  for (const { fetch } of clients) assert.equal((await fetch("/payments")).status, 200);
+  const kids = async () => (await (await fetch(`${world.plain}/.well-known/gapura/keys`)).json()).keys.map(({ kid }) => kid);
+  await world.reload(
+    (text) => text.replace(/\[(\{ id = "2026-11", key = "env:BODIES_KEY", state = )"active" \}\]/, '[$1"revoked" }, { id = "2026-12", key = "env:NEXT_KEY", state = "active" }]'),
+    async () => (await kids()).includes("bodies.2026-12"),
+  );
+  assert.ok(!(await kids()).includes("bodies.2026-11"));
+  for (const { fetch } of clients) assert.equal((await fetch("/payments")).status, 200);
+  const sent = (path) => clients.map(({ wire }) => wire.filter((request) => request.startsWith(`${world.plain}${path}[`)).length);
+  // hpke and jwe: refused once, another key, sent anew. A session key is of another ring, and lives on.
+  assert.deepEqual([sent("/payments"), sent("/.well-known/gapura/keys")], [[3, 3, 2], [2, 2, 0]]);
+});
+
 describe("the page in Chromium", () => {
   let browser;
   before(async () => {

@@ -61,6 +61,7 @@ export async function startWorld(more = "") {
       MASTER_KEY: random(),
       BODIES_KEY: pem("ec", { namedCurve: "P-256" }),
       CURVE_KEY: pem("x25519"),
+      NEXT_KEY: pem("ec", { namedCurve: "P-256" }),
     });
     await until(gateway, async () => (await fetch(`http://127.0.0.1:${admin}/readyz`).catch(() => ({}))).ok);
     const certificate = join(folder, "gateway.pem");
@@ -70,7 +71,15 @@ export async function startWorld(more = "") {
       plain: `http://127.0.0.1:${http}`,
       certificate,
       token: (claims) => tokenOf(claims, jwtSecret),
-      log: () => gateway.log,
+      /** Changes the configuration while the gateway runs, and waits until `condition` says that it took it. */
+      async reload(change, condition) {
+        const before = readFileSync(config, "utf8");
+        const text = change(before);
+        if (text === before) throw new Error("nothing to reload: the configuration stayed as it was");
+        writeFileSync(config, text);
+        gateway.child.kill("SIGHUP");
+        await until(gateway, condition);
+      },
       stop,
     };
   } catch (error) {
