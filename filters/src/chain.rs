@@ -73,6 +73,20 @@ impl Chain {
         Ok(())
     }
 
+    /// What the filters up to a stage say of a request head, without measuring it; where it ended.
+    pub async fn judge(
+        &self,
+        last: Stage,
+        head: &request::Parts,
+        exchange: &mut Exchange,
+    ) -> Result<(), (Stage, Refusal)> {
+        for link in self.links.iter().filter(|link| link.filter.stage() <= last) {
+            let judged = link.filter.on_request(head, exchange).await;
+            judged.map_err(|refusal| (link.filter.stage(), refusal))?;
+        }
+        Ok(())
+    }
+
     /// The whole request body, empty where there is none.
     pub async fn on_request_body(
         &self,

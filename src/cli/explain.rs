@@ -15,10 +15,10 @@ use gapura_filters::{
 };
 use http::Method;
 
-use super::{Exit, check, print};
+use super::{Exit, check, decision::Credentials, print};
 use crate::{examine, stores::redis::adaptive_excess};
 
-pub(super) fn run(path: &Path, method: &str, url: &str) -> ExitCode {
+pub(super) fn run(path: &Path, method: &str, url: &str, credentials: &Credentials) -> ExitCode {
     let (loaded, _) = match examine::file(path) {
         Ok(loaded) => loaded,
         Err((source, faults)) => {
@@ -38,7 +38,14 @@ pub(super) fn run(path: &Path, method: &str, url: &str) -> ExitCode {
         Err(why) => return Exit::Environment.with(&why),
     };
     match Policy::compile(&loaded.config, &services) {
-        Ok((policy, _)) => print(describe(&policy, &loaded.config, &method, &target).as_bytes()),
+        Ok((policy, _)) => {
+            let mut text = describe(&policy, &loaded.config, &method, &target);
+            match credentials.decision(&policy, &method, &target) {
+                Ok(decision) => text.push_str(&decision),
+                Err(why) => return Exit::Input.with(&why),
+            }
+            print(text.as_bytes())
+        }
         Err(faults) => {
             check::report(&loaded.source, &faults);
             Exit::Input.code()

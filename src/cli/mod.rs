@@ -1,6 +1,7 @@
 //! The command line: what users type, and the exit codes they rely on.
 
 mod check;
+mod decision;
 mod explain;
 mod jwe;
 mod keyring;
@@ -47,6 +48,8 @@ enum Command {
         method: String,
         /// A URL or a path. Only path and query count.
         url: String,
+        #[command(flatten)]
+        credentials: decision::Credentials,
     },
     /// Work with API keys.
     #[command(subcommand)]
@@ -141,7 +144,9 @@ pub fn main() -> ExitCode {
             }
         }
         Command::Check(file) => check::run(&file.config),
-        Command::Explain { config, method, url } => explain::run(&config.config, &method, &url),
+        Command::Explain { config, method, url, credentials } => {
+            explain::run(&config.config, &method, &url, &credentials)
+        }
         Command::Keys(Keys::Create(options)) => keys::create(&options),
         Command::Keys(Keys::List(table)) => keys::list(&table),
         Command::Keys(Keys::Revoke(options)) => keys::revoke(&options),
@@ -170,7 +175,9 @@ pub fn main() -> ExitCode {
 /// Whoever types a secret where its reference belongs finds it in the shell's history, but not in a log of what was printed:
 /// the commands that take secrets repeat nothing of the command line but the names of options.
 fn discreet(mut wrong: clap::Error) -> clap::Error {
-    if !std::env::args_os().any(|argument| ["keys", "encrypt", "decrypt"].iter().any(|command| argument == *command)) {
+    if !std::env::args_os()
+        .any(|argument| ["keys", "keyring", "encrypt", "decrypt", "explain"].iter().any(|command| argument == *command))
+    {
         return wrong;
     }
     for kind in [ContextKind::InvalidValue, ContextKind::InvalidSubcommand, ContextKind::InvalidArg] {

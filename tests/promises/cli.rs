@@ -146,6 +146,35 @@ fn explain_prints_the_route_and_its_filters_in_order() {
 }
 
 #[test]
+fn explain_prints_the_decision_for_a_given_token() {
+    use crate::support::credential::{Token, now_ms};
+
+    let expired = Token::alice().with("exp", now_ms() / 1000 - 600);
+    for (token, said) in [
+        (Token::alice(), vec!["user u-1001 by jwt.users", "PAYMENT_PROCESS", "decision         let in"]),
+        (Token::new("u-2"), vec!["user u-2", "403 PERMISSION_DENIED, by authorisation"]),
+        (expired, vec!["401 CREDENTIALS_INVALID, by authentication", "expired"]),
+    ] {
+        let setup = Setup::plain(GOOD).file("token", token.sign());
+        let reference = format!("file:{}/token", setup.directory().display());
+        for given in [["--token", &reference], ["--header", &format!("Cookie={reference}")]] {
+            let explained = setup.command(&["explain", "POST", "/payments", given[0], given[1]]);
+            code(&explained, 0);
+            let printed = text(&explained.stdout);
+            if given[0] == "--header" {
+                assert!(printed.contains("401 CREDENTIALS_MISSING"), "{printed}");
+            } else {
+                said.iter().for_each(|part| assert!(printed.contains(part), "no {part} in:\n{printed}"));
+            }
+            assert!(!printed.contains(&token.sign()), "the token in:\n{printed}");
+        }
+    }
+    let typed = Setup::plain(GOOD).command(&["explain", "POST", "/payments", "--header", "X-Api-Key=gk_secret"]);
+    assert!(!all(&typed).contains("gk_secret"), "{}", all(&typed));
+    code(&typed, 2);
+}
+
+#[test]
 fn explain_says_what_a_request_would_be_answered() {
     let wrong_method = Setup::plain(GOOD).command(&["explain", "GET", "/payments"]);
     assert!(all(&wrong_method).contains("405") || all(&wrong_method).contains("POST"), "{}", all(&wrong_method));
