@@ -197,7 +197,7 @@ impl Compiler<'_> {
             keys.map(|(name, method)| (format!("api_keys.{name}"), AuthMethod::api_keys_with(name, method, &shared)));
         let mut methods = Methods::new();
         let mtls = self.config.mtls.iter();
-        let mtls = mtls.map(|(name, method)| (format!("mtls.{name}"), Ok(AuthMethod::mtls(name, method))));
+        let mtls = mtls.map(|(name, method)| (format!("mtls.{name}"), AuthMethod::mtls(name, method)));
         for (name, built) in jwt.chain(mtls).chain(keys) {
             let method = built.map_err(|faults| self.faults.extend(faults)).ok();
             if let Some(method) = &method {

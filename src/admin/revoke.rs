@@ -39,7 +39,8 @@ pub(super) async fn read(session: &mut ServerSession) -> Result<Bytes, Refusal> 
 pub(super) async fn revoke(gateway: &Gateway, body: &[u8]) -> Result<(), Refusal> {
     let services = &gateway.services;
     let now_ms = gateway.clock.now().unix_ms;
-    let Call { method, revocation, until_ms } = parse(body, &gateway.live().config).map_err(|why| malformed(&why))?;
+    let Call { method, revocation, until_ms } =
+        parse(body, &gateway.live().config, now_ms).map_err(|why| malformed(&why))?;
     let revoked = services.revocations.revoke(&method, &revocation, until_ms, now_ms).map_err(|_| {
         let detail = format!("{MAX_REVOCATIONS} revocations are held, and none of them may be forgotten yet.");
         Refusal::new(Code::Overloaded, detail)
@@ -68,7 +69,7 @@ fn malformed(why: &str) -> Refusal {
 }
 
 /// `{"jwt": "users", "jti": "…"}`, or `subject`, or `issued_before`, and perhaps `expires`.
-fn parse(body: &[u8], config: &Config) -> Result<Call, String> {
+fn parse(body: &[u8], config: &Config, now_ms: u64) -> Result<Call, String> {
     let members = json::parse_object(body).map_err(|why| why.to_string())?;
     let known = ["jwt", "jti", "subject", "issued_before", "expires"];
     if members.iter().any(|(name, _)| !known.contains(&name)) {
@@ -82,12 +83,20 @@ fn parse(body: &[u8], config: &Config) -> Result<Call, String> {
     let revocation = match about {
         (Some(jti), None, None) => Revocation::Token { jti },
         (None, Some(user_id), None) => Revocation::Subject { user_id },
+        // It could not be taken back, and no new token would be good.
+        (None, None, Some(seconds)) if seconds * 1000 > now_ms + AHEAD_MS => {
+            return Err("`issued_before` lies in the future: it is a whole number of seconds since 1970".into());
+        }
         (None, None, Some(seconds)) => {
             Revocation::IssuedBefore { instant: i64::try_from(seconds * 1000).unwrap_or(i64::MAX) }
         }
         _ => return Err("it has one of `jti`, `subject` and `issued_before`".into()),
     };
     let until_ms = seconds(&members, "expires")?.map(|seconds| seconds * 1000);
+    // Nobody would keep it: most likely it was meant as a period.
+    if until_ms.is_some_and(|until| until <= now_ms) {
+        return Err("`expires` has passed: it is a whole number of seconds since 1970".into());
+    }
     Ok(Call { method: format!("jwt.{name}"), revocation, until_ms })
 }
 
@@ -99,6 +108,9 @@ fn text(members: &Object<'_>, name: &str) -> Result<Option<String>, String> {
         Some(_) => Err(format!("`{name}` is a text of at most {MAX_NAME} bytes")),
     }
 }
+
+/// How far clocks may differ.
+const AHEAD_MS: u64 = 60_000;
 
 /// The end of the year 9999: beyond it stand milliseconds.
 const LAST: u64 = 253_402_300_799;
@@ -115,19 +127,21 @@ fn seconds(members: &Object<'_>, name: &str) -> Result<Option<u64>, String> {
 mod tests {
     use super::*;
 
+    const NOW_MS: u64 = 1_767_225_600_000;
+
     fn call(body: &str) -> Result<Call, String> {
         let text = "[server]\nhttp = [\"127.0.0.1:1\"]\nplaintext = true\n[upstreams.u]\nservers = [\"127.0.0.1:2\"]\n\
                     [jwt.users]\nalgorithms = [\"HS256\"]\nsecret = \"env:S\"\n\
                     [[routes]]\nname = \"r\"\npath = \"/**\"\nupstream = \"u\"\nauth = [\"jwt.users\"]";
         let loaded = gapura_config::parse("test", text).unwrap_or_else(|faults| panic!("{faults}"));
-        parse(body.as_bytes(), &loaded.config)
+        parse(body.as_bytes(), &loaded.config, NOW_MS)
     }
 
     #[test]
     fn exactly_one_thing_is_revoked() {
-        let by_token = call(r#"{"jwt":"users","jti":"a","expires":7}"#).unwrap();
+        let by_token = call(r#"{"jwt":"users","jti":"a","expires":1767225607}"#).unwrap();
         assert_eq!(by_token.revocation, Revocation::Token { jti: "a".into() });
-        assert_eq!((by_token.method.as_str(), by_token.until_ms), ("jwt.users", Some(7000)));
+        assert_eq!((by_token.method.as_str(), by_token.until_ms), ("jwt.users", Some(NOW_MS + 7000)));
         let subject = |body| call(body).unwrap().revocation;
         let seven = Revocation::Subject { user_id: "7".into() };
         assert_eq!(subject(r#"{"jwt":"users","subject":7}"#), seven);
@@ -146,6 +160,8 @@ mod tests {
             (r#"{"jwt":"users","jti":7}"#, "`jti` is a text"),
             (r#"{"jwt":"users","issued_before":1767225600000}"#, "seconds since 1970"),
             (r#"{"jwt":"users","issued_before":-1}"#, "seconds since 1970"),
+            (r#"{"jwt":"users","jti":"a","expires":3600}"#, "`expires` has passed"),
+            (r#"{"jwt":"users","issued_before":17672256000}"#, "lies in the future"),
             (r#"{"jwt":"users","subject":"a","reason":"x"}"#, "its members are"),
         ] {
             let refused = call(body).unwrap_err();

@@ -185,7 +185,14 @@ fn public_key(path: &Path, kid: &str) -> Result<PublicJwk, String> {
 
 /// For its owner only, from its first moment.
 fn keep(path: &Path, sent: &Sent) -> Result<(), String> {
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    file.and_then(|mut file| file.write_all(sent.to_json().as_bytes()))
-        .map_err(|why| format!("{}: {why}", path.display()))
+    let write = || {
+        // Another file in the place of one that is there: that one may be open to others, or a link to somewhere else.
+        match std::fs::remove_file(path) {
+            Err(why) if why.kind() != std::io::ErrorKind::NotFound => return Err(why),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(sent.to_json().as_bytes())
+    };
+    write().map_err(|why| format!("{}: {why}", path.display()))
 }

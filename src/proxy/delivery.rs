@@ -80,6 +80,7 @@ async fn session_key(gateway: &Gateway, session: &mut ServerSession, context: &m
         head.headers.remove(name);
     }
     let no_route = || Refusal::new(Code::RouteNotFound, "No session keys are given for this path.");
+    context.exchange.sent = Some((context.method.clone(), context.target.clone()));
     context.exchange.target = PathAndQuery::try_from(path.as_str()).map_err(|_| no_route())?;
     context.exchange.now = context.started;
     route.chain.on_request(&gateway.clock, &head, &mut context.exchange).await?;

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use gapura_filters::{
     assertion::KEYS_PATH,
     contract::{Code, Refusal},
+    target::canonical_path,
 };
 use http::{
     HeaderValue, Method, StatusCode,
@@ -20,7 +21,8 @@ pub(crate) const FRESH: HeaderValue = HeaderValue::from_static("public, max-age=
 /// True: the request was for the gateway itself, and is answered. No route can take this path where assertions are made.
 pub(super) async fn serves(session: &mut ServerSession, context: &mut Context) -> Result<bool, Broken> {
     let head = session.req_header();
-    if head.uri.path() != KEYS_PATH {
+    // However it is spelled: a route would forward it in this form.
+    if canonical_path(head.uri.path()).ok().as_deref() != Some(KEYS_PATH) {
         return Ok(false);
     }
     let Some(keys) = context.live.policy.assertions.as_ref().map(|assertions| Bytes::clone(assertions.keys())) else {

@@ -159,6 +159,51 @@ fn a_proof_is_for_one_request() {
     upstream.expect_untouched();
 }
 
+/// Where the gateway judges another request than the one that was sent, the proof is for the one that was sent: else a proof for a
+/// payment would fetch the key of who made it.
+#[test]
+fn a_session_key_takes_a_proof_for_itself() {
+    let upstream = Upstream::ok();
+    let authority = Authority::new("clients");
+    let sealed = r#"
+[keyrings.sessions]
+kind = "secret"
+versions = [{ id = "1", key = "file:@FOLDER@/session-secret", state = "active" }]
+
+[encryption.sealed]
+profile = "aes128gcm"
+keyrings = ["sessions"]
+
+[[routes]]
+name = "sealed"
+path = "/sealed"
+upstream = "backend"
+auth = ["jwt.bank"]
+encryption = "sealed"
+"#;
+    let server = SERVER.replace("access_log = true", "key_delivery = true");
+    let setup = Setup::new(&format!("{server}{TABLES}{sealed}")).put("BACKEND", upstream.address());
+    let setup = setup.file("ca.pem", authority.cert()).file("session-secret", [b's'; 32]);
+    let folder = setup.directory().display().to_string();
+    let gateway = setup.put("FOLDER", folder).start();
+    let client = Client::new("ES256");
+    let target = "/.well-known/gapura/session-key";
+    let ask = |proof: &str| {
+        let headers = [("Authorization", &*format!("DPoP {}", client.token)), ("DPoP", proof)];
+        Curl::h2(gateway.https(), &format!("{target}?path=/sealed&method=PUT"))
+            .method("POST")
+            .headers(&headers)
+            .answer()
+    };
+    for (method, path) in [("PUT", "/sealed"), ("POST", "/sealed"), ("PUT", target)] {
+        let proof = client.proof(method, &format!("https://{}{path}", gateway.https()), None);
+        expect_problem(&ask(&proof), 401, "CREDENTIALS_INVALID");
+    }
+    let answer = ask(&client.proof("POST", &format!("https://{}{target}", gateway.https()), None));
+    assert_eq!(answer.status, 200, "{}", answer.lossy());
+    upstream.expect_untouched();
+}
+
 #[test]
 fn proofs_and_tokens_stay_here_where_the_route_says_so() {
     let (gateway, upstream, _) = start("");

@@ -99,10 +99,13 @@ fn one(rules: &mut Rules<'_>, place: &Place, principal: &MtlsPrincipal) {
 }
 
 fn told_apart(rules: &mut Rules<'_>, list: &Place, principals: &[MtlsPrincipal]) {
-    let mut seen: HashMap<(CertificateName, &str), Place> = HashMap::new();
+    let mut seen: HashMap<(CertificateName, String), Place> = HashMap::new();
     for (i, principal) in principals.iter().enumerate() {
         for told in principal.told_by() {
             let place = list.index(i).key(told.0.name());
+            // RFC 4343: names of the DNS are one whatever their case.
+            let text = if told.0 == CertificateName::SanDns { told.1.to_ascii_lowercase() } else { told.1.to_owned() };
+            let told = (told.0, text);
             if let Some(first) = seen.get(&told) {
                 let message = format!("another entry is for this certificate{}", rules.line(first));
                 rules.add(Fault::at(place, message).help("one certificate is one caller: remove one"));

@@ -134,6 +134,10 @@ impl Dpop {
         if !bool::from(Sha256::digest(token).as_slice().ct_eq(&proof.ath)) {
             return Err("it is for another token".into());
         }
+        let (method, target) = match &exchange.sent {
+            Some((method, target)) => (method, target),
+            None => (method, &exchange.target),
+        };
         if proof.htm != method.as_str() {
             return Err("it is for another method".into());
         }
@@ -143,7 +147,7 @@ impl Dpop {
         if https != origin.https || authority != here || here.is_empty() {
             return Err("it is for another host".into());
         }
-        if canonical_path(path).ok().as_deref() != Some(exchange.target.path()) {
+        if canonical_path(path).ok().as_deref() != Some(target.path()) {
             return Err("it is for another path".into());
         }
         let milliseconds = |period: Duration| i64::try_from(period.as_millis()).unwrap_or(i64::MAX);

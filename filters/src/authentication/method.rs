@@ -27,8 +27,8 @@ impl Method {
         Ok(Self::Jwt(Arc::new(method.decrypting(config, &shared.keyrings)?)))
     }
 
-    pub fn mtls(name: &str, config: &model::Mtls) -> Self {
-        Self::Mtls(Arc::new(MtlsMethod::build(name, config)))
+    pub fn mtls(name: &str, config: &model::Mtls) -> Result<Self, Vec<Fault>> {
+        MtlsMethod::build(name, config).map(|method| Self::Mtls(Arc::new(method)))
     }
 
     pub fn api_keys(name: &str, config: &model::ApiKeys) -> Result<Self, Vec<Fault>> {

@@ -34,7 +34,11 @@ use gapura_config::{
     fault::{Fault, Place},
     model::{Binding, TokenSource},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, header::AUTHORIZATION, request};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method as HttpMethod,
+    header::{AUTHORIZATION, ORIGIN},
+    request,
+};
 
 pub use self::{
     api_keys::{ApiKeysMethod, MAX_API_KEY, api_key_hash},
@@ -221,7 +225,8 @@ impl Authentication {
         }
         for source in &self.sources {
             let Some(token) = presented::token(source, headers).map_err(Denial::Invalid)? else { continue };
-            keep_first(&mut first, &mut tenures, self.prove_token(source, (Scheme::Bearer, token), asked)?.0);
+            let proven = self.prove_token(source, (Scheme::Bearer, token), asked);
+            keep_first(&mut first, &mut tenures, proven.map_err(|denial| foreign_page(denial, source, headers))?.0);
         }
         if let Some((rank, method)) = self.mtls()
             && let Some(certificate) = asked.certificate
@@ -285,6 +290,16 @@ impl Authentication {
             Method::ApiKeys(method) if method.header() == header => Some((rank, method.as_ref())),
             _ => None,
         })
+    }
+}
+
+/// Any web page may open a WebSocket with any subprotocol from its visitor's address: what it guesses there must not lock the visitor out.
+fn foreign_page(denial: Denial, source: &TokenSource, headers: &HeaderMap) -> Denial {
+    match denial {
+        Denial::Guess(reason, _) if *source == TokenSource::WebsocketProtocol && headers.contains_key(ORIGIN) => {
+            Denial::Invalid(reason)
+        }
+        other => other,
     }
 }
 

@@ -5,7 +5,10 @@
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
-use gapura_config::model::{self, CertificateName};
+use gapura_config::{
+    fault::{Fault, Place},
+    model::{self, CertificateName},
+};
 
 use super::Reason;
 use crate::contract::{ClientCertificate, Principal, UserId};
@@ -28,13 +31,32 @@ enum Known {
 }
 
 impl MtlsMethod {
-    pub(super) fn build(name: &str, config: &model::Mtls) -> Self {
+    /// Identities that no header could carry are faults, each at its place.
+    pub(super) fn build(name: &str, config: &model::Mtls) -> Result<Self, Vec<Fault>> {
+        let place = Place::root().key("mtls").key(name);
         let name: Arc<str> = format!("mtls.{name}").into();
         let known = match config.user_id.filter(|_| config.principals.is_empty()) {
             Some(user_id) => Known::Each { user_id, email: config.email },
-            None => listed(&name, config),
+            None => listed(&name, config, &place)?,
         };
-        Self { name, known, roles: config.roles.clone(), permissions: config.permissions.clone() }
+        let method = Self { name, known, roles: config.roles.clone(), permissions: config.permissions.clone() };
+        let anyone = method.caller(UserId::string("anyone"), None);
+        anyone.checked().map_err(|unfit| vec![Fault::at(place.key(unfit.0), format!("{unfit}"))])?;
+        Ok(method)
+    }
+
+    fn caller(&self, user_id: UserId, email: Option<String>) -> Principal {
+        Principal {
+            method: Arc::clone(&self.name),
+            user_id,
+            email,
+            roles: self.roles.clone(),
+            permissions: self.permissions.clone(),
+            api_key: None,
+            token_id: None,
+            limits: Default::default(),
+            claims: Default::default(),
+        }
     }
 
     /// The caller. Nothing here is a guess: who has such a certificate got it from the operator's own authority.
@@ -52,17 +74,7 @@ impl MtlsMethod {
                     }
                     _ => None,
                 };
-                let caller = Principal {
-                    method: Arc::clone(&self.name),
-                    user_id: UserId::string(user_id),
-                    email,
-                    roles: self.roles.clone(),
-                    permissions: self.permissions.clone(),
-                    api_key: None,
-                    token_id: None,
-                    limits: Default::default(),
-                    claims: Default::default(),
-                };
+                let caller = self.caller(UserId::string(user_id), email);
                 caller.checked().map(Arc::new).map_err(|unfit| format!("the certificate's {unfit}").into())
             }
             Known::Listed { kinds, principals } => {
@@ -113,15 +125,15 @@ fn has_any(certificate: &ClientCertificate, part: CertificateName) -> bool {
     }
 }
 
-fn listed(name: &Arc<str>, config: &model::Mtls) -> Known {
-    let (mut kinds, mut principals) = (Vec::new(), HashMap::new());
-    for entry in &config.principals {
+fn listed(name: &Arc<str>, config: &model::Mtls, place: &Place) -> Result<Known, Vec<Fault>> {
+    let (mut kinds, mut principals, mut faults) = (Vec::new(), HashMap::new(), Vec::new());
+    for (at, entry) in config.principals.iter().enumerate() {
         let granted = |own: &[String], all: &[String]| {
             let mut granted = all.to_vec();
             granted.extend(own.iter().filter(|item| !all.contains(item)).cloned());
             granted
         };
-        let caller = Arc::new(Principal {
+        let caller = Principal {
             method: Arc::clone(name),
             user_id: UserId::string(&entry.user_id),
             email: entry.email.clone(),
@@ -131,7 +143,15 @@ fn listed(name: &Arc<str>, config: &model::Mtls) -> Known {
             token_id: None,
             limits: Default::default(),
             claims: Default::default(),
-        });
+        };
+        let caller = match caller.checked() {
+            Ok(caller) => Arc::new(caller),
+            Err(unfit) => {
+                let key = if unfit.0 == "user id" { "user_id" } else { unfit.0 };
+                faults.push(Fault::at(place.key("principals").index(at).key(key), format!("{unfit}")));
+                continue;
+            }
+        };
         for (kind, text) in entry.told_by() {
             if !kinds.contains(&kind) {
                 kinds.push(kind);
@@ -140,7 +160,7 @@ fn listed(name: &Arc<str>, config: &model::Mtls) -> Known {
             principals.insert((kind, text), Arc::clone(&caller));
         }
     }
-    Known::Listed { kinds, principals }
+    if faults.is_empty() { Ok(Known::Listed { kinds, principals }) } else { Err(faults) }
 }
 
 impl fmt::Debug for MtlsMethod {

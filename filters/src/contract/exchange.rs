@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use http::{HeaderName, HeaderValue, uri::PathAndQuery};
+use http::{HeaderName, HeaderValue, Method, uri::PathAndQuery};
 
 use crate::{
     authentication::Tenures,
@@ -44,6 +44,9 @@ pub struct Exchange {
     pub target: PathAndQuery,
     /// What the client called this host: `Host`, or `:authority` of HTTP/2, as received. Empty where it said nothing.
     pub authority: HeaderValue,
+    /// Method and target as the client sent them, where filters judge another request than that: whoever asks for a session key says
+    /// for which request. A proof of possession is for what was sent.
+    pub sent: Option<(Method, PathAndQuery)>,
     /// The client spoke TLS to the gateway.
     pub secure: bool,
     pub origin: Origin,
@@ -78,6 +81,7 @@ impl Exchange {
             client_ip: client_ip.to_canonical(),
             target: PathAndQuery::from_static("/"),
             authority: HeaderValue::from_static(""),
+            sent: None,
             secure: false,
             origin: Origin { https: false, authority: HeaderValue::from_static("") },
             request_id: HeaderValue::from_static(""),

@@ -22,7 +22,9 @@ impl Encryption {
         let end = until_ms.and_then(|end| u64::try_from(end / 1000).ok());
         let expires = end.map_or(lifetime, |end| end.min(lifetime));
         let session = self.keys.new_session(Holder { subject, token_id }, expires);
-        let founding = self.cryptojs.as_ref().filter(|cryptojs| cryptojs.derivation() == KeyDerivation::User);
+        let over = self.legacy.as_ref().is_some_and(|legacy| legacy.is_over(now.unix_ms));
+        let founding = self.cryptojs.as_ref().filter(|_| !over);
+        let founding = founding.filter(|cryptojs| cryptojs.derivation() == KeyDerivation::User);
         // Whoever has no email has no passphrase, and may still have a session key.
         let founding = match founding {
             Some(cryptojs) if session.is_none() || principal.email.is_some() => {

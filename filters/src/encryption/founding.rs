@@ -45,6 +45,7 @@ impl Encryption {
                 Sealing::due(How::JweRsa(jwe_rsa.reply()), head)
             }
             (None, None) if !self.required => {
+                self.refuse_ended(exchange.now)?;
                 self.refuse_downgrade(principal, PLAINTEXT)?;
                 Sealing::not_due()
             }

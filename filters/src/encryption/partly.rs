@@ -191,8 +191,8 @@ impl Encryption {
         exchange: &Exchange,
     ) -> Result<(), Refusal> {
         fields::clean_response(&mut head.headers);
-        // Of anything else no member can be told.
-        if body.is_empty() || !fields::is_json(&head.headers) {
+        // Clients read as JSON what looks like it, whatever its type says. Of anything else no member can be told.
+        if body.is_empty() || !(fields::is_json(&head.headers) || crypto::is_json(body)) {
             return Ok(());
         }
         let unfit =

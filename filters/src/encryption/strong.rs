@@ -150,7 +150,9 @@ impl Encryption {
             self.results.expired.inc();
             return Err(Refusal::new(Code::EnvelopeExpired, "The envelope's time is too far from the present."));
         }
-        let name = self.replay_id(principal.user_id.as_str(), &opened.unique);
+        // This scheme binds a message to no caller: whoever else presents it presents it again.
+        let caller = if profile == Profile::JweRsa { "" } else { principal.user_id.as_str() };
+        let name = self.replay_id(caller, &opened.unique);
         self.refuse_replay(name, self.terms.keep(opened.iat), now).await?;
         self.results.accepted(profile);
         self.note_strength(&principal, strength(profile));

@@ -64,7 +64,7 @@ fn bare_and_in_both_wrappers_it_passes_and_is_answered_alike() {
         (Some("visa-mle"), Enc::A128Gcm, json!(NOW.to_string())),
         (Some("mastercard"), Enc::A256Gcm, Value::Null),
     ] {
-        let stage = stage(preset);
+        let mut stage = stage(preset);
         let mut header = json!({ "kid": "partners.1", "typ": "JOSE", "cty": "application/json" });
         if !iat.is_null() {
             header["iat"] = iat;
@@ -89,8 +89,11 @@ fn bare_and_in_both_wrappers_it_passes_and_is_answered_alike() {
         assert_eq!(plaintext, b"{\"ok\":1}");
         assert_eq!((header["kid"].as_str(), header["enc"].as_str()), (Some("theirs"), Some(enc.name())));
         assert_eq!(header["iat"].is_u64(), preset != Some("mastercard"), "{header}");
-        assert_eq!(told(stage.post(content_type, body)).0, Code::EnvelopeReplayed, "{preset:?}");
+        assert_eq!(told(stage.post(content_type, body.clone())).0, Code::EnvelopeReplayed, "{preset:?}");
         assert_eq!(stage.opened("jwe-rsa"), 1);
+        // The scheme binds it to no caller: whoever caught it has no better luck.
+        stage.user = "mallory";
+        assert_eq!(told(stage.post(content_type, body)).0, Code::EnvelopeReplayed, "{preset:?}");
     }
 }
 

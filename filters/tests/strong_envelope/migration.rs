@@ -79,6 +79,10 @@ fn the_founding_format_ends_with_its_day() {
         assert_eq!(refusal.detail, "The profile cryptojs ended with 2026-11-17. Accepted here: hpke, aes128gcm.");
         assert_eq!(code(stage.send(&facts(), &[], b"")), Some(Code::EnvelopeRequired));
         assert_eq!(stage.counted("ended"), 2);
+        // Nor does it go on in clear where plaintext may pass: its answer was sealed until that day.
+        let lax =
+            json!({ "profile": BOTH, "required": false, "accept_legacy_until": { "$__toml_private_datetime": day } });
+        assert_eq!(code(Stage::with(lax).send(&facts(), &[], b"")), Some(Code::EnvelopeRequired));
         let (message, _) = stage.seal("hpke", JSON, &facts());
         assert_eq!(code(stage.post("hpke", &message)), None);
     }

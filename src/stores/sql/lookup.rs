@@ -116,16 +116,19 @@ fn object(row: &SqliteRow) -> Vec<u8> {
             .try_get_raw(at)
             .map(|value| if value.is_null() { String::new() } else { value.type_info().name().to_owned() });
         let value = match kind.as_deref() {
-            Ok("INTEGER") => Value::from(row.get_unchecked::<i64, _>(at)),
-            Ok("REAL") => Value::from(row.get_unchecked::<f64, _>(at)),
-            Ok("TEXT") => Value::from(row.get_unchecked::<String, _>(at)),
+            Ok("INTEGER") => row.try_get_unchecked::<i64, _>(at).map(Value::from),
+            Ok("REAL") => row.try_get_unchecked::<f64, _>(at).map(Value::from),
+            Ok("TEXT") => row.try_get_unchecked::<String, _>(at).map(Value::from),
             Ok("BLOB") => {
-                let octets = row.get_unchecked::<Vec<u8>, _>(at);
-                Value::from(octets.iter().fold("\\x".to_owned(), |text, octet| text + &format!("{octet:02x}")))
+                let hex = |octets: Vec<u8>| {
+                    octets.iter().fold("\\x".to_owned(), |text, octet| text + &format!("{octet:02x}"))
+                };
+                row.try_get_unchecked::<Vec<u8>, _>(at).map(|octets| Value::from(hex(octets)))
             }
-            _ => Value::Null,
+            _ => Ok(Value::Null),
         };
-        (column.name().to_owned(), value)
+        // Text of another encoding is of no type that a caller may have: so the row is not used.
+        (column.name().to_owned(), value.unwrap_or_else(|_| Value::Array(Vec::new())))
     });
     Value::Object(columns.collect::<Map<_, _>>()).to_string().into_bytes()
 }

@@ -15,7 +15,7 @@ fn mtls(change: impl FnOnce(&mut model::Mtls)) -> Method {
         principals: Vec::new(),
     };
     change(&mut config);
-    Method::mtls("services", &config)
+    Method::mtls("services", &config).unwrap()
 }
 
 fn ask(
@@ -114,7 +114,8 @@ fn a_certificate_is_a_credential_like_any_other() {
     assert_eq!(ask(&both, shown(|c| c.dns.clear()), bearer()).unwrap_err().code, Code::CredentialsInvalid);
     let place = Place::root().key("routes").index(0).key("auth");
     let other =
-        Method::mtls("others", &model::Mtls { user_id: Some(model::CertificateName::Subject), ..mtls_config() });
+        Method::mtls("others", &model::Mtls { user_id: Some(model::CertificateName::Subject), ..mtls_config() })
+            .unwrap();
     assert!(Authentication::new(&place, vec![mtls(|_| {}), other]).is_err(), "a certificate could not choose");
     // A route that does not name the method does not look at the certificate.
     assert_eq!(method(ask(&only(&secret_config()), shown(|c| c.dns.clear()), bearer()).unwrap()), "jwt.users");
