@@ -1,6 +1,6 @@
 """Writes the test vectors of every envelope beside this file: fixed keys, fixed nonces, every byte pinned.
 
-It is written from docs/envelope-formats.md alone and shares no code with the gateway or the clients. What it does by hand
+It is written from docs/strong-envelopes.md, jose.md and encryption.md alone and shares no code with the gateway or the clients. What it does by hand
 (HPKE, ECDH-ES, RFC 8188) is built on the primitives of `cryptography`; HPKE is checked against that library's own, which has
 neither associated data nor exports and so cannot do the whole.
 
