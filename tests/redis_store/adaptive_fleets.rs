@@ -80,8 +80,8 @@ fn behind_sentinels_and_through_a_planned_failover() {
         let old = &watched.servers[0];
         old.replicate();
         watched.fail_over();
-        let role = || old.ask::<redis::Value>(&["ROLE"]);
-        until(async || format!("{:?}", role()).contains("slave")).await;
+        let role = || old.try_ask::<redis::Value>(&["ROLE"]);
+        until(async || role().is_ok_and(|role| format!("{role:?}").contains("slave"))).await;
         let (start, exact) = (Instant::now(), quota(LimitAlgorithm::SlidingLog, 1_000, MINUTE));
         let mut silent = [0; INSTANCES];
         for (instance, silent) in instances.iter().zip(&mut silent) {

@@ -103,11 +103,13 @@ impl Server {
 
     /// What the operator could ask at the same time.
     pub(crate) fn ask<T: FromRedisValue>(&self, command: &[&str]) -> T {
-        let client = redis::Client::open(self.url()).unwrap();
-        let mut connection = client.get_connection().unwrap();
-        let mut asked = redis::cmd(command[0]);
-        asked.arg(&command[1..]);
-        asked.query(&mut connection).unwrap()
+        self.try_ask(command).unwrap()
+    }
+
+    /// As [`Self::ask`], of a server that changes its role: it closes every connection at that moment, whatever was asked.
+    pub(crate) fn try_ask<T: FromRedisValue>(&self, command: &[&str]) -> redis::RedisResult<T> {
+        let mut connection = redis::Client::open(self.url())?.get_connection()?;
+        redis::cmd(command[0]).arg(&command[1..]).query(&mut connection)
     }
 
     /// Returns when every replica has what was written here until now. `WAIT` speaks only of its own connection's writes.
