@@ -25,7 +25,7 @@ const SECRET: &[u8] = include_bytes!("../filters/tests/keys/hs256.secret");
 /// 2026-01-01T00:00:00Z
 const NOW: u64 = 1_767_225_600;
 const KID: &str = "sessions.2026-11.1767226500";
-const HOLDER: Holder<'static> = Holder { subject: "8f14e45f", token_id: "c9f0f895" };
+const HOLDER: Holder<'static> = Holder { method: "jwt.users", subject: "8f14e45f", token_id: "c9f0f895" };
 
 /// The members that bind a message, of a usual length.
 fn members() -> Value {

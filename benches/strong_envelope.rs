@@ -18,7 +18,7 @@ use gapura_filters::{
 
 const SIZES: [(usize, &str); 2] = [(1 << 10, "1 KiB"), (1 << 20, "1 MiB")];
 const KID: &str = "sessions.2026-11.1795000900";
-const HOLDER: Holder<'static> = Holder { subject: "8f14e45f", token_id: "c9f0f895" };
+const HOLDER: Holder<'static> = Holder { method: "jwt.users", subject: "8f14e45f", token_id: "c9f0f895" };
 const KEY_ID: &str = "sessions.2026-11.1795000900~1795000000000~AAECAwQFBgcICQoLDA0ODw";
 
 /// A context of a usual length.

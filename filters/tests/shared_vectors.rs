@@ -61,7 +61,8 @@ fn the_fields() {
 #[test]
 fn the_session_keys() {
     for case in vectors!("session-keys") {
-        let holder = Holder { subject: text(&case, "subject"), token_id: text(&case, "token_id") };
+        let [method, subject, token_id] = ["method", "subject", "token_id"].map(|name| text(&case, name));
+        let holder = Holder { method, subject, token_id };
         let key = SessionKey::derive(&bytes(&case, "secret"), text(&case, "kid"), holder);
         assert_eq!(key.bytes()[..], bytes(&case, "session_key"));
     }

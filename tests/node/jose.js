@@ -30,8 +30,8 @@ export const jweDecrypt = async ({ message, key, alg }) => {
 };
 
 /** HKDF-SHA-256 over the length-prefixed fields, as a JWK. */
-export const sessionKey = ({ secret, kid, subject, tokenId }) => {
-  const fields = ["gapura session key v1", kid, subject, tokenId].map((field) => {
+export const sessionKey = ({ secret, kid, method, subject, tokenId }) => {
+  const fields = ["gapura session key v2", kid, method, subject, tokenId].map((field) => {
     const bytes = Buffer.from(field);
     const length = Buffer.alloc(4);
     length.writeUInt32BE(bytes.length);

@@ -199,8 +199,10 @@ fn a_session_key_of_node_is_the_gateways() {
     let backend = Backend::fastapi();
     let fixture = Fixture::start(backend.address());
     let kid = format!("sessions.1.{}", now_ms() / 1000 + 600);
-    let key =
-        object("sessionKey", json!({"secret": SESSION_SECRET, "kid": kid, "subject": "u-1001", "tokenId": "t-7"}));
+    let key = object(
+        "sessionKey",
+        json!({"secret": SESSION_SECRET, "kid": kid, "method": "jwt.users", "subject": "u-1001", "tokenId": "t-7"}),
+    );
     let target = "/debug/request/points/2";
     // Over HTTP/2 and TLS, where the authority is that of the other listener.
     let mut ctx = Fixture::ctx("POST", target);
@@ -377,7 +379,7 @@ fn session_kid() -> &'static str {
 }
 
 fn session_key() -> String {
-    let given = json!({"secret": SESSION_SECRET, "kid": session_kid(), "subject": "u-1001", "tokenId": "t-7"});
+    let given = json!({"secret": SESSION_SECRET, "kid": session_kid(), "method": "jwt.users", "subject": "u-1001", "tokenId": "t-7"});
     object("sessionKey", given)["k"].as_str().unwrap().to_owned()
 }
 

@@ -58,8 +58,8 @@ test("contexts", () => {
 });
 
 test("session keys", async () => {
-  for (const { secret, kid, subject, token_id, session_key } of vectors("session-keys")) {
-    const info = fields("gapura session key v1", kid, subject, token_id);
+  for (const { secret, kid, method, subject, token_id, session_key } of vectors("session-keys")) {
+    const info = fields("gapura session key v2", kid, method, subject, token_id);
     assert.equal(base64url(await hkdf(NONE, unbase64url(secret), info)), session_key);
   }
 });

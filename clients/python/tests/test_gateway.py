@@ -106,7 +106,7 @@ class FakeGateway:
         return httpx.Response(200, json=delivered)
 
     def session_key(self, kid: str) -> bytes:
-        info = generate.fields("gapura session key v1", kid, self.subject, self.token_id)
+        info = generate.fields("gapura session key v2", kid, generate.METHOD, self.subject, self.token_id)
         key: bytes = generate.hkdf(b"", self.secret, info, 32)
         return key
 

@@ -83,7 +83,7 @@ class Envelopes(unittest.TestCase):
 
     def test_session_keys(self) -> None:
         for case in vectors("session-keys"):
-            info = fields("gapura session key v1", case["kid"], case["subject"], case["token_id"])
+            info = fields("gapura session key v2", *(case[name] for name in ("kid", "method", "subject", "token_id")))
             self.assertEqual(b64url(hkdf(unb64url(case["secret"]), info)), case["session_key"])
 
     def test_hpke(self) -> None:

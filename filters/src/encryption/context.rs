@@ -85,7 +85,7 @@ impl Bound {
     }
     /// Whose session keys are taken.
     pub fn holder(&self) -> Holder<'_> {
-        Holder { subject: self.subject(), token_id: self.token_id() }
+        Holder { method: &self.principal.method, subject: self.subject(), token_id: self.token_id() }
     }
 
     /// The context of a request.

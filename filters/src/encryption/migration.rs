@@ -51,12 +51,12 @@ impl Legacy {
 impl Encryption {
     /// A weaker envelope than this caller has sent before is refused: it need not be the caller who made it weaker.
     pub(super) fn refuse_downgrade(&self, principal: &Principal, strength: u8) -> Result<(), Refusal> {
-        let caller = principal.user_id.as_str();
         let Some(seen) = &self.downgrades else { return Ok(()) };
-        if strength >= seen.strongest(&self.name, caller) {
+        if strength >= seen.strongest(&self.name, principal.into()) {
             return Ok(());
         }
         self.results.downgraded.inc();
+        let caller = principal.user_id.as_str();
         log::warn!("security: a weaker envelope than before from {caller} at encryption.{}: refused", self.name);
         let detail =
             format!("The envelope is weaker than those that you sent before. Accepted here: {}.", self.names());
@@ -66,7 +66,7 @@ impl Encryption {
     /// Of an envelope that was accepted.
     pub(super) fn note_strength(&self, principal: &Principal, strength: u8) {
         if let Some(seen) = &self.downgrades {
-            seen.note(&self.name, principal.user_id.as_str(), strength);
+            seen.note(&self.name, principal.into(), strength);
         }
     }
 
@@ -127,6 +127,19 @@ pub(super) fn has_levels(config: &model::Encryption) -> bool {
     of_profiles || !config.required || (profiles.contains(&Profile::CryptoJs) && config.mac == MacMode::Optional)
 }
 
+/// Who sent an envelope: user ids are unique within the method that proved them.
+#[derive(Clone, Copy, Hash)]
+pub(super) struct Caller<'c> {
+    method: &'c str,
+    user_id: &'c str,
+}
+
+impl<'c> From<&'c Principal> for Caller<'c> {
+    fn from(principal: &'c Principal) -> Self {
+        Self { method: &principal.method, user_id: principal.user_id.as_str() }
+    }
+}
+
 const SHARDS: usize = 16;
 /// Callers of one shard that are remembered for certain; twice as many at most are held, about 3 MiB over all shards.
 const GENERATION: usize = 4096;
@@ -152,19 +165,19 @@ impl Default for Downgrades {
 }
 
 impl Downgrades {
-    pub(super) fn strongest(&self, entry: &str, caller: &str) -> u8 {
+    pub(super) fn strongest(&self, entry: &str, caller: Caller<'_>) -> u8 {
         let key = self.key(entry, caller);
         self.shards[(key as usize) % SHARDS].lock().look(key)
     }
 
-    pub(super) fn note(&self, entry: &str, caller: &str, strength: u8) {
+    pub(super) fn note(&self, entry: &str, caller: Caller<'_>, strength: u8) {
         let key = self.key(entry, caller);
         let mut shard = self.shards[(key as usize) % SHARDS].lock();
         let strongest = shard.look(key).max(strength);
         shard.keep(key, strongest);
     }
 
-    fn key(&self, entry: &str, caller: &str) -> u128 {
+    fn key(&self, entry: &str, caller: Caller<'_>) -> u128 {
         let [high, low] = self.hash.each_ref().map(|hash| u128::from(hash.hash_one((entry, caller))));
         high << 64 | low
     }
@@ -196,24 +209,29 @@ impl Shard {
 mod tests {
     use super::*;
 
+    fn caller(user_id: &str) -> Caller<'_> {
+        Caller { method: "jwt.users", user_id }
+    }
+
     #[test]
     fn the_strongest_is_remembered_of_each_caller_and_entry() {
         let seen = Downgrades::default();
-        seen.note("a", "u1", 3);
-        seen.note("a", "u1", 1);
-        assert_eq!(seen.strongest("a", "u1"), 3);
-        assert_eq!(seen.strongest("a", "u2"), 0);
-        assert_eq!(seen.strongest("b", "u1"), 0);
+        seen.note("a", caller("u1"), 3);
+        seen.note("a", caller("u1"), 1);
+        assert_eq!(seen.strongest("a", caller("u1")), 3);
+        assert_eq!(seen.strongest("a", caller("u2")), 0);
+        assert_eq!(seen.strongest("b", caller("u1")), 0);
+        assert_eq!(seen.strongest("a", Caller { method: "jwt.others", user_id: "u1" }), 0);
     }
 
     #[test]
     fn memory_is_bounded_and_whoever_is_asked_for_stays() {
         let seen = Downgrades::default();
-        seen.note("a", "asked", 3);
+        seen.note("a", caller("asked"), 3);
         for at in 0..SHARDS * GENERATION * 4 {
-            seen.note("a", &at.to_string(), 2);
+            seen.note("a", caller(&at.to_string()), 2);
             if at % 1000 == 0 {
-                assert_eq!(seen.strongest("a", "asked"), 3, "after {at}");
+                assert_eq!(seen.strongest("a", caller("asked")), 3, "after {at}");
             }
         }
         let held = |shard: &Mutex<Shard>| {

@@ -150,7 +150,8 @@ impl Encryption {
             self.results.expired.inc();
             return Err(Refusal::new(Code::EnvelopeExpired, "The envelope's time is too far from the present."));
         }
-        // This scheme binds a message to no caller: whoever else presents it presents it again.
+        // By the user id alone: a message names no method, so that whoever has its user id from another presents it again.
+        // `jwe-rsa` binds a message to no caller at all.
         let caller = if profile == Profile::JweRsa { "" } else { principal.user_id.as_str() };
         let name = self.replay_id(caller, &opened.unique);
         self.refuse_replay(name, self.terms.keep(opened.iat), now).await?;

@@ -1,7 +1,8 @@
 //! Session keys: what a caller shares with the gateway for some minutes, derived anew for each message, stored nowhere.
 //!
-//! `HKDF-SHA-256(salt = "", ikm = the ring's secret, info = fields("gapura session key v1", kid, subject, token id))`. The
-//! `kid` holds the end of the key's life (`NAME.id.EXPIRY`), so that the end is bound into the key and needs no memory.
+//! `HKDF-SHA-256(salt = "", ikm = the ring's secret, info = fields("gapura session key v2", kid, method, subject, token
+//! id))`. The `kid` holds the end of the key's life (`NAME.id.EXPIRY`), so that the end is bound into the key and needs no
+//! memory. The method is there because user ids are unique within their issuer only: to each his own `7`.
 
 use std::{fmt, time::Duration};
 
@@ -17,6 +18,8 @@ pub struct SessionKey([u8; 32]);
 /// Whom a session key is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holder<'h> {
+    /// What proved the caller: `jwt.users`, `api_keys.developers`.
+    pub method: &'h str,
     /// The user id, as text.
     pub subject: &'h str,
     /// The `jti` of the token, else empty.
@@ -58,8 +61,8 @@ fn parse_expiry(text: &str) -> Option<u64> {
 
 impl SessionKey {
     pub fn derive(secret: &[u8], kid: &str, holder: Holder<'_>) -> Self {
-        let info = fields(["gapura session key v1", kid, holder.subject, holder.token_id].map(str::as_bytes));
-        Self(*hkdf::extract(&[], &[secret]).expand(&[&info]))
+        let info = ["gapura session key v2", kid, holder.method, holder.subject, holder.token_id];
+        Self(*hkdf::extract(&[], &[secret]).expand(&[&fields(info.map(str::as_bytes))]))
     }
 
     pub fn bytes(&self) -> &[u8; 32] {

@@ -76,7 +76,7 @@ fn a_public_key_is_what_openssl_says() {
     assert_eq!((&point["x"], &point["y"]), (&published("ec-1")["x"], &published("ec-1")["y"]));
 }
 
-const HOLDER: Holder<'static> = Holder { subject: "u1", token_id: "t1" };
+const HOLDER: Holder<'static> = Holder { method: "jwt.users", subject: "u1", token_id: "t1" };
 const LIFETIME: Duration = Duration::from_secs(900);
 
 #[test]
@@ -93,7 +93,9 @@ fn a_session_key_is_its_callers_until_its_end() {
     for other in [
         Holder { subject: "u2", ..HOLDER },
         Holder { token_id: "", ..HOLDER },
-        Holder { subject: "u1t", token_id: "1" },
+        Holder { subject: "u1t", token_id: "1", ..HOLDER },
+        Holder { method: "jwt.others", ..HOLDER },
+        Holder { method: "jwt.usersu", subject: "1", ..HOLDER },
     ] {
         assert!(!same(asked(&kid, other, NOW)), "{other:?}");
     }

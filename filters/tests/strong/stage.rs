@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 pub(crate) const NOW: u64 = 1_790_000_000_000;
 pub(crate) const TARGET: &str = "/payments/1?dry=1";
-pub(crate) const HOLDER: Holder<'static> = Holder { subject: "u1", token_id: "t-1" };
+pub(crate) const HOLDER: Holder<'static> = Holder { method: "jwt.users", subject: "u1", token_id: "t-1" };
 
 pub(crate) fn key_file(name: &str) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/keys").join(name);

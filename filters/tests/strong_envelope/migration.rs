@@ -35,6 +35,18 @@ fn who_has_sent_a_strong_envelope_sends_no_weaker_one() {
     assert_eq!(code(stage.send(&other, &[], b"")), None);
 }
 
+/// Two issuers give different people the id `u1`: what one of them sends does not concern the other.
+#[test]
+fn the_lock_is_of_a_method_and_its_user() {
+    let mut stage = Stage::with(json!({ "profile": BOTH }));
+    let (message, _) = stage.seal("hpke", JSON, &facts());
+    assert_eq!(code(stage.post("hpke", &message)), None);
+    stage.method = "jwt.others";
+    assert_eq!(code(stage.post_founding(&stage.founding(JSON), None)), None);
+    stage.method = "jwt.users";
+    assert_eq!(code(stage.post_founding(&stage.founding(JSON), None)), Some(Code::EnvelopeRequired));
+}
+
 /// Only what has proved itself locks: else anybody could lock a caller out of the founding format.
 #[test]
 fn what_does_not_open_locks_nothing() {

@@ -106,6 +106,23 @@ fn keys_of_others_and_keys_that_are_over_do_not_open() {
     }
 }
 
+/// Different people may have one user id, each from an issuer of his own.
+#[test]
+fn a_method_shares_nothing_with_another() {
+    let mut stage = Stage::new();
+    let own = stage.seal("aes128gcm", JSON, &facts()).0;
+    let public = stage.seal("hpke", JSON, &facts()).0;
+    stage.method = "api_keys.developers";
+    uniform(&stage.post("aes128gcm", &own).err().expect("it is refused"), "another method's");
+    // Its own does; and what was for a user id passes once, whoever has this id.
+    let (message, _) = stage.seal("aes128gcm", JSON, &facts());
+    assert!(stage.post("aes128gcm", &message).is_ok());
+    assert!(stage.post("hpke", &public).is_ok());
+    stage.method = "jwt.users";
+    assert_eq!(stage.post("hpke", &public).err().map(|refusal| refusal.code), Some(Code::EnvelopeReplayed));
+    assert!(stage.post("aes128gcm", &own).is_ok());
+}
+
 #[test]
 fn the_content_must_be_what_it_is_said_to_be() {
     let stage = Stage::new();

@@ -36,6 +36,8 @@ pub(crate) struct Stage {
     pub(crate) services: Services,
     rings: Keyrings,
     pub(crate) now: u64,
+    /// What proves the caller.
+    pub(crate) method: &'static str,
     _folder: tempfile::TempDir,
 }
 
@@ -86,7 +88,7 @@ impl Stage {
         let config: model::Encryption = serde_json::from_value(config).unwrap();
         let services = Services::in_memory(100, 1000, Arc::new(Metrics::new().unwrap()));
         let filter = Encryption::build("payments", &config, &rings, &services).unwrap();
-        Self { filter, services, rings, now: NOW, _folder: folder }
+        Self { filter, services, rings, now: NOW, method: "jwt.users", _folder: folder }
     }
 
     fn ring(&self, name: &str) -> &Keyring {
@@ -99,7 +101,8 @@ impl Stage {
 
     /// A kid and a session key of this caller.
     pub(crate) fn session(&self, subject: &str, token_id: &str, expiry: u64) -> (String, [u8; 32]) {
-        let (kid, key) = self.ring("sessions").new_session_key(Holder { subject, token_id }, expiry).unwrap();
+        let holder = Holder { method: self.method, subject, token_id };
+        let (kid, key) = self.ring("sessions").new_session_key(holder, expiry).unwrap();
         (kid, *key.bytes())
     }
 
@@ -153,7 +156,7 @@ impl Stage {
         exchange.secure = facts.secure;
         exchange.target = PathAndQuery::try_from(facts.target.as_str()).unwrap();
         exchange.principal = Some(Arc::new(Principal {
-            method: "jwt.users".into(),
+            method: self.method.into(),
             user_id: UserId::string(facts.user_id.as_str()),
             email: Some(EMAIL.into()),
             roles: Vec::new(),

@@ -26,6 +26,7 @@ HERE = Path(__file__).parent
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 IAT = 1795262400000  # 2026-11-21T12:00:00Z
 EXPIRY = 1795263300  # a quarter of an hour later
+METHOD = "jwt.users"  # what proved the caller: the table of the configuration
 SUBJECT, TOKEN_ID, AUTHORITY = "u-1001", "3f6c1e", "api.example.com"
 PAYMENT = '{"amount":1999,"currency":"EUR","card":"4242424242424242","note":"Café Zoë"}'
 ANSWER = '{"id":"pay_1","status":"authorized","card_last4":"4242"}'
@@ -144,8 +145,8 @@ SECRET = fixed("session ring secret", 32)
 SESSION_KID = f"sessions.2026-11.{EXPIRY}"
 
 
-def session_key(kid: str = SESSION_KID, subject: str = SUBJECT, token_id: str = TOKEN_ID) -> bytes:
-    return hkdf(b"", SECRET, fields("gapura session key v1", kid, subject, token_id), 32)
+def session_key(kid: str = SESSION_KID, method: str = METHOD, subject: str = SUBJECT, token_id: str = TOKEN_ID) -> bytes:
+    return hkdf(b"", SECRET, fields("gapura session key v2", kid, method, subject, token_id), 32)
 
 
 # --- hpke (RFC 9180, base mode; response as RFC 9458, section 4.4) -------------------------------------------
@@ -412,8 +413,11 @@ def files() -> dict[str, object]:
         "fields.json": [{"fields": list(f), "hex": fields(*f).hex()} for f in ((), ("",), ("a", "bc"), ("Zoë", "", "7"))],
         "contexts.json": [{**c, "context_hex": context(c).hex()} for c in contexts],
         "session-keys.json": [
-            {"secret": b64(SECRET), "kid": kid, "subject": s, "token_id": t, "session_key": b64(session_key(kid, s, t))}
-            for kid, s, t in ((SESSION_KID, SUBJECT, TOKEN_ID), (SESSION_KID, "7", ""), (f"s.2.{EXPIRY + 1}", "Zoë", "t"))
+            {"secret": b64(SECRET), "kid": k, "method": m, "subject": s, "token_id": t, "session_key": b64(session_key(k, m, s, t))}
+            for k, m, s, t in (
+                (SESSION_KID, METHOD, SUBJECT, TOKEN_ID), (SESSION_KID, METHOD, "7", ""),
+                (SESSION_KID, "api_keys.developers", "7", ""), (f"s.2.{EXPIRY + 1}", METHOD, "Zoë", "t"),
+            )
         ],
         "hpke.json": hpke_cases,
         "jwe.json": jwe_cases,
