@@ -146,7 +146,8 @@ impl<'a> Rules<'a> {
         let decryption = config.jwt.values().filter_map(|jwt| jwt.decryption.as_ref());
         let of_tokens = decryption.map(|decryption| &decryption.keyring);
         let of_bodies = config.encryption.values().flat_map(|entry| &entry.keyrings);
-        let rings: HashSet<&String> = of_bodies.chain(of_tokens).collect();
+        let of_masters = config.encryption.values().filter_map(|entry| entry.master_keys.as_ref());
+        let rings: HashSet<&String> = of_bodies.chain(of_tokens).chain(of_masters).collect();
         for name in config.keyrings.keys().filter(|name| !rings.contains(name)) {
             let fault = Fault::warning(at(&["keyrings", name]), format!("nothing uses `[keyrings.{name}]`"));
             self.add(fault.on_key().help("name it in `keyrings` of an encryption, or remove it"));

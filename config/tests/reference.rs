@@ -139,6 +139,7 @@ fn with_every_alternative_in_force_only_the_alternatives_disagree() {
             "only counters in Redis have outages, and the store is memory",
             "`until` ends a key that is retiring, and this one is active",
             "the `kid` of a key of kind x25519 is NAME.id",
+            "`master_key` is there, too: which of them is it?",
             "`preset` belongs to the profile `jwe-rsa`, which is not listed",
             "`response_key` belongs to the profile `jwe-rsa`, which is not listed",
             "`response_kid` belongs to the profile `jwe-rsa`, which is not listed",

@@ -126,7 +126,10 @@ pub(super) fn list(options: &List) -> ExitCode {
     let config = &loaded.config;
     let mut out = String::new();
     for (name, ring) in &config.keyrings {
-        let users = config.encryption.iter().filter(|(_, entry)| entry.keyrings.contains(name));
+        let users = config
+            .encryption
+            .iter()
+            .filter(|(_, entry)| entry.keyrings.contains(name) || entry.master_keys.as_ref() == Some(name));
         let users: Vec<&String> = users.map(|(entry, _)| entry).collect();
         for version in &ring.versions {
             let kid = version.kid.clone().unwrap_or_else(|| format!("{name}.{}", version.id));

@@ -36,6 +36,7 @@ mod listeners;
 mod load;
 mod lockouts;
 mod named_files;
+mod master_keys;
 mod operation_tokens;
 mod pool;
 mod problems;

@@ -16,6 +16,9 @@ pub struct Encryption {
     pub profile: Profiles,
     /// `cryptojs`: what all passphrases are derived from.
     pub master_key: Option<SecretRef>,
+    /// `cryptojs`, instead of `master_key`: the NAME of a `[keyrings.NAME]` of kind `secret`, whose versions are master keys. An
+    /// envelope may be of each that opens.
+    pub master_keys: Option<String>,
     /// The keys that envelopes are sealed to: names of `[keyrings.NAME]`, at most one of each kind.
     #[serde(default)]
     pub keyrings: Vec<String>,

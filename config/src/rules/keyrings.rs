@@ -96,14 +96,44 @@ fn profiles(rules: &mut Rules<'_>, table: &Place, entry: &Encryption) {
     if !rules.written(&place) {
         return;
     }
-    let master_key = table.key("master_key");
     let founding = entry.profile.contains(Profile::CryptoJs);
-    if founding && entry.master_key.is_none() && rules.sound(&master_key) {
+    let given = [("master_key", entry.master_key.is_some()), ("master_keys", entry.master_keys.is_some())];
+    if founding && given.iter().all(|(key, present)| !present && rules.sound(&table.key(key))) {
         let fault = Fault::at(place, "`cryptojs` derives its keys from a master key, and there is none");
-        rules.add(fault.help("add `master_key = \"env:NAME\"`"));
-    } else if !founding && entry.master_key.is_some() {
-        let fault = Fault::at(master_key, "`master_key` belongs to the profile `cryptojs`, which is not listed");
-        rules.add(fault.on_key().help("remove it"));
+        rules.add(fault.help("add `master_key = \"env:NAME\"`, or `master_keys = \"RING\"`"));
+    }
+    for (key, _) in given.into_iter().filter(|(_, present)| *present && !founding) {
+        let message = format!("`{key}` belongs to the profile `cryptojs`, which is not listed");
+        rules.add(Fault::at(table.key(key), message).on_key().help("remove it"));
+    }
+    if !founding {
+        return;
+    }
+    if given.iter().all(|(_, present)| *present) {
+        let fault = Fault::at(table.key("master_keys"), "`master_key` is there, too: which of them is it?");
+        rules.add(fault.on_key().help("remove one; the single key can be a version of the ring"));
+    } else {
+        master_keys(rules, table, entry);
+    }
+}
+
+/// The ring is one of secrets, and they are for nothing else: a key has one use.
+fn master_keys(rules: &mut Rules<'_>, table: &Place, entry: &Encryption) {
+    let Some(name) = &entry.master_keys else { return };
+    let (config, place) = (rules.config, table.key("master_keys"));
+    let Some(ring) = config.keyrings.get(name) else {
+        return refer(rules, place, "keyrings", name, config.keyrings.keys());
+    };
+    if ring.kind != KeyKind::Secret && rules.sound(&at(&["keyrings", name, "kind"])) {
+        let message = format!("master keys are secrets, and `{name}` is of kind {}", ring.kind.name());
+        rules.add(Fault::at(place.clone(), message).help("name a ring of `kind = \"secret\"`"));
+    }
+    let of_sessions = config.encryption.values().any(|other| other.keyrings.contains(name));
+    let of_tokens = config.jwt.values().filter_map(|jwt| jwt.decryption.as_ref()).any(|used| used.keyring == *name);
+    if of_sessions || of_tokens {
+        let other = if of_sessions { "session keys are derived from" } else { "tokens are encrypted to" };
+        let fault = Fault::at(place, format!("`{name}` is what {other}: clients hold master keys"));
+        rules.add(fault.help("make a ring of its own: `gapura keyring new masters --kind secret`"));
     }
 }
 

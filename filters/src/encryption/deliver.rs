@@ -28,7 +28,7 @@ impl Encryption {
         // Whoever has no email has no passphrase, and may still have a session key.
         let founding = match founding {
             Some(cryptojs) if session.is_none() || principal.email.is_some() => {
-                Some(cryptojs.key_for(principal, now.unix_ms, &self.results)?)
+                Some(cryptojs.key_for(principal, now.unix_ms, now, &self.results)?)
             }
             _ => None,
         };

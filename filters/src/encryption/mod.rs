@@ -39,7 +39,7 @@ use self::{
     members::Pointer,
     migration::Legacy,
     outer::{Accepted, Carrier},
-    profiles::{cryptojs::CryptoJs, jwe_rsa::JweRsa},
+    profiles::{cryptojs::CryptoJs, jwe_rsa::JweRsa, masters::Masters},
     results::Results,
     strong::{Keys, Message, Terms},
 };
@@ -108,7 +108,7 @@ impl Encryption {
     ) -> Result<Self, Vec<Fault>> {
         let place = Place::root().key("encryption").key(name);
         let mut faults = envelope::member_faults(&config.fields, &place.key("fields"));
-        let cryptojs = cryptojs(name, config, &place).map_err(|fault| faults.push(fault));
+        let cryptojs = cryptojs(name, config, rings, &place).map_err(|found| faults.extend(found));
         let rings = own_rings(config, rings, &place).map_err(|found| faults.extend(found));
         let jwe_rsa = config.profile.contains(Profile::JweRsa).then(|| JweRsa::new(config, &place)).transpose();
         let jwe_rsa = jwe_rsa.map_err(|fault| faults.push(fault));
@@ -165,18 +165,16 @@ impl Encryption {
     }
 }
 
-fn cryptojs(name: &str, config: &model::Encryption, place: &Place) -> Result<Option<CryptoJs>, Fault> {
+fn cryptojs(
+    name: &str,
+    config: &model::Encryption,
+    rings: &Keyrings,
+    place: &Place,
+) -> Result<Option<CryptoJs>, Vec<Fault>> {
     if !config.profile.contains(Profile::CryptoJs) {
         return Ok(None);
     }
-    let place = place.key("master_key");
-    let Some(reference) = &config.master_key else {
-        let fault = Fault::at(place, "`cryptojs` derives its keys from a master key, and there is none");
-        return Err(fault.help("add `master_key = \"env:NAME\"`"));
-    };
-    let master_key =
-        reference.read().map_err(|why| Fault::at(place, why).help("set it before the gateway starts or reloads"))?;
-    Ok(Some(CryptoJs::new(name, config, master_key)))
+    Ok(Some(CryptoJs::new(name, config, Masters::new(config, rings, place)?)))
 }
 
 /// The rings that an entry names. One that could not be loaded has its own faults, without which nothing more is to be said.
@@ -231,7 +229,9 @@ impl Filter for Encryption {
         }
         if self.downgrades.is_some() {
             lines.push("who has sent a stronger envelope sends no weaker one".to_owned());
+        let master_keys = self.cryptojs.as_ref().and_then(|cryptojs| cryptojs.masters().ring());
         }
+        lines.extend(master_keys.map(|ring| format!("master keys: {}", ring.explain())));
         lines.extend(self.keys.rings().iter().map(|ring| ring.explain()));
         lines.push(format!("replays {replay}; plaintext bodies {}", if self.required { "refused" } else { "pass" }));
         let wrap = self.cryptojs.as_ref().map_or("as the request was", |cryptojs| cryptojs.explain_wrap());

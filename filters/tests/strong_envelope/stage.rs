@@ -29,6 +29,8 @@ use serde_json::{Value, json};
 pub(crate) const NOW: u64 = 1_795_000_000_000;
 pub(crate) const EMAIL: &str = "ada@example.com";
 pub(crate) const MASTER_KEY: &str = "the master key";
+/// Of the ring `masters`: the old one, and the one that is given out.
+pub(crate) const MASTERS: [&str; 2] = ["the old master key, 32 bytes or more", "the new master key, 32 bytes or more"];
 pub(crate) const PROFILES: [&str; 2] = ["hpke", "aes128gcm"];
 
 pub(crate) struct Stage {
@@ -80,9 +82,18 @@ impl Stage {
         ] {
             rings.insert(name.into(), Some(Arc::new(Keyring::build(name, &config).unwrap())));
         }
+        let masters: model::Keyring = serde_json::from_value(json!({ "kind": "secret", "versions": [
+            {
+                "id": "old", "key": file("old", MASTERS[0].as_bytes()), "state": "retiring",
+                "until": { "$__toml_private_datetime": "2026-11-19T00:00:00Z" },
+            },
+            { "id": "new", "key": file("new", MASTERS[1].as_bytes()), "state": "active" },
+        ]}))
+        .unwrap();
+        rings.insert("masters".into(), Some(Arc::new(Keyring::build("masters", &masters).unwrap())));
         let mut config = json!({ "profile": PROFILES, "keyrings": ["bodies", "sessions"] });
         config.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
-        if config["profile"].to_string().contains("cryptojs") {
+        if config["profile"].to_string().contains("cryptojs") && config.get("master_keys").is_none() {
             config["master_key"] = file("master", MASTER_KEY.as_bytes()).into();
         }
         let config: model::Encryption = serde_json::from_value(config).unwrap();

@@ -18,6 +18,7 @@ use super::super::{
     results::Results,
     salt,
 };
+use super::masters::Masters;
 use crate::{
     contract::{Code, Exchange, Now, Principal, Refusal},
     crypto::{self, Ciphertext, KeyHash, Passphrase, mac},
@@ -26,7 +27,7 @@ use crate::{
 pub(in crate::encryption) struct CryptoJs {
     /// Of the entry.
     name: String,
-    master_key: Secret,
+    masters: Masters,
     key_derivation: KeyDerivation,
     max_age: Option<Duration>,
     response_wrap: ResponseWrap,
@@ -98,10 +99,10 @@ fn covered<'a>(request: &'a Bound, body: &'a [u8], answers: Option<(&'a str, &'a
 }
 
 impl CryptoJs {
-    pub(in crate::encryption) fn new(name: &str, config: &model::Encryption, master_key: Secret) -> Self {
+    pub(in crate::encryption) fn new(name: &str, config: &model::Encryption, masters: Masters) -> Self {
         Self {
             name: name.to_owned(),
-            master_key,
+            masters,
             key_derivation: config.key_derivation,
             max_age: config.max_age.get(),
             response_wrap: config.response_wrap,
@@ -148,23 +149,47 @@ impl CryptoJs {
         envelope::read(body, &self.fields)
     }
 
+    pub(in crate::encryption) fn masters(&self) -> &Masters {
+        &self.masters
+    }
+
+    /// The caller's key under the master key that is given out.
     pub(in crate::encryption) fn key_for(
         &self,
         principal: &Principal,
         timestamp: u64,
+        now: Now,
         results: &Results,
     ) -> Result<Key, Refusal> {
-        let Some(email) = &principal.email else {
-            results.key_mismatch.inc();
-            return Err(key_refused("the caller has no email, so no key can be derived"));
-        };
+        let email = email(principal, results)?;
+        let key = self.masters.active(now.unix_ms).map(|master| self.derive(principal, email, timestamp, master));
+        key.ok_or_else(|| {
+            Refusal::new(Code::Internal, "The request cannot be served.").reason("no master key is active")
+        })
+    }
+
+    /// The caller's key under the master key that this holds for. All are derived, whichever it is.
+    fn key_that(
+        &self,
+        principal: &Principal,
+        timestamp: u64,
+        now: Now,
+        results: &Results,
+        holds: impl Fn(&Key) -> bool,
+    ) -> Result<Option<Key>, Refusal> {
+        let email = email(principal, results)?;
+        let keys = self.masters.opening(now.unix_ms).map(|master| self.derive(principal, email, timestamp, master));
+        Ok(keys.fold(None, |found, key| if holds(&key) { Some(key) } else { found }))
+    }
+
+    fn derive(&self, principal: &Principal, email: &str, timestamp: u64, master: &Secret) -> Key {
         let bound = match self.key_derivation {
             KeyDerivation::User => None,
             KeyDerivation::UserTimestamp => Some(timestamp),
         };
-        let passphrase = crypto::passphrase(principal.user_id.as_str(), email, self.master_key.bytes(), bound);
+        let passphrase = crypto::passphrase(principal.user_id.as_str(), email, master.bytes(), bound);
         let hash = crypto::key_hash(passphrase.as_bytes());
-        Ok(Key { passphrase, hash, bound, answers: None })
+        Key { passphrase, hash, bound, answers: None }
     }
 
     /// The key of a request without an envelope. Where it has a MAC, that must hold.
@@ -177,26 +202,18 @@ impl CryptoJs {
         results: &Results,
     ) -> Result<Key, Refusal> {
         let Some(proof) = proof else {
-            let mut key = self.key_for(principal, exchange.now.unix_ms, results)?;
+            let mut key = self.key_for(principal, exchange.now.unix_ms, exchange.now, results)?;
             if self.mac == MacMode::Required {
                 let request = Bound::new(head, exchange, Arc::clone(principal));
                 key.answers = Some(Answers { request, n: String::new() });
             }
             return Ok(key);
         };
-        let mut key = self.key_for(principal, proof.ts, results)?;
-        self.check(&proof, &key, &[], results)?;
+        let key = self.key_that(principal, proof.ts, exchange.now, results, |key| proof.is_of(key, &[]))?;
+        let mut key = key.ok_or_else(|| mac_refused(results))?;
         self.check_age(proof.ts, exchange.now, results)?;
         key.answers = Some(Answers { n: proof.n(), request: proof.request });
         Ok(key)
-    }
-
-    fn check(&self, proof: &Proof, key: &Key, body: &[u8], results: &Results) -> Result<(), Refusal> {
-        if proof.is_of(key, body) {
-            return Ok(());
-        }
-        results.failed.inc();
-        Err(Refusal::new(Code::DecryptionFailed, "The envelope cannot be opened.").reason("X-Gapura-Mac does not hold"))
     }
 
     fn check_age(&self, time: u64, now: Now, results: &Results) -> Result<(), Refusal> {
@@ -217,17 +234,17 @@ impl CryptoJs {
         now: Now,
         results: &Results,
     ) -> Result<(Bytes, ReplayId, Key), Refusal> {
-        let mut key = self.key_for(principal, envelope.timestamp, results)?;
         let own_user = envelope.user_id.as_bytes().ct_eq(principal.user_id.as_str().as_bytes());
-        let own_key = envelope.key_hash.as_bytes().ct_eq(&key.hash[..]);
-        if !bool::from(own_user & own_key) {
+        let is_own = |key: &Key| envelope.key_hash.as_bytes().ct_eq(&key.hash[..]).into();
+        let key = self.key_that(principal, envelope.timestamp, now, results, is_own)?;
+        let (Some(mut key), true) = (key, bool::from(own_user)) else {
             results.key_mismatch.inc();
             let which =
                 if bool::from(own_user) { "keyHash differs from the caller's" } else { "userId is not the caller's" };
             return Err(key_refused(which));
-        }
-        if let Some(proof) = &proof {
-            self.check(proof, &key, body, results)?;
+        };
+        if proof.as_ref().is_some_and(|proof| !proof.is_of(&key, body)) {
+            return Err(mac_refused(results));
         }
         self.check_age(proof.as_ref().map_or(envelope.timestamp, |proof| proof.ts), now, results)?;
         let opened =
@@ -299,6 +316,18 @@ impl Key {
             success: labels.success,
         }
     }
+}
+
+fn email<'p>(principal: &'p Principal, results: &Results) -> Result<&'p str, Refusal> {
+    principal.email.as_deref().ok_or_else(|| {
+        results.key_mismatch.inc();
+        key_refused("the caller has no email, so no key can be derived")
+    })
+}
+
+fn mac_refused(results: &Results) -> Refusal {
+    results.failed.inc();
+    Refusal::new(Code::DecryptionFailed, "The envelope cannot be opened.").reason("X-Gapura-Mac does not hold")
 }
 
 fn key_refused(why: &'static str) -> Refusal {

@@ -6,6 +6,7 @@ pub(super) mod cryptojs;
 pub(super) mod hpke;
 pub(super) mod jwe;
 pub(super) mod jwe_rsa;
+pub(super) mod masters;
 
 use bytes::Bytes;
 use gapura_config::model::Profile;
