@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use super::{Rules, at, routes::refer};
 use crate::{
     fault::{Fault, Place},
-    model::{Encryption, KeyKind, KeyState, Keyring, Profile},
+    model::{Config, Encryption, KeyKind, KeyState, Keyring, Profile},
     units::{Period, PeriodOrOff},
 };
 
@@ -17,7 +17,7 @@ pub(super) fn check(rules: &mut Rules<'_>) {
             let fault = Fault::at(place.clone(), format!("{name:?} cannot be the name of a keyring: {ID_RULE}"));
             rules.add(fault.on_key().help(ID_HELP));
         }
-        versions(rules, &place.key("versions"), ring);
+        versions(rules, &place.key("versions"), name, ring);
     }
     for (name, entry) in &config.encryption {
         let table = at(&["encryption", name]);
@@ -37,7 +37,7 @@ fn is_id(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
 }
 
-fn versions(rules: &mut Rules<'_>, list: &Place, ring: &Keyring) {
+fn versions(rules: &mut Rules<'_>, list: &Place, name: &str, ring: &Keyring) {
     let mut ids: HashMap<&str, Place> = HashMap::new();
     let mut kids: HashMap<&str, Place> = HashMap::new();
     for (i, version) in ring.versions.iter().enumerate() {
@@ -67,11 +67,23 @@ fn versions(rules: &mut Rules<'_>, list: &Place, ring: &Keyring) {
         } else if let Some(first) = kids.get(kid.as_str()) {
             let message = format!("there is a version with this `kid` already{}", rules.line(first));
             rules.add(Fault::at(at, message).help("give each version its own"));
+        } else if let Some((other, id)) = shadowed(rules.config, kid).filter(|own| *own != (name, &version.id)) {
+            let message =
+                format!("`{kid}` is the name of version `{id}` of `[keyrings.{other}]`, which would never be found");
+            rules.add(Fault::at(at, message).help("give that ring or that version another name"));
         } else {
             kids.insert(kid, at);
         }
     }
     one_active(rules, list, ring);
+}
+
+/// The version whose own name, `NAME.id`, a partner's `kid` is. Two partners may well send one `kid`: an entry has one of their
+/// rings.
+fn shadowed<'c>(config: &'c Config, kid: &'c str) -> Option<(&'c str, &'c String)> {
+    let (name, id) = kid.split_once('.')?;
+    let (name, ring) = config.keyrings.get_key_value(name)?;
+    ring.versions.iter().find(|version| version.id == id).map(|version| (name.as_str(), &version.id))
 }
 
 fn one_active(rules: &mut Rules<'_>, list: &Place, ring: &Keyring) {
