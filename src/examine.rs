@@ -49,7 +49,12 @@ pub(crate) fn with_the_rest(Faults { source, mut faults, repaired }: Faults) -> 
     {
         let known =
             |fault: &Fault| faults.iter().any(|one| one.place.holds(&fault.place) || fault.place.holds(&one.place));
-        let more: Vec<Fault> = more.into_iter().filter(|fault| !known(fault)).collect();
+        // Which keys an encryption needs its profile says, and where that is at fault nobody knows them.
+        let lacks = |fault: &Fault| {
+            let profile = fault.place.parent().key("profile");
+            !source.has(&fault.place) && faults.iter().any(|one| profile.holds(&one.place))
+        };
+        let more: Vec<Fault> = more.into_iter().filter(|fault| !known(fault) && !lacks(fault)).collect();
         faults.extend(more);
     }
     (source, faults)

@@ -62,7 +62,7 @@ impl Source {
     }
 
     /// Whether the file has a value there.
-    pub(crate) fn has(&self, place: &Place) -> bool {
+    pub fn has(&self, place: &Place) -> bool {
         self.0.spans.contains_key(place)
     }
 

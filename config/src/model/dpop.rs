@@ -26,7 +26,7 @@ pub enum Binding {
 #[serde(deny_unknown_fields, default)]
 pub struct Dpop {
     /// Of proofs. Those with a shared secret are none.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1), extend("examples" = [["ES256"]]))]
     pub algorithms: Vec<JwtAlgorithm>,
     /// A proof made longer ago is refused, and so long it is remembered. From 1s to 10m.
     pub max_age: Period,

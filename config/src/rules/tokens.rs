@@ -64,6 +64,12 @@ fn dpop(rules: &mut Rules<'_>) {
         let fault = Fault::at(table.key("leeway"), format!("`{}` is out of range", dpop.leeway));
         rules.add(fault.help("write at most \"1m\": proofs are made for one request"));
     }
+    if dpop.nonce && dpop.nonce_key.is_none() && rules.sound(&table) && rules.config.state.store == Store::Redis {
+        let message =
+            "each instance makes nonces with a key of its own, and with Redis there are several: none knows another's";
+        let fault = Fault::warning(table.key("nonce"), message);
+        rules.add(fault.help("add `nonce_key = \"env:DPOP_NONCE_KEY\"`, the same for all"));
+    }
     if dpop.nonce_key.is_some() && !dpop.nonce && rules.sound(&table.key("nonce")) {
         let fault = Fault::at(table.key("nonce_key"), "no proof is asked for a nonce");
         rules.add(fault.on_key().help("add `nonce = true`, or remove it"));

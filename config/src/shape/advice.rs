@@ -109,6 +109,11 @@ pub(super) fn missing_key(table: &Place, name: &str, known: &Schema) -> Fault {
 
 /// An example of a value, as TOML.
 pub(super) fn example(place: &Place, schema: &Schema) -> String {
+    // Where the first of all values is not one to recommend, the model gives another; texts and lists of them are the same in
+    // JSON and TOML.
+    if let Some(given) = schema["examples"].get(0) {
+        return given.to_string();
+    }
     if let Some(first) = schema::options(schema).and_then(|options| options.first().copied()) {
         return format!("\"{first}\"");
     }

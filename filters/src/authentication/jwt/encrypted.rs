@@ -121,7 +121,9 @@ fn misfits(place: &Place, ring: &Keyring, algorithms: &[Alg], encryption: &[Enc]
             let wanted: Vec<String> = lengths.iter().map(usize::to_string).collect();
             let message =
                 format!("the secret of {kid} has {length} bytes, and its algorithms take {}", wanted.join(" or "));
-            Fault::at(place.clone(), message).help("write the secret as its bytes: `openssl rand 32 > FILE`")
+            let first = lengths.first().copied().unwrap_or(32);
+            Fault::at(place.clone(), message)
+                .help(format!("write the secret as its bytes: `openssl rand {first} > FILE`"))
         })
         .collect()
 }
