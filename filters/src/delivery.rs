@@ -2,8 +2,6 @@
 //!
 //! No client needs the master key for this. A session key is derived, not stored: giving one out changes nothing here.
 
-use std::collections::BTreeMap;
-
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use gapura_config::model::{Config, KeyKind};
@@ -43,25 +41,22 @@ fn key(name: &str, config: &Config, rings: &Keyrings) -> Option<Value> {
     let active = ring.active()?;
     let mut members: Map<String, Value> = active.public()?.members();
     let takes = config.encryption.iter().filter(|(_, entry)| entry.keyrings.iter().any(|ring| ring == name));
-    let takes: BTreeMap<&String, Vec<&str>> = takes
+    // Of each entry its own: an entry may take a ring for one profile, and another for all that it fits.
+    let takes: Map<String, Value> = takes
         .map(|(entry, settings)| {
             let fitting = settings.profile.listed().iter().filter(|profile| profile.kinds().contains(&ring.kind()));
-            (entry, fitting.map(|profile| profile.name()).collect())
+            (entry.clone(), fitting.map(|profile| profile.name()).collect::<Vec<_>>().into())
         })
         .collect();
     if takes.is_empty() {
         return None;
     }
-    let mut profiles: Vec<&str> = takes.values().flatten().copied().collect();
-    profiles.sort_unstable();
-    profiles.dedup();
     members.insert("kid".into(), active.kid().into());
     members.insert("use".into(), "enc".into());
     if ring.kind() == KeyKind::Rsa {
         members.insert("alg".into(), "RSA-OAEP-256".into());
     }
-    members.insert("encryption".into(), takes.keys().map(|entry| entry.as_str()).collect::<Vec<_>>().into());
-    members.insert("profiles".into(), profiles.into());
+    members.insert("encryption".into(), takes.into());
     Some(members.into())
 }
 

@@ -39,6 +39,10 @@ versions = [{ id = "2026-11", key = "file:@DIR@/secret", state = "active" }]
 profile = ["hpke", "aes128gcm"]
 keyrings = ["bodies", "points", "sessions"]
 
+[encryption.tokens]
+profile = "jwe"
+keyrings = ["points"]
+
 [encryption.founding]
 profile = "cryptojs"
 master_key = "env:MASTER_KEY"
@@ -71,6 +75,13 @@ upstream = "backend"
 auth = ["jwt.users"]
 encryption = "payments"
 rate_limits = ["few"]
+
+[[routes]]
+name = "tokens"
+path = "/tokens"
+upstream = "backend"
+auth = ["jwt.users"]
+encryption = "tokens"
 
 [[routes]]
 name = "founding"
@@ -145,8 +156,9 @@ fn public_keys_are_told_to_everyone() {
     assert_eq!(keys[0]["kty"], "OKP");
     assert_eq!(keys[0]["crv"], "X25519");
     assert_eq!(keys[0]["use"], "enc");
-    assert_eq!(keys[0]["profiles"], serde_json::json!(["hpke"]));
-    assert_eq!(keys[0]["encryption"], serde_json::json!(["payments"]));
+    // Of each entry what it takes the key for: one that lists `jwe` says nothing of another.
+    assert_eq!(keys[0]["encryption"], serde_json::json!({"payments": ["hpke"]}));
+    assert_eq!(keys[1]["encryption"], serde_json::json!({"payments": ["hpke"], "tokens": ["jwe"]}));
     assert_eq!(keys[1]["crv"], "P-256");
     assert!(keys.iter().all(|key| key.get("d").is_none()));
     let etag = answer.header("etag").expect("a tag").to_owned();

@@ -9,9 +9,8 @@ export type Fetch = (input: string, init?: RequestInit) => Promise<Response>;
 
 export interface PublicKey extends JsonWebKey {
   kid: string;
-  /** The encryption entries that take it. */
-  encryption?: string[];
-  profiles?: string[];
+  /** The encryption entries that take it, and each for which profiles. */
+  encryption?: Record<string, string[]>;
 }
 
 export interface KeySet {
@@ -72,7 +71,8 @@ export class KeySetCache {
 /** The first key for this entry and profile that this WebCrypto can agree with. */
 export async function findKey({ keys }: KeySet, encryption: string, profile: string): Promise<PublicKey | undefined> {
   for (const key of keys) {
-    const fits = key.encryption?.includes(encryption) && key.profiles?.includes(profile) && typeof key.kid === "string";
+    const { encryption: entries = {}, kid } = key;
+    const fits = Object.hasOwn(entries, encryption) && entries[encryption]?.includes(profile) && typeof kid === "string";
     if (fits && (await supports(key.crv ?? ""))) return key;
   }
   return undefined;

@@ -138,7 +138,7 @@ export async function startGateway() {
     },
     keySet: () => ({
       keys: Object.entries(gateway.keys).map(([kid, { publicKey }]) => ({
-        ...publicKey.export({ format: "jwk" }), kid, use: "enc", encryption: ["payments"], profiles: ["hpke"],
+        ...publicKey.export({ format: "jwk" }), kid, use: "enc", encryption: { payments: ["hpke"] },
       })),
     }),
     problem(response, status, code, headers = {}) {

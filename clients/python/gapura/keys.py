@@ -36,7 +36,8 @@ class KeySet:
     def find(self, encryption: str, profile: str) -> OfferedKey | None:
         """The first key for this entry and profile that this client can agree with."""
         for jwk in self._keys():
-            fits = encryption in _texts(jwk.get("encryption")) and profile in _texts(jwk.get("profiles"))
+            entries = jwk.get("encryption")
+            fits = isinstance(entries, dict) and profile in _texts(entries.get(encryption))
             if fits and jwk.get("crv") in CURVES and isinstance(jwk.get("kid"), str):
                 return OfferedKey(str(jwk["kid"]), from_jwk(jwk))
         return None

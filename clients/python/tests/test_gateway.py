@@ -202,7 +202,7 @@ class Exchanges(unittest.TestCase):
             self.assertEqual(self.gateway.asked["session-key"], 3)
 
     def test_no_key_and_nothing_is_sent(self) -> None:
-        self.gateway.keys = [{"kty": "EC", "crv": "P-521", "kid": "a", "encryption": ["payments"], "profiles": ["hpke"]}]
+        self.gateway.keys = [{"kty": "EC", "crv": "P-521", "kid": "a", "encryption": {"payments": ["hpke"]}}]
         pinned: dict[str, Any] = {"keys": {"keys": []}}  # no session key takes their place
         for options in ({"encryption": "other"}, {"profile": "hpke"}, {"profile": "cryptojs"}, pinned):
             with self.gateway.client(**options) as client:
@@ -211,7 +211,7 @@ class Exchanges(unittest.TestCase):
 
     def test_who_calls_is_asked_where_nothing_says_it(self) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
-        self.gateway.keys = [{**generate.jwk(key), "kid": "a", "encryption": ["payments"], "profiles": ["hpke"]}]
+        self.gateway.keys = [{**generate.jwk(key), "kid": "a", "encryption": {"payments": ["hpke"]}}]
         with self.gateway.client("ApiKey k", profile="hpke") as client:
             self.refused("DECRYPTION_FAILED", 400, lambda: client.post("/payments", json=PAYMENT))
         self.assertEqual(self.gateway.asked, {"keys": 2, "session-key": 2})
