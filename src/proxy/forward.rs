@@ -33,10 +33,19 @@ const X_USER_ROLES: HeaderName = HeaderName::from_static("x-user-roles");
 const X_USER_PERMISSIONS: HeaderName = HeaderName::from_static("x-user-permissions");
 const X_AUTH_METHOD: HeaderName = HeaderName::from_static("x-auth-method");
 
-/// What only the gateway may say. The client's copies are dropped in every spelling that a backend may take for these
+/// What only the gateway may say, and what is said to it alone: an application that knows envelopes would otherwise take from a
+/// route without encryption what no filter has opened. The client's copies are dropped in every spelling that a backend may take for these
 /// (CGI and its heirs turn both `-` and `_` into `_`).
-const OURS: [&str; 6] =
-    ["x-user-id", "x-user-email", "x-user-roles", "x-user-permissions", "x-auth-method", "x-request-id"];
+const OURS: [&str; 8] = [
+    "x-user-id",
+    "x-user-email",
+    "x-user-roles",
+    "x-user-permissions",
+    "x-auth-method",
+    "x-request-id",
+    "x-gapura-envelope",
+    "x-gapura-mac",
+];
 
 /// Fields of one connection (RFC 9110, section 7.6.1), and what is sent only to ask for such.
 const HOP_BY_HOP: [HeaderName; 7] = [
@@ -266,7 +275,9 @@ mod tests {
 
     #[test]
     fn every_spelling_of_our_names_is_ours() {
-        for name in ["x-user-id", "x_user_id", "x.user.id", "x-user_id", "x-auth-method", "x~request~id"] {
+        for name in
+            ["x-user-id", "x_user_id", "x.user.id", "x-user_id", "x-auth-method", "x~request~id", "x_gapura_mac"]
+        {
             assert!(is_ours(name), "{name}");
         }
         for name in ["x-user-ids", "x-user", "user-id", "x-userid", "xx-user-id"] {

@@ -62,6 +62,26 @@ const FORGED: [(&str, &str); 9] = [
     ("Forwarded", "for=203.0.113.9;proto=https;host=bank.test"),
 ];
 
+/// On routes without encryption, too: nobody has looked at them there.
+#[test]
+fn what_is_said_to_the_gateway_alone_goes_no_further() {
+    let upstream = Upstream::ok();
+    let gateway = start(&upstream);
+    let sent = [
+        ("X-Gapura-Envelope", "hpke=AAAA"),
+        ("X_Gapura_Envelope", "hpke=AAAA"),
+        ("X-Gapura-Mac", "v=1"),
+        ("X-Gapura-Other", "kept"),
+    ];
+    gateway.every_way("/open", &sent, |answer| {
+        assert_eq!(answer.status, 200);
+        let names: Vec<String> =
+            upstream.last().raw_headers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+        let own: Vec<&String> = names.iter().filter(|name| name.contains("gapura")).collect();
+        assert_eq!(own, ["x-gapura-other"]);
+    });
+}
+
 #[test]
 fn what_a_stranger_says_of_its_address_is_removed() {
     let upstream = Upstream::ok();

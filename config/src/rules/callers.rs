@@ -234,7 +234,7 @@ fn unique(rules: &mut Rules<'_>, list: &Place, keys: &[ApiKey]) {
 /// Headers that never reach the API key check as the client sent them (contract, section 3), or that frame the message.
 pub(super) fn is_taken(header: &str) -> bool {
     let header = header.to_ascii_lowercase();
-    let owned = ["forwarded", "x-request-id", "x-auth-method", "traceparent"];
+    let owned = ["forwarded", "x-request-id", "x-auth-method", "x-gapura-envelope", "x-gapura-mac", "traceparent"];
     let framing =
         ["host", "connection", "content-length", "content-type", "transfer-encoding", "te", "trailer", "upgrade"];
     // They hold more than a key.
