@@ -49,6 +49,8 @@ pub(crate) struct Context {
     pub(super) interim: usize,
     /// Among those of its route, where their number is bounded.
     pub(super) place: Option<Place>,
+    /// The response to a streamed request is a stream of events.
+    pub(super) events: bool,
     /// When a streamed request went to its upstream.
     pub(super) sent: Option<Now>,
 }
@@ -77,6 +79,7 @@ impl Context {
             tried: 0,
             interim: 0,
             place: None,
+            events: false,
             sent: None,
         }
     }

@@ -1,6 +1,6 @@
 //! Pingora's hooks: the *streamed* way. Its first hook is [`front`]'s, and may find that the request need not stream at all.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -138,7 +138,30 @@ impl ProxyHttp for Proxy {
         }
         answer::drop_length(head);
         answer::finish(session.as_downstream_mut(), head, context);
+        // A download that has begun may end; events without an end are a socket.
+        context.events = whole::is_events(head);
         Ok(())
+    }
+
+    /// Nothing of a stream of events passes once its caller may not go on. Pingora wakes nobody meanwhile: a silent one falls with
+    /// its next event, or with the timeout of its route.
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        _body: &mut Option<Bytes>,
+        _end: bool,
+        context: &mut Context,
+    ) -> Result<Option<Duration>> {
+        if !context.events || context.ended.is_some() {
+            return Ok(None);
+        }
+        match context.exchange.tenures.ended(self.gateway.clock.now().unix_ms) {
+            Some(why) => {
+                context.end("events", why);
+                Err(Error::new_down(ErrorType::ConnectionClosed))
+            }
+            None => Ok(None),
+        }
     }
 
     /// Nothing was sent: the next server can take it.

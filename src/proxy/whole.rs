@@ -200,7 +200,7 @@ fn refuse_unsealable(answer: &Answer, sealed: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn is_events(head: &ResponseHeader) -> bool {
+pub(super) fn is_events(head: &ResponseHeader) -> bool {
     let kind = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
 }

@@ -235,6 +235,32 @@ fn a_frame_that_is_not_whole_is_broken_off() {
     until_true("it is counted", || ended(&gateway, "websocket", "expired") > 0.5);
 }
 
+/// Where the request's length is unknown the response takes another way: nothing of it passes after the token's end.
+#[test]
+fn events_that_answer_a_streamed_request_end_with_their_token() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let upstream = Upstream::start(move |call| {
+        call.body();
+        call.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+        call.send("9\r\ndata: 1\n\n\r\n");
+        held.wait();
+        call.send("9\r\ndata: 2\n\n\r\n");
+        Flow::Close
+    });
+    let gateway = start(upstream.address());
+    let (bearer, end) = short_token(2);
+    let mut wire = gateway.connect();
+    let head = "Host: gateway.test\r\nTransfer-Encoding: chunked\r\nConnection: close";
+    wire.send(format!("POST /events HTTP/1.1\r\n{head}\r\nAuthorization: {bearer}\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n"));
+    assert_eq!(wire.head().map(|answer| answer.status), Some(200));
+    assert_eq!(wire.chunk().as_deref(), Some(&b"data: 1\n\n"[..]));
+    until_true("the token has ended", || now_ms() > end);
+    gate.open();
+    assert!(find(&wire.rest(), b"data: 2").is_none());
+    until_true("it is counted", || ended(&gateway, "events", "expired") > 0.5);
+}
+
 /// A stream of events is a socket in all but name; a download that began in time may end.
 #[test]
 fn a_stream_of_events_ends_with_its_token_and_a_download_does_not() {
