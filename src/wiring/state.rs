@@ -12,7 +12,7 @@ use gapura_config::{
 use gapura_filters::{
     authentication::Lockouts,
     contract::{Clock, Now, Services},
-    encryption::ReplayStore,
+    encryption::{Downgrades, ReplayStore},
     metrics::Metrics,
     rate_limit::{Amount, CounterStore},
 };
@@ -54,6 +54,7 @@ pub(super) fn services(config: &Config) -> Result<Services, CannotStart> {
         services.replays = ReplayStore::Shared(store.clone());
         services.revocations = store.revocations().clone();
         services.shared_revocations = Some(store.clone());
+        services.downgrades = Arc::new(Downgrades::shared(store.clone()));
         services.lockouts = Arc::new(Lockouts::shared(store));
     }
     Ok(services)

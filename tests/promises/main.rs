@@ -46,6 +46,7 @@ mod restarts;
 mod revocations;
 mod sealed_answers;
 mod shared_revocations;
+mod shared_downgrades;
 mod shared_state;
 mod shared_windows;
 mod shutdown;

@@ -35,18 +35,18 @@ impl Encryption {
             // Derived before any upstream is contacted: a response that cannot be sealed must not come to be.
             (Some(cryptojs), _) => {
                 let proof = self.proof(cryptojs, head, exchange, principal, false)?;
-                self.refuse_downgrade(principal, proof.as_ref().map_or(PLAINTEXT, |_| WITH_MAC))?;
+                self.refuse_downgrade(principal, proof.as_ref().map_or(PLAINTEXT, |_| WITH_MAC)).await?;
                 let key = cryptojs.key_alone(proof, head, exchange, principal, &self.results)?;
                 self.refuse_mac_replay(&key, principal, exchange.now).await?;
                 Sealing::due(How::CryptoJs(key), head)
             }
             (None, Some(jwe_rsa)) => {
-                self.refuse_downgrade(principal, strength(Profile::JweRsa))?;
+                self.refuse_downgrade(principal, strength(Profile::JweRsa)).await?;
                 Sealing::due(How::JweRsa(jwe_rsa.reply()), head)
             }
             (None, None) if !self.required => {
                 self.refuse_ended(exchange.now)?;
-                self.refuse_downgrade(principal, PLAINTEXT)?;
+                self.refuse_downgrade(principal, PLAINTEXT).await?;
                 Sealing::not_due()
             }
             (None, None) => {
@@ -75,7 +75,7 @@ impl Encryption {
         let (cryptojs, envelope) = match (&self.cryptojs, reading) {
             (Some(cryptojs), Reading::Envelope(envelope)) => (cryptojs, envelope),
             (_, Reading::Other(_)) if !self.required => {
-                self.refuse_downgrade(principal, PLAINTEXT)?;
+                self.refuse_downgrade(principal, PLAINTEXT).await?;
                 self.results.plaintext.inc();
                 exchange.sealing = Some(Sealing::not_due());
                 fields::clean_request(&mut head.headers);
@@ -107,12 +107,12 @@ impl Encryption {
         self.refuse_ended(exchange.now)?;
         let proof = self.proof(cryptojs, head, exchange, principal, true)?;
         let strength = proof.as_ref().map_or(strength(Profile::CryptoJs), |_| WITH_MAC);
-        self.refuse_downgrade(principal, strength)?;
+        self.refuse_downgrade(principal, strength).await?;
         let (plaintext, id, key) = cryptojs.open(envelope, (body, proof), principal, exchange.now, &self.results)?;
         self.refuse_mac_replay(&key, principal, exchange.now).await?;
         self.refuse_replay(id, self.keep(), exchange.now).await?;
         self.results.accepted(Profile::CryptoJs);
-        self.note_strength(principal, strength);
+        self.note_strength(principal, strength, exchange.now).await;
         Ok((plaintext, key))
     }
 

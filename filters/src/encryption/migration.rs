@@ -1,23 +1,15 @@
 //! From weaker profiles to stronger ones: the end of the founding format on its day, and the lock that lets no caller go back.
 //!
 //! The lock is against whoever can change a request before it reaches the gateway (that is what envelopes are for) and would
-//! have it sealed the old way, or not at all. It is remembered by this process only: another instance, or a restart, learns it
-//! anew from the caller's next message.
-
-use std::{
-    collections::HashMap,
-    hash::{BuildHasher, RandomState},
-    mem,
-};
+//! have it sealed the old way, or not at all. Where it is remembered: [`super::downgrades`].
 
 use gapura_config::{
     fault::{Fault, Place},
     model::{self, Config, MacMode, Profile},
 };
-use parking_lot::Mutex;
 use toml_datetime::{Datetime, Offset, Time};
 
-use super::{Encryption, profiles::strength};
+use super::{Encryption, downgrades::Caller, profiles::strength};
 use crate::{
     contract::{Code, Now, Principal, Refusal},
     instant,
@@ -50,9 +42,12 @@ impl Legacy {
 
 impl Encryption {
     /// A weaker envelope than this caller has sent before is refused: it need not be the caller who made it weaker.
-    pub(super) fn refuse_downgrade(&self, principal: &Principal, strength: u8) -> Result<(), Refusal> {
+    pub(super) async fn refuse_downgrade(&self, principal: &Principal, strength: u8) -> Result<(), Refusal> {
         let Some(seen) = &self.downgrades else { return Ok(()) };
-        if strength >= seen.strongest(&self.name, principal.into()) {
+        let weaker = seen.is_weaker(Caller::new(&self.name, principal), strength, self.strongest()).await;
+        let unknown =
+            |why| Refusal::new(Code::Overloaded, "The gateway cannot accept envelopes at the moment.").reason(why);
+        if !weaker.map_err(unknown)? {
             return Ok(());
         }
         self.results.downgraded.inc();
@@ -64,10 +59,17 @@ impl Encryption {
     }
 
     /// Of an envelope that was accepted.
-    pub(super) fn note_strength(&self, principal: &Principal, strength: u8) {
+    pub(super) async fn note_strength(&self, principal: &Principal, strength: u8, now: Now) {
         if let Some(seen) = &self.downgrades {
-            seen.note(&self.name, principal.into(), strength);
+            seen.sent(Caller::new(&self.name, principal), strength, now).await;
         }
+    }
+
+    /// What this entry accepts at best.
+    fn strongest(&self) -> u8 {
+        let with_mac = self.cryptojs.as_ref().is_some_and(|cryptojs| cryptojs.mac() != MacMode::Off);
+        let of_profiles = self.accepted.profiles.iter().map(|profile| strength(*profile)).max();
+        of_profiles.unwrap_or(PLAINTEXT).max(if with_mac { WITH_MAC } else { PLAINTEXT })
     }
 
     pub(super) fn refuse_ended(&self, now: Now) -> Result<(), Refusal> {
@@ -127,120 +129,9 @@ pub(super) fn has_levels(config: &model::Encryption) -> bool {
     of_profiles || !config.required || (profiles.contains(&Profile::CryptoJs) && config.mac == MacMode::Optional)
 }
 
-/// Who sent an envelope: user ids are unique within the method that proved them.
-#[derive(Clone, Copy, Hash)]
-pub(super) struct Caller<'c> {
-    method: &'c str,
-    user_id: &'c str,
-}
-
-impl<'c> From<&'c Principal> for Caller<'c> {
-    fn from(principal: &'c Principal) -> Self {
-        Self { method: &principal.method, user_id: principal.user_id.as_str() }
-    }
-}
-
-const SHARDS: usize = 16;
-/// Callers of one shard that are remembered for certain; twice as many at most are held, about 3 MiB over all shards.
-const GENERATION: usize = 4096;
-
-/// The strongest envelope of each caller. Bounded: where there are more callers than it holds, it forgets those who sent
-/// nothing for the longest time.
-pub struct Downgrades {
-    /// Random: nobody can choose an id that falls together with another's.
-    hash: [RandomState; 2],
-    shards: [Mutex<Shard>; SHARDS],
-}
-
-#[derive(Default)]
-struct Shard {
-    young: HashMap<u128, u8>,
-    old: HashMap<u128, u8>,
-}
-
-impl Default for Downgrades {
-    fn default() -> Self {
-        Self { hash: [RandomState::new(), RandomState::new()], shards: Default::default() }
-    }
-}
-
-impl Downgrades {
-    pub(super) fn strongest(&self, entry: &str, caller: Caller<'_>) -> u8 {
-        let key = self.key(entry, caller);
-        self.shards[(key as usize) % SHARDS].lock().look(key)
-    }
-
-    pub(super) fn note(&self, entry: &str, caller: Caller<'_>, strength: u8) {
-        let key = self.key(entry, caller);
-        let mut shard = self.shards[(key as usize) % SHARDS].lock();
-        let strongest = shard.look(key).max(strength);
-        shard.keep(key, strongest);
-    }
-
-    fn key(&self, entry: &str, caller: Caller<'_>) -> u128 {
-        let [high, low] = self.hash.each_ref().map(|hash| u128::from(hash.hash_one((entry, caller))));
-        high << 64 | low
-    }
-}
-
-impl Shard {
-    /// Looking keeps young: who is refused stays known.
-    fn look(&mut self, key: u128) -> u8 {
-        if let Some(strength) = self.young.get(&key) {
-            return *strength;
-        }
-        let Some(strength) = self.old.remove(&key) else { return PLAINTEXT };
-        self.keep(key, strength);
-        strength
-    }
-
-    fn keep(&mut self, key: u128, strength: u8) {
-        if strength == PLAINTEXT {
-            return;
-        }
-        if self.young.len() >= GENERATION && !self.young.contains_key(&key) {
-            self.old = mem::take(&mut self.young);
-        }
-        self.young.insert(key, strength);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn caller(user_id: &str) -> Caller<'_> {
-        Caller { method: "jwt.users", user_id }
-    }
-
-    #[test]
-    fn the_strongest_is_remembered_of_each_caller_and_entry() {
-        let seen = Downgrades::default();
-        seen.note("a", caller("u1"), 3);
-        seen.note("a", caller("u1"), 1);
-        assert_eq!(seen.strongest("a", caller("u1")), 3);
-        assert_eq!(seen.strongest("a", caller("u2")), 0);
-        assert_eq!(seen.strongest("b", caller("u1")), 0);
-        assert_eq!(seen.strongest("a", Caller { method: "jwt.others", user_id: "u1" }), 0);
-    }
-
-    #[test]
-    fn memory_is_bounded_and_whoever_is_asked_for_stays() {
-        let seen = Downgrades::default();
-        seen.note("a", caller("asked"), 3);
-        for at in 0..SHARDS * GENERATION * 4 {
-            seen.note("a", caller(&at.to_string()), 2);
-            if at % 1000 == 0 {
-                assert_eq!(seen.strongest("a", caller("asked")), 3, "after {at}");
-            }
-        }
-        let held = |shard: &Mutex<Shard>| {
-            let shard = shard.lock();
-            shard.young.len() + shard.old.len()
-        };
-        let held: usize = seen.shards.iter().map(held).sum();
-        assert!(held <= 2 * SHARDS * GENERATION, "{held}");
-    }
 
     #[test]
     fn a_day_ends_at_midnight() {

@@ -8,6 +8,7 @@
 pub mod client;
 pub mod context;
 mod deliver;
+mod downgrades;
 pub mod envelope;
 mod fields;
 mod founding;
@@ -31,7 +32,8 @@ use gapura_config::{
 use http::{HeaderValue, header, request, response as http_response};
 
 pub use crate::replay::{Mark, MemoryReplays, ReplayId, ReplayStore, SharedReplays};
-pub use migration::{Downgrades, ending};
+pub use downgrades::{CallerId, Downgrades, Known, SharedDowngrades};
+pub use migration::ending;
 pub use response::Sealing;
 
 use self::{

@@ -114,7 +114,7 @@ impl Encryption {
             if self.required {
                 return Err(self.not_envelope("a listed member holds no envelope of an accepted profile"));
             }
-            self.refuse_downgrade(principal, PLAINTEXT)?;
+            self.refuse_downgrade(principal, PLAINTEXT).await?;
             return Ok(None);
         };
         let mut bound = Bound::new(head, exchange, Arc::clone(principal));

@@ -140,7 +140,7 @@ impl Encryption {
     ) -> Result<Opened, Refusal> {
         let in_header = message.in_header;
         let principal = bound.principal();
-        self.refuse_downgrade(&principal, strength(profile))?;
+        self.refuse_downgrade(&principal, strength(profile)).await?;
         let opened = self.open_as(profile, &message, bound, now).map_err(|Failure(why)| self.failed(why))?;
         if in_header && !opened.plaintext.is_empty() {
             return Err(self.failed("the message in X-Gapura-Envelope has content"));
@@ -156,7 +156,7 @@ impl Encryption {
         let name = self.replay_id(caller, &opened.unique);
         self.refuse_replay(name, self.terms.keep(opened.iat), now).await?;
         self.results.accepted(profile);
-        self.note_strength(&principal, strength(profile));
+        self.note_strength(&principal, strength(profile), now).await;
         Ok(opened)
     }
 

@@ -1,10 +1,11 @@
-//! Limits, replays, lock-outs and revocations shared between instances, in Redis 6 or newer: one server, one that Sentinels name, or a Cluster.
+//! Limits, replays, downgrade locks, lock-outs and revocations shared between instances, in Redis 6 or newer: one server, one that Sentinels name, or a Cluster.
 //!
 //! * where it is (`address`), and whom a question goes to (`servers`, `cluster`);
 //! * one connection per server and process (`link`), kept by a task of its own (`keeper`);
 //! * one script call per request for all its rules, on Redis' clock (`counters`, `charge.lua`, `refund.lua`);
 //! * decisions of this instance, far from a limit (`adaptive`, `loans`, `borrow.lua`), and of an outage (`ledger`);
 //! * one `SET NX` per envelope (`replays`);
+//! * how strong the envelopes of callers were: told once a day, asked about weaker ones (`downgrades`);
 //! * one script call per failed authentication (`lockouts`, `lockout.lua`);
 //! * revoked tokens: one script call for each, and a look for those of others every 200 ms (`revocations`, `revoke.lua`).
 //!
@@ -19,6 +20,7 @@ mod adaptive;
 mod address;
 mod cluster;
 mod counters;
+mod downgrades;
 mod keeper;
 mod ledger;
 mod link;
@@ -40,7 +42,7 @@ use gapura_filters::{
         Unpublished,
     },
     contract::Now,
-    encryption::{Mark, ReplayId, SharedReplays},
+    encryption::{CallerId, Known, Mark, ReplayId, SharedDowngrades, SharedReplays},
     metrics::Metrics,
     rate_limit::{Counted, Demand, Pending, Quota, SharedCounters},
 };
@@ -51,6 +53,7 @@ use self::{
     address::Address,
     cluster::Cluster,
     counters::Counters,
+    downgrades::Downgrades,
     ledger::Ledger,
     link::{Link, Origin},
     lockouts::Lockouts,
@@ -66,6 +69,7 @@ pub struct RedisStore {
     meters: Arc<Meters>,
     adaptive: Option<Arc<Adaptive>>,
     lockouts: Lockouts,
+    downgrades: Downgrades,
     revocations: Arc<Revocations>,
     duties: Arc<Duties>,
     tasks: Vec<AbortHandle>,
@@ -117,7 +121,8 @@ impl RedisStore {
             tasks.push(tokio::spawn(report).abort_handle());
             adaptive
         });
-        Ok(Arc::new(Self { servers, meters, adaptive, lockouts: Lockouts::new(), revocations, duties, tasks }))
+        let (lockouts, downgrades) = (Lockouts::new(), Downgrades::new(redis.on_outage));
+        Ok(Arc::new(Self { servers, meters, adaptive, lockouts, downgrades, revocations, duties, tasks }))
     }
 
     /// What [`Self::connect`] would refuse, without connecting.
@@ -178,6 +183,16 @@ impl SharedCounters for RedisStore {
 impl SharedReplays for RedisStore {
     fn check_and_mark(&self, id: ReplayId, keep: Duration, now: Now) -> Pending<'_, Mark> {
         Box::pin(self.duties.replays.check_and_mark(&self.servers, id, keep, now))
+    }
+}
+
+impl SharedDowngrades for RedisStore {
+    fn tell(&self, id: CallerId, strength: u8, keep: Duration) -> Pending<'_, bool> {
+        Box::pin(self.downgrades.tell(&self.servers, id, strength, keep))
+    }
+
+    fn strongest(&self, id: CallerId, above: u8, most: u8) -> Pending<'_, Known> {
+        Box::pin(self.downgrades.strongest(&self.servers, id, above, most))
     }
 }
 
