@@ -7,7 +7,7 @@ use gapura_filters::{
         PublicJwk,
         jwe::{Compact, Enc, Header, OpeningKey, SealingKey, seal},
     },
-    encryption::context::MessageId,
+    encryption::{context::MessageId, members::Pointer},
     json::{self, Json},
     keyring::{Key, Keyring},
 };
@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 use super::{
     seal::{Reference, now, read},
-    strong::{Profile, StrongOptions},
+    strong::{Profile, StrongOptions, is_kid, is_media_type},
 };
 
 #[derive(Debug, clap::Args)]
@@ -46,15 +46,24 @@ impl JweOptions {
 pub(super) fn encrypt(options: &JweOptions, shared: &StrongOptions, plaintext: &[u8]) -> Result<String, String> {
     fitting(options, shared)?;
     let Some(kid) = &shared.kid else { return Err("--kid is missing: the gateway could not find the key".into()) };
+    if !is_kid(kid, if shared.session_key.is_some() { 3 } else { 2 }) {
+        return Err("--kid is NAME.id, or NAME.id.EXPIRY for a session key, as the gateway told it".into());
+    }
+    if !is_media_type(&shared.content_type) {
+        return Err("--content-type is no TYPE/SUBTYPE of at most 255 bytes".into());
+    }
     let mut ctx = Map::new();
     for (name, value) in [("v", Value::from(1)), ("dir", "request".into()), ("iat", now().into())] {
         ctx.insert(name.into(), value);
     }
     ctx.insert("id".into(), MessageId::fresh().text().into());
-    for name in ["method", "authority", "path", "query", "sub", "tid", "part"] {
+    for name in TEXTS {
         ctx.insert(name.into(), "".into());
     }
-    ctx.extend(context(options)?);
+    ctx.extend(context(options, &[])?);
+    if let Some(name) = ["method", "authority", "path"].into_iter().find(|name| ctx[*name] == "") {
+        return Err(format!("--context has no `{name}`: the message would be for no request"));
+    }
     let mut header = Map::from_iter([("kid".to_owned(), kid.as_str().into())]);
     if !plaintext.is_empty() {
         header.insert("cty".into(), shared.content_type.as_str().into());
@@ -97,7 +106,7 @@ pub(super) fn decrypt(options: &JweOptions, shared: &StrongOptions, message: &[u
     if shared.kid.as_ref().is_some_and(|kid| text["kid"] != kid.as_str()) {
         return Err("the message names another key".into());
     }
-    for (name, wanted) in context(options)? {
+    for (name, wanted) in context(options, &OF_RESPONSES)? {
         if text["ctx"][&name] != wanted {
             return Err(format!("the message is of another exchange: its `{name}` differs"));
         }
@@ -116,11 +125,33 @@ fn fitting(options: &JweOptions, shared: &StrongOptions) -> Result<(), String> {
     Ok(())
 }
 
-fn context(options: &JweOptions) -> Result<Map<String, Value>, String> {
-    match &options.context {
-        None => Ok(Map::new()),
-        Some(text) => serde_json::from_str(text).map_err(|why| format!("--context is no JSON object: {why}")),
+/// What a context says in words.
+const TEXTS: [&str; 7] = ["method", "authority", "path", "query", "sub", "tid", "part"];
+/// What only one that is compared may have.
+const OF_RESPONSES: [&str; 5] = ["v", "dir", "status", "irt", "rpk"];
+
+/// `more`: members that are taken as they are.
+fn context(options: &JweOptions, more: &[&str]) -> Result<Map<String, Value>, String> {
+    let Some(text) = &options.context else { return Ok(Map::new()) };
+    let members: Map<String, Value> =
+        serde_json::from_str(text).map_err(|why| format!("--context is no JSON object: {why}"))?;
+    for (name, value) in &members {
+        let sound = match name.as_str() {
+            "part" => value.as_str().is_some_and(|part| part.is_empty() || Pointer::parse(part).is_ok()),
+            "iat" => value.is_u64(),
+            "id" => value.as_str().is_some_and(|id| MessageId::parse(id).is_some()),
+            name if TEXTS.contains(&name) => value.is_string(),
+            name if more.contains(&name) => true,
+            _ => {
+                let name = name.escape_debug();
+                return Err(format!("--context has no member `{name}`: it has {}, iat and id", TEXTS.join(", ")));
+            }
+        };
+        if !sound {
+            return Err(format!("--context: `{name}` has a value that no message has"));
+        }
     }
+    Ok(members)
 }
 
 fn session_key(reference: &Reference) -> Result<Vec<u8>, String> {
@@ -133,7 +164,7 @@ fn session_key(reference: &Reference) -> Result<Vec<u8>, String> {
 fn public_key(reference: &Reference) -> Result<PublicJwk, String> {
     let text = read(reference)?;
     let mut key = json::parse_object(text.bytes()).map_err(|why| format!("the key is no JWK: {why}"))?;
-    for name in ["kid", "use", "alg", "encryption", "profiles"] {
+    for name in ["kid", "use", "alg", "encryption"] {
         key.remove(name);
     }
     if key.get("d").and_then(Json::as_str).is_some() {

@@ -12,9 +12,14 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::ValueEnum;
 use gapura_filters::{
     crypto::{PublicJwk, hpke::Aead},
-    encryption::sender::{Facts, Key, Sent},
+    encryption::{
+        members::Pointer,
+        sender::{Facts, Key, Sent},
+    },
     json::parse_object,
+    target::{canonical_path, check_query},
 };
+use http::Method;
 use serde_json::Value;
 
 use super::seal::Reference;
@@ -103,6 +108,7 @@ pub(super) fn encrypt(
 ) -> Result<Vec<u8>, String> {
     let facts = facts(options)?;
     let kid = options.kid.as_deref().ok_or("--kid names the key")?;
+    usable(profile, kid, options, plaintext)?;
     let (plaintext, content_type) =
         if options.header { (&[][..], "") } else { (plaintext, options.content_type.as_str()) };
     let (message, sent) = match profile {
@@ -146,6 +152,46 @@ pub(super) fn decrypt(profile: Profile, options: &StrongOptions, message: Vec<u8
     opened.map(|received| received.plaintext).map_err(|_| failed.to_owned())
 }
 
+/// What would only make a message that no gateway opens.
+fn usable(profile: Profile, kid: &str, options: &StrongOptions, plaintext: &[u8]) -> Result<(), String> {
+    let (hpke, header, part) = (profile == Profile::Hpke, options.header, &options.part);
+    let parts = if hpke { 2 } else { 3 };
+    let unfit = [
+        (
+            hpke && options.session_key.is_some(),
+            "--session-key belongs to aes128gcm and jwe: hpke seals to one of --keys",
+        ),
+        (!hpke && options.keys.is_some(), "--keys belongs to hpke: aes128gcm seals under --session-key"),
+        (hpke && !is_kid(kid, parts), "--kid is NAME.id for hpke, as the file of --keys has it"),
+        (!hpke && !is_kid(kid, parts), "--kid is NAME.id.EXPIRY for aes128gcm, as it came with the session key"),
+        (header && !part.is_empty(), "--header and --part do not go together: a member's message stands in the body"),
+        (!part.is_empty() && Pointer::parse(part).is_err(), "--part is no JSON pointer: write /card/number"),
+        (
+            !header && plaintext.is_empty(),
+            "standard input is empty: --header makes the message of a request without a body",
+        ),
+        (!header && !is_media_type(&options.content_type), "--content-type is no TYPE/SUBTYPE of at most 255 bytes"),
+    ];
+    match unfit.into_iter().find(|(unfit, _)| *unfit) {
+        Some((_, why)) => Err(why.to_owned()),
+        None => Ok(()),
+    }
+}
+
+/// As the gateway names its keys: two parts, of a session key a third, its end in seconds since 1970.
+pub(super) fn is_kid(kid: &str, parts: usize) -> bool {
+    let part = |text: &str| {
+        (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+    };
+    let end = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    kid.split('.').count() == parts && kid.split('.').all(part) && kid.split('.').skip(2).all(end)
+}
+
+pub(super) fn is_media_type(text: &str) -> bool {
+    let sound = text.len() <= 255 && text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    sound && text.split_once('/').is_some_and(|(kind, subtype)| !kind.is_empty() && !subtype.is_empty())
+}
+
 fn facts(options: &StrongOptions) -> Result<Facts, String> {
     let url = options.url.as_deref().ok_or("--url says what the message is for")?;
     let (secure, rest) = match url.split_once("://") {
@@ -155,16 +201,32 @@ fn facts(options: &StrongOptions) -> Result<Facts, String> {
     };
     let at = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, target) = rest.split_at(at);
-    let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
+    if authority.is_empty() || authority.contains(['@', '#']) {
+        return Err("--url names no host: write https://HOST/PATH".into());
+    }
+    let target = target.split_once('#').map_or(target, |(sent, _)| sent);
+    let method = &options.method;
+    if method.parse::<Method>().is_err() || method.bytes().any(|byte| byte.is_ascii_lowercase()) {
+        return Err(format!("--method `{}` is no method: they are written in upper case", method.escape_debug()));
+    }
     Ok(Facts {
         method: options.method.clone(),
         secure,
         authority: authority.to_owned(),
-        target,
+        target: canonical(target)?,
         user_id: options.subject.clone().ok_or("--subject is the caller's user id")?,
         token_id: options.token_id.clone(),
         part: options.part.clone(),
     })
+}
+
+/// As the gateway has it in the end: that is what messages are bound to.
+fn canonical(target: &str) -> Result<String, String> {
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    let path = if path.is_empty() { "/" } else { path };
+    let path = canonical_path(path).map_err(|why| format!("--url: {}", why.0))?;
+    query.map_or(Ok(()), check_query).map_err(|why| format!("--url: {}", why.0))?;
+    Ok(query.map_or_else(|| path.to_string(), |query| format!("{path}?{query}")))
 }
 
 fn public_key(path: &Path, kid: &str) -> Result<PublicJwk, String> {
