@@ -56,6 +56,12 @@ impl Source {
         self.span_near(place, false).map(|span| self.position(span.start))
     }
 
+    /// Whether the file has a table in braces there, and not under a header of its own.
+    pub fn is_inline(&self, table: &Place) -> bool {
+        let spans = self.0.spans.get(table);
+        spans.and_then(|spans| self.0.text.get(spans.value.clone())).is_some_and(|text| text.starts_with('{'))
+    }
+
     /// Line and column of a fault.
     pub fn locate_fault(&self, fault: &Fault) -> Option<(usize, usize)> {
         self.span_of(fault).map(|span| self.position(span.start))

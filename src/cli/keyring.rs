@@ -12,6 +12,7 @@ use std::{
 
 use clap::ValueEnum;
 use gapura_config::{
+    fault::Place,
     model::{KeyKind, KeyState, Keyring},
     secret::SecretRef,
 };
@@ -90,7 +91,7 @@ pub(super) fn new(options: &New) -> ExitCode {
                 path.display(),
                 options.name,
                 kind.name(),
-                version(&options.name, &id, &path, KeyState::Active)
+                version(Form::Tables, &options.name, &id, &path, KeyState::Active)
             )
             .as_bytes(),
         ),
@@ -112,8 +113,10 @@ pub(super) fn rotate(options: &Rotate) -> ExitCode {
             .with(&format!("`{}` cannot be the new version: give it an id of its own with --id", id.escape_debug()));
     }
     let folder = options.folder.clone().unwrap_or_else(|| beside_active(ring));
+    let versions = Place::root().key("keyrings").key(&options.name).key("versions");
+    let form = if loaded.source.is_inline(&versions.index(0)) { Form::Braces } else { Form::Tables };
     match write_key(ring.kind, &folder, &options.name, &id) {
-        Ok(path) => print(steps(ring, &options.name, &id, &path).as_bytes()),
+        Ok(path) => print(steps(ring, form, &options.name, &id, &path).as_bytes()),
         Err(why) => Exit::Environment.with(&why),
     }
 }
@@ -144,24 +147,39 @@ pub(super) fn list(options: &List) -> ExitCode {
 }
 
 /// What an operator does, in an order in which no client ever fails.
-fn steps(ring: &Keyring, name: &str, id: &str, path: &Path) -> String {
+fn steps(ring: &Keyring, form: Form, name: &str, id: &str, path: &Path) -> String {
     let active = ring.versions.iter().find(|version| version.state == KeyState::Active);
     let old = active.map_or("", |version| &version.id);
     format!(
         "# {path}: written, readable by its owner only.\n\
-         # 1. Add this version, and reload all instances: each then opens what is sealed to it.\n\n{version}\n\
+         # 1. Add this version{place}, and reload all instances: each then opens what is sealed to it.\n\n{version}\n\
          # 2. Then write `state = \"active\"` for {id}, and `state = \"retiring\"` with an `until` for {old}, and reload: clients\n\
          #    get the new key. They may keep the old one for five minutes; session keys live for `session_key_lifetime`.\n\
          # 3. After `until` remove {old} and its key file.\n",
         path = path.display(),
-        version = version(name, id, path, KeyState::Pending),
+        place =
+            if form == Form::Braces { format!(" to the list `versions` of [keyrings.{name}]") } else { String::new() },
+        version = version(form, name, id, path, KeyState::Pending),
     )
 }
 
-fn version(name: &str, id: &str, path: &Path, state: KeyState) -> String {
+/// How a file writes versions: the two do not go together in one list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// `versions = [{ … }]`
+    Braces,
+    /// `[[keyrings.NAME.versions]]`
+    Tables,
+}
+
+fn version(form: Form, name: &str, id: &str, path: &Path, state: KeyState) -> String {
     // As TOML writes a text: a path may have a quote in it.
     let key = json!(format!("file:{}", path.display()));
-    format!("[[keyrings.{name}.versions]]\nid = \"{id}\"\nkey = {key}\nstate = \"{}\"\n", state.name())
+    let state = state.name();
+    match form {
+        Form::Braces => format!("  {{ id = \"{id}\", key = {key}, state = \"{state}\" }},\n"),
+        Form::Tables => format!("[[keyrings.{name}.versions]]\nid = \"{id}\"\nkey = {key}\nstate = \"{state}\"\n"),
+    }
 }
 
 fn beside_active(ring: &Keyring) -> PathBuf {
