@@ -8,15 +8,15 @@ use gapura_config::{
 };
 use gapura_filters::{
     assertion::KEYS_PATH,
-    contract::Code,
+    contract::{Code, Stage},
     policy::{Policy, Route},
     router::Found,
     target::{canonical_path, check_query},
 };
 use http::Method;
 
-use super::{Exit, check, decision::Credentials, print};
-use crate::{examine, stores::redis::adaptive_excess};
+use super::{Exit, check, decision::Credentials, delivered, print, seal};
+use crate::{examine, proxy::delivery, stores::redis::adaptive_excess};
 
 pub(super) fn run(path: &Path, method: &str, url: &str, credentials: &Credentials) -> ExitCode {
     let (loaded, _) = match examine::file(path) {
@@ -96,6 +96,9 @@ fn describe(policy: &Policy, config: &model::Config, method: &Method, target: &s
             Ok(canonical) => canonical,
             Err(why) => return answer(method, path, Code::RequestMalformed, why.0),
         };
+    if config.server.key_delivery && delivery::is_for(&canonical) {
+        return delivered::explain(policy, method, &canonical, query.unwrap_or_default());
+    }
     match policy.find(&canonical, method) {
         Found::Nothing => answer(method, &canonical, Code::RouteNotFound, "no route matches this path"),
         Found::OtherMethods(methods) => {
@@ -166,7 +169,7 @@ fn shared(state: &model::State, name: &str, rule: &model::RateLimit) -> Option<S
     Some(line)
 }
 
-fn answer(method: &Method, path: &str, code: Code, why: &str) -> String {
+pub(super) fn answer(method: &Method, path: &str, code: Code, why: &str) -> String {
     format!("{method} {path}\n  answered by the gateway: {} {} ({why})\n", code.status().as_u16(), code.name())
 }
 
@@ -183,6 +186,10 @@ fn route(route: &Route, config: &model::Config, written: &model::Route, (method,
         for (at, line) in lines.iter().enumerate() {
             let name = if at == 0 { stage.name() } else { "" };
             let _ = writeln!(text, "  {name:<16} {line}");
+        }
+        let encryption = route.encryption.as_ref().filter(|_| stage == Stage::Decryption);
+        if let Some(line) = encryption.and_then(|encryption| encryption.explain_end(seal::now())) {
+            let _ = writeln!(text, "                   {line}");
         }
     }
     if !written.rate_limits.is_empty() {

@@ -2,6 +2,7 @@
 
 mod check;
 mod decision;
+mod delivered;
 mod explain;
 mod jwe;
 mod keyring;

@@ -24,11 +24,11 @@ use super::{
 use crate::wiring::Gateway;
 
 const FOLDER: &str = "/.well-known/gapura/";
-const KEYS: &str = "/.well-known/gapura/keys";
-const SESSION_KEY: &str = "/.well-known/gapura/session-key";
+pub(crate) const KEYS: &str = "/.well-known/gapura/keys";
+pub(crate) const SESSION_KEY: &str = "/.well-known/gapura/session-key";
 
 /// A canonical path that is the gateway's own while `key_delivery` is on.
-pub(super) fn is_for(path: &str) -> bool {
+pub(crate) fn is_for(path: &str) -> bool {
     path.starts_with(FOLDER)
 }
 
@@ -99,7 +99,7 @@ async fn session_key(gateway: &Gateway, session: &mut ServerSession, context: &m
 const X_GAPURA_ENVELOPE: HeaderName = HeaderName::from_static("x-gapura-envelope");
 
 /// `path=…&method=…`: the canonical path, and the method (without one, POST).
-fn asked_for(query: &str) -> Result<(String, Method), Refusal> {
+pub(crate) fn asked_for(query: &str) -> Result<(String, Method), Refusal> {
     let malformed = |why: &'static str| {
         let detail = "The query must be path=/PATH&method=METHOD, of the request that the key is for.";
         Refusal::new(Code::RequestMalformed, detail).reason(why)

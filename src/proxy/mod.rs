@@ -9,7 +9,7 @@ mod admit;
 mod answer;
 mod coding;
 mod context;
-mod delivery;
+pub(crate) mod delivery;
 mod forward;
 mod frames;
 mod front;

@@ -1,11 +1,11 @@
 //! What an entry gives its callers: a session key, and of the founding format their own passphrase.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use gapura_config::model::KeyDerivation;
+use gapura_config::model::{KeyDerivation, KeyKind};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use super::Encryption;
+use super::{Encryption, profiles::cryptojs::CryptoJs};
 use crate::{
     contract::{Now, Principal, Refusal},
     delivery::Given,
@@ -13,6 +13,16 @@ use crate::{
 };
 
 impl Encryption {
+    /// What callers may get, for `gapura explain`.
+    pub fn gives(&self, now_ms: u64) -> Vec<&'static str> {
+        let sessions = self.keys.rings().iter().any(|ring| ring.kind() == KeyKind::Secret);
+        let over = self.legacy.as_ref().is_some_and(|legacy| legacy.is_over(now_ms));
+        let of_caller = |cryptojs: &CryptoJs| cryptojs.derivation() == KeyDerivation::User;
+        let founding = !over && self.cryptojs.as_ref().is_some_and(of_caller);
+        let gifts = [(sessions, "a session key"), (founding, "the caller's own passphrase")];
+        gifts.into_iter().filter(|(given, _)| *given).map(|(_, what)| what).collect()
+    }
+
     /// None: this entry has nothing to give, as its keys are public or bound to each envelope's time.
     /// `until_ms` is when the caller's credentials end, in milliseconds since 1970: no key lives longer.
     pub fn give(&self, principal: &Principal, until_ms: Option<i64>, now: Now) -> Result<Option<Given>, Refusal> {

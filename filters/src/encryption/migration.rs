@@ -83,6 +83,18 @@ impl Encryption {
         Err(Refusal::new(Code::EnvelopeRequired, detail).reason("cryptojs has ended"))
     }
 
+    /// How it stands with the end of `cryptojs`, for `gapura explain`.
+    pub fn explain_end(&self, now_ms: u64) -> Option<String> {
+        let legacy = self.legacy.as_ref()?;
+        let left = legacy.end_ms.saturating_sub(i64::try_from(now_ms).unwrap_or(i64::MAX));
+        let others: Vec<&str> = self.others().map(Profile::name).collect();
+        let others = if others.is_empty() { "nothing".to_owned() } else { others.join(", ") };
+        Some(match left {
+            ..=0 => format!("that day is past: cryptojs is refused with ENVELOPE_REQUIRED; accepted: {others}"),
+            _ => format!("that is in {} days", left / DAY_MS),
+        })
+    }
+
     fn names(&self) -> String {
         let names: Vec<&str> = self.accepted.profiles.iter().map(|profile| profile.name()).collect();
         names.join(", ")

@@ -226,18 +226,19 @@ impl Filter for Encryption {
             let members: Vec<&str> = self.members.iter().map(Pointer::as_str).collect();
             lines.push(format!("of JSON bodies the members {} only", members.join(", ")));
         }
-        if let Some(legacy) = &self.legacy {
-            lines.push(format!("cryptojs is accepted to the end of {} (UTC)", legacy.day()));
-        }
         if self.downgrades.is_some() {
             lines.push("who has sent a stronger envelope sends no weaker one".to_owned());
-        let master_keys = self.cryptojs.as_ref().and_then(|cryptojs| cryptojs.masters().ring());
         }
-        lines.extend(master_keys.map(|ring| format!("master keys: {}", ring.explain())));
+        let master_keys = self.cryptojs.as_ref().and_then(|cryptojs| cryptojs.masters().ring());
         lines.extend(self.keys.rings().iter().map(|ring| ring.explain()));
+        lines.extend(master_keys.map(|ring| format!("master keys: {}", ring.explain())));
         lines.push(format!("replays {replay}; plaintext bodies {}", if self.required { "refused" } else { "pass" }));
         let wrap = self.cryptojs.as_ref().map_or("as the request was", |cryptojs| cryptojs.explain_wrap());
         lines.push(format!("responses sealed {wrap}, up to {} bytes", self.max_response));
+        // Last: `gapura explain` says behind it what the clock says to that.
+        if let Some(legacy) = &self.legacy {
+            lines.push(format!("cryptojs is accepted to the end of {} (UTC)", legacy.day()));
+        }
         lines
     }
 

@@ -63,6 +63,15 @@ impl Setup {
         self
     }
 
+    /// Another configuration: some of its text is another.
+    #[must_use]
+    #[track_caller]
+    pub fn replace(mut self, from: &str, to: &str) -> Self {
+        assert!(self.text.contains(from), "{from:?} is not in the configuration");
+        self.text = self.text.replace(from, to);
+        self
+    }
+
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
@@ -97,9 +106,8 @@ impl Setup {
     /// Any command of the binary that takes a configuration, with `--config` added.
     pub fn command(&self, arguments: &[&str]) -> Output {
         let path = self.write(&self.text);
-        let (first, rest) = arguments.split_first().expect("a command");
         let mut command = Command::new(BINARY);
-        command.arg(first).arg("--config").arg(path).args(rest).envs(self.environment.iter().cloned());
+        command.args(arguments).arg("--config").arg(path).envs(self.environment.iter().cloned());
         command.stdin(Stdio::null()).output().unwrap()
     }
 
