@@ -24,7 +24,7 @@ pub(super) struct JweOptions {
     #[arg(long, value_name = "REF", requires = "profile")]
     key: Option<Reference>,
     /// With `--profile jwe`: the request that the message is for: {"method":"POST","authority":"api.example.com","path":"/pay","sub":"u-1"}.
-    /// What is left out is empty; `iat` and `id` are new. When opening, what must stand in the message.
+    /// Without `query`, `sub`, `tid`, `part` these are empty; `iat` and `id` are new. When opening, what must stand in the message.
     #[arg(long, value_name = "JSON", requires = "profile")]
     context: Option<String>,
     /// When encrypting to --key: the private key that will open the response, PKCS #8 in PEM.

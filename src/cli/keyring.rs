@@ -116,7 +116,12 @@ pub(super) fn rotate(options: &Rotate) -> ExitCode {
     let versions = Place::root().key("keyrings").key(&options.name).key("versions");
     let form = if loaded.source.is_inline(&versions.index(0)) { Form::Braces } else { Form::Tables };
     match write_key(ring.kind, &folder, &options.name, &id) {
-        Ok(path) => print(steps(ring, form, &options.name, &id, &path).as_bytes()),
+        Ok(path) => {
+            let masters =
+                loaded.config.encryption.values().any(|entry| entry.master_keys.as_ref() == Some(&options.name));
+            let then = if masters { OF_MASTERS } else { OF_OTHERS };
+            print(steps(ring, then, form, &options.name, &id, &path).as_bytes())
+        }
         Err(why) => Exit::Environment.with(&why),
     }
 }
@@ -146,15 +151,17 @@ pub(super) fn list(options: &List) -> ExitCode {
     print(out.as_bytes())
 }
 
+const OF_OTHERS: &str = ": clients\n#    get the new key. They may keep the old one for five minutes; session keys live for `session_key_lifetime`.";
+const OF_MASTERS: &str = ", once\n#    each client that holds the master key holds the new one, too. Others fetch theirs anew within `session_key_lifetime`.";
+
 /// What an operator does, in an order in which no client ever fails.
-fn steps(ring: &Keyring, form: Form, name: &str, id: &str, path: &Path) -> String {
+fn steps(ring: &Keyring, then: &str, form: Form, name: &str, id: &str, path: &Path) -> String {
     let active = ring.versions.iter().find(|version| version.state == KeyState::Active);
     let old = active.map_or("", |version| &version.id);
     format!(
         "# {path}: written, readable by its owner only.\n\
          # 1. Add this version{place}, and reload all instances: each then opens what is sealed to it.\n\n{version}\n\
-         # 2. Then write `state = \"active\"` for {id}, and `state = \"retiring\"` with an `until` for {old}, and reload: clients\n\
-         #    get the new key. They may keep the old one for five minutes; session keys live for `session_key_lifetime`.\n\
+         # 2. Then write `state = \"active\"` for {id}, and `state = \"retiring\"` with an `until` for {old}, and reload{then}\n\
          # 3. After `until` remove {old} and its key file.\n",
         path = path.display(),
         place =

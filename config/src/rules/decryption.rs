@@ -1,7 +1,10 @@
 //! Encrypted tokens.
 
 use super::{Rules, at, routes::refer};
-use crate::fault::Fault;
+use crate::{
+    fault::Fault,
+    model::{JweAlgorithm, JweContent},
+};
 
 pub(super) fn check(rules: &mut Rules<'_>) {
     let config = rules.config;
@@ -22,6 +25,14 @@ pub(super) fn check(rules: &mut Rules<'_>) {
                 let fault = Fault::at(table.key("algorithms").index(i), message);
                 rules.add(fault.help("remove it, or name a keyring of another kind"));
             }
+        }
+        // Of other algorithms the content key is made for one token; here it is the secret itself.
+        let direct = decryption.algorithms.iter().all(|algorithm| *algorithm == JweAlgorithm::Dir);
+        let short = decryption.encryption.iter().position(|content| *content == JweContent::A128Gcm);
+        if let (true, Some(i)) = (direct, short) {
+            let message = "with `dir` A128GCM takes a secret of 16 bytes, and those of a keyring have 32 or more";
+            let fault = Fault::at(table.key("encryption").index(i), message);
+            rules.add(fault.help("write \"A256GCM\", for 32 bytes: `openssl rand 32 > FILE`"));
         }
         if decryption.accept_unencrypted {
             let message = "a token that is not encrypted passes as well: whoever sees one can use it";

@@ -121,9 +121,10 @@ fn misfits(place: &Place, ring: &Keyring, algorithms: &[Alg], encryption: &[Enc]
             let wanted: Vec<String> = lengths.iter().map(usize::to_string).collect();
             let message =
                 format!("the secret of {kid} has {length} bytes, and its algorithms take {}", wanted.join(" or "));
-            let first = lengths.first().copied().unwrap_or(32);
+            // A ring has none that is shorter.
+            let fit = lengths.iter().copied().find(|length| *length >= 32).unwrap_or(32);
             Fault::at(place.clone(), message)
-                .help(format!("write the secret as its bytes: `openssl rand {first} > FILE`"))
+                .help(format!("write the secret as its bytes: `openssl rand {fit} > FILE`"))
         })
         .collect()
 }

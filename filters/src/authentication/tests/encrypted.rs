@@ -207,7 +207,9 @@ fn a_secret_must_have_the_length_of_its_algorithm() {
     assert_eq!(faults.is_none(), length == 32, "{length}");
     let mut direct = decryption("s", &[JweAlgorithm::Dir]);
     direct.encryption = vec![JweContent::A256CbcHs512];
-    assert_eq!(build(direct).is_ok(), length == 64, "{length}");
+    assert_ne!(length, 64);
+    let faults = build(direct).unwrap_err();
+    assert!(faults[0].help.as_deref().is_some_and(|help| help.contains("openssl rand 64")), "{faults:?}");
     let absent = build(decryption("nowhere", &[JweAlgorithm::A256Kw])).unwrap_err();
     assert_eq!(absent[0].place.to_string(), "jwt.users.decryption.keyring");
 }
