@@ -39,6 +39,7 @@ mod named_files;
 mod operation_tokens;
 mod pool;
 mod problems;
+mod python_clients;
 mod reload;
 mod resets;
 mod restarts;
