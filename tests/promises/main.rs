@@ -36,6 +36,7 @@ mod listeners;
 mod load;
 mod lockouts;
 mod named_files;
+mod one_refusal;
 mod operation_tokens;
 mod pool;
 mod problems;

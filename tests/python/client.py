@@ -12,6 +12,7 @@ import hmac
 import json
 import os
 import sys
+import warnings
 
 import http_ece
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
@@ -155,16 +156,24 @@ def open_ece(kept: dict, message: str, status: int, part: str, content_type: str
 TEXTS = {"method": "method", "authority": "authority", "path": "path", "query": "query", "sub": "subject", "tid": "tokenId"}
 
 
+ALGORITHMS = ["ECDH-ES", "A256KW", "RSA-OAEP-256", "RSA-OAEP", "RSA1_5", "A256GCM", "A128GCM", "A256CBC-HS512"]
+
+
 class Registry(jwe.JWERegistry):
-    """As large as the tests' answers are; and with the member that our format has beside those of the RFC."""
+    """As large as the tests' answers are; and with the member `ctx`, which our format has beside those of the RFC."""
 
     max_protected_header_length = 4096
     max_ciphertext_length = 1 << 20
 
+    def __init__(self) -> None:
+        super().__init__(algorithms=ALGORITHMS, strict_check_header=False)
 
-def registry() -> Registry:
-    algorithms = ["ECDH-ES", "A256KW", "RSA-OAEP-256", "RSA-OAEP", "RSA1_5", "A128KW", "dir", "A256GCM", "A128GCM", "A256CBC-HS512"]
-    return Registry(algorithms=algorithms, strict_check_header=False)
+
+class Lax(Registry):
+    """For messages that are to be refused."""
+
+    def check_header(self, header: dict, check_more: bool = False) -> None:
+        pass
 
 
 def seal_jwe(kept: dict, given: dict) -> str:
@@ -200,7 +209,7 @@ def public(key: ECKey | OKPKey) -> dict:
 
 
 def open_jwe(kept: dict, message: str, status: int, part: str, _: str) -> dict:
-    opened = jwe.decrypt_compact(message, kept["reply"], registry=registry())
+    opened = jwe.decrypt_compact(message, kept["reply"], registry=Registry())
     header = opened.headers()
     ctx = header["ctx"]
     expected = {"v": 1, "dir": "response", "status": status, "irt": kept["id"], "part": part}
@@ -220,12 +229,12 @@ def key_of(given: dict | str) -> Key:
 def jwe_encrypt(given: dict) -> str:
     key = key_of(given["key"])
     # joserfc, as RFC 7516 has it, writes `epk` itself.
-    return jwe.encrypt_compact(given["header"], given["text"].encode(), key, registry=registry())
+    return jwe.encrypt_compact(given["header"], given["text"].encode(), key, registry=Lax())
 
 
 def jwe_decrypt(given: dict) -> dict:
     key = key_of(given["key"])
-    opened = jwe.decrypt_compact(given["message"], key, registry=registry())
+    opened = jwe.decrypt_compact(given["message"], key, registry=Registry())
     return {"header": opened.headers(), "text": opened.plaintext.decode()}
 
 
@@ -261,6 +270,9 @@ def mac(given: dict) -> str:
         covered += [str(given["status"]), given["irt"]]
     return text(hmac256(expand(prk, b"gapura mac v1", 32), fields(*covered)))
 
+
+# Of algorithms that nobody should use: the gateway is to refuse them.
+warnings.simplefilter("ignore")
 
 OPERATIONS = {
     "seal": seal,
