@@ -35,6 +35,8 @@ mod limits;
 mod listeners;
 mod load;
 mod lockouts;
+
+mod members;
 mod named_files;
 mod one_refusal;
 mod operation_tokens;
