@@ -36,6 +36,7 @@ mod listeners;
 mod load;
 mod lockouts;
 
+mod macs;
 mod members;
 mod named_files;
 mod one_refusal;
