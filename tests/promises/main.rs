@@ -18,6 +18,7 @@ mod bound_tokens;
 mod cli;
 mod client_certificates;
 mod connections;
+mod delivered_keys;
 mod envelopes;
 mod foreign_keys;
 mod forwarding;
@@ -38,6 +39,8 @@ mod lockouts;
 
 mod macs;
 mod members;
+mod message_replays;
+mod moving_on;
 mod named_files;
 mod one_refusal;
 mod operation_tokens;

@@ -94,7 +94,6 @@ pub fn route(name: &str, settings: &str) -> String {
 pub struct Client {
     keys: Value,
     pub session: Value,
-    pub authorization: String,
 }
 
 /// A message, and what its client keeps of it.
@@ -110,15 +109,9 @@ impl Client {
     /// Alice. `path` is on a route whose entry has the ring of session keys.
     #[track_caller]
     pub fn of(gateway: &Gateway, path: &str) -> Self {
-        Self::with(gateway, path, token())
-    }
-
-    #[track_caller]
-    pub fn with(gateway: &Gateway, path: &str, authorization: String) -> Self {
-        let keys = gateway.get("/.well-known/gapura/keys").json();
-        let session = session_key(gateway, path, &authorization, b"");
+        let session = session_key(gateway, path, &token(), b"");
         assert_eq!(session.status, 200, "{}", session.lossy());
-        Self { keys, session: session.json(), authorization }
+        Self { keys: gateway.get("/.well-known/gapura/keys").json(), session: session.json() }
     }
 
     /// The public key of a ring, as it was delivered.
@@ -167,6 +160,7 @@ impl Message {
         Self { kind, text: made["message"].as_str().unwrap().to_owned(), handle: made["handle"].clone() }
     }
 
+    #[must_use]
     pub fn with_text(&self, text: impl Into<String>) -> Self {
         Self { text: text.into(), ..self.clone() }
     }
@@ -217,10 +211,21 @@ impl Message {
 
     /// A message of the answer, sealed for this place in it.
     pub fn open_text(&self, text: &str, status: u16, part: &str) -> Result<(String, String), String> {
+        self.open_typed(text, status, part, "application/json")
+    }
+
+    /// The type is what the head says, for the profile that says it there.
+    pub fn open_typed(
+        &self,
+        text: &str,
+        status: u16,
+        part: &str,
+        content_type: &str,
+    ) -> Result<(String, String), String> {
         let opened = python::try_call(
             "open",
             json!({
-                "handle": self.handle, "message": text, "status": status, "part": part, "contentType": "application/json",
+                "handle": self.handle, "message": text, "status": status, "part": part, "contentType": content_type,
             }),
         )?;
         let opened: Value = serde_json::from_str(&opened).expect("an object");
