@@ -20,6 +20,7 @@ mod client_certificates;
 mod connections;
 mod delivered_keys;
 mod envelopes;
+mod faults;
 mod foreign_keys;
 mod forwarding;
 mod harness;
