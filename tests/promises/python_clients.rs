@@ -7,12 +7,13 @@ use base64::{Engine, engine::general_purpose::STANDARD, engine::general_purpose:
 use serde_json::{Value, json};
 
 use crate::support::{
-    Backend, Gateway, Upstream,
+    Backend, Curl, Gateway, Upstream,
     credential::now_ms,
     expect_problem,
     messages::{Client, KINDS, Message, openssl, private_key, route, setup},
     node::Sealer,
     python, token,
+    wire::chunked,
 };
 
 const TARGET: &str = "/debug/request/strong/1?a=b&c";
@@ -107,6 +108,45 @@ fn records_of_any_size_of_http_ece_are_read() {
         assert_eq!(answer.status, 200, "{size}: {}", answer.lossy());
         // Of two records, where the content does not fit into one of ours.
         assert_eq!(message.open(&answer).0, content, "{size}");
+    }
+}
+
+/// The same message in pieces of unknown length, over HTTP/2, and for a host that is spelled otherwise.
+#[test]
+fn a_message_passes_however_it_is_framed() {
+    let upstream = echo();
+    let gateway = start(upstream.address());
+    let client = Client::of(&gateway, "/debug/request/strong/1");
+    let alice = token();
+    for kind in KINDS {
+        let message = client.seal(kind, "POST", TARGET, PAYLOAD);
+        let fields = [("Authorization", &*alice), ("Host", "Gateway.TEST:80"), ("Transfer-Encoding", "chunked")];
+        let headers = [&fields[..], message.fields()].concat();
+        let answer = gateway.request("POST", TARGET, &headers, chunked(&message.body(), 7));
+        assert_eq!(message.open(&answer).0, PAYLOAD, "{kind:?}");
+
+        let mut recipe = client.recipe(kind, "POST", TARGET, PAYLOAD);
+        recipe["request"]["authority"] = gateway.https().to_string().into();
+        let message = Message::made(kind, recipe);
+        let mut curl = Curl::h2(gateway.https(), TARGET).method("POST").header("Authorization", &alice);
+        for (name, value) in message.fields() {
+            curl = curl.header(name, value);
+        }
+        assert_eq!(message.open(&curl.body(message.body()).answer()).0, PAYLOAD, "{kind:?}");
+
+        // Without content: in pieces of which there are none it is the head that counts, beside content it does not.
+        let fields = |of: &Message| [("Authorization", alice.clone()), ("X-Gapura-Envelope", of.field())];
+        for (method, pieces, status) in [("POST", chunked(b"", 7), 200), ("POST", chunked(b"{}", 7), 400)] {
+            let message = client.seal(kind, method, TARGET, "");
+            let fields = fields(&message);
+            let mut headers: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            headers.extend([("Transfer-Encoding", "chunked"), ("Content-Type", "application/json")]);
+            let answer = gateway.request(method, TARGET, &headers, pieces);
+            assert_eq!(answer.status, status, "{kind:?}: {}", answer.lossy());
+            if status == 400 {
+                expect_problem(&answer, 400, "ENVELOPE_REQUIRED");
+            }
+        }
     }
 }
 
