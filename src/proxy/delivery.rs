@@ -99,7 +99,7 @@ async fn session_key(gateway: &Gateway, session: &mut ServerSession, context: &m
 const X_GAPURA_ENVELOPE: HeaderName = HeaderName::from_static("x-gapura-envelope");
 
 /// `path=…&method=…`: the canonical path, and the method (without one, POST).
-pub(super) fn asked_for(query: &str) -> Result<(String, Method), Refusal> {
+pub(crate) fn asked_for(query: &str) -> Result<(String, Method), Refusal> {
     let malformed = |why: &'static str| {
         let detail = "The query must be path=/PATH&method=METHOD, of the request that the key is for.";
         Refusal::new(Code::RequestMalformed, detail).reason(why)
