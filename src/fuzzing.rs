@@ -4,7 +4,7 @@
 pub use crate::{
     http1::fuzzing::Chunks,
     proxy::{
-        fuzzing::{client_ip, decode},
+        fuzzing::{asked_for, client_ip, decode},
         listen::fuzzing::{Framed, certificate, head},
     },
     upstream::fuzzing::{Body, response_head},

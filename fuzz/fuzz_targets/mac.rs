@@ -1,7 +1,10 @@
-//! `X-Gapura-Mac` and the key ids of `aes128gcm`: what is read has one spelling.
+//! `X-Gapura-Mac`, the key ids of `aes128gcm`, the ids of messages: what is read has one spelling.
 #![no_main]
 
-use gapura_filters::crypto::{aes128gcm::KeyId, mac::Header};
+use gapura_filters::{
+    crypto::{aes128gcm::KeyId, mac::Header},
+    encryption::context::MessageId,
+};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
@@ -10,5 +13,8 @@ fuzz_target!(|text: &str| {
     }
     if let Some(key_id) = KeyId::parse(text) {
         assert_eq!(key_id.to_string(), text);
+    }
+    if let Some(id) = MessageId::parse(text) {
+        assert_eq!(id.text(), text);
     }
 });

@@ -38,11 +38,14 @@ pub(crate) mod fuzzing {
     use std::net::IpAddr;
 
     use bytes::Bytes;
-    use http::HeaderMap;
+    use http::{HeaderMap, Method};
     use ipnet::IpNet;
 
     pub fn client_ip(peer: IpAddr, fields: &HeaderMap, proxies: &[IpNet]) -> IpAddr {
         super::forward::client_ip(peer, fields, proxies)
+    }
+    pub fn asked_for(query: &str) -> Option<(String, Method)> {
+        super::delivery::asked_for(query).ok()
     }
     pub fn decode(fields: &HeaderMap, body: Bytes, max: u64) -> Result<Bytes, String> {
         super::coding::decode(fields, body, max)

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Answer, Backend, Curl, Gateway, Setup, Token, Upstream, credential::now_ms, expect_problem, gateway::command, node,
+    problem::comparable,
 };
 
 const TABLES: &str = r#"
@@ -228,15 +229,6 @@ fn a_session_key_of_node_is_the_gateways() {
     assert!(names.contains(&"x-user-id") && !names.contains(&"x-gapura-envelope"), "{names:?}");
     let again = gateway.request("GET", target, &[("Authorization", &bearer), ("X-Gapura-Envelope", &field)], "");
     expect_problem(&again, 409, "ENVELOPE_REPLAYED");
-}
-
-/// An answer without what differs between any two answers.
-fn comparable(answer: &Answer) -> String {
-    let mut text = format!("{} {}", answer.status, answer.text());
-    for (name, value) in answer.headers.iter().filter(|(name, _)| name != "date") {
-        text.push_str(&format!("\n{name}: {value}"));
-    }
-    text.replace(answer.header("x-request-id").expect("X-Request-Id"), "ID")
 }
 
 #[test]

@@ -5,25 +5,14 @@ use serde_json::{Value, json};
 use crate::{
     envelopes::{BOUND, USER, post, send, start},
     support::{
-        Answer, Curl, Token, Upstream,
+        Curl, Token, Upstream,
         credential::now_ms,
         expect_problem, nghttp,
         node::{self, Sealer},
+        problem::comparable,
         token,
     },
 };
-
-/// An answer without what differs between any two answers.
-fn comparable(answer: &Answer) -> String {
-    let mut text = format!("{} {}", answer.status, answer.text());
-    for (name, value) in &answer.headers {
-        if name != "date" {
-            text.push_str(&format!("\n{name}: {value}"));
-        }
-    }
-    let id = answer.header("x-request-id").expect("X-Request-Id");
-    text.replace(id, "ID")
-}
 
 /// The ciphertext's bytes, changed by `change`.
 fn changed(envelope: &Value, change: impl FnOnce(&mut Vec<u8>)) -> Value {

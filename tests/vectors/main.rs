@@ -9,6 +9,7 @@ mod gateway;
 mod jose;
 mod json;
 mod jwe;
+mod primitives;
 mod requests;
 mod responses;
 mod url;

@@ -10,18 +10,18 @@ use sha2::Sha256;
 use zeroize::{Zeroize, Zeroizing};
 
 /// What `extract` makes. Wiped when dropped, by the HMAC itself.
-pub(crate) struct Prk(Hmac<Sha256>);
+pub struct Prk(Hmac<Sha256>);
 
 /// HMAC under the empty salt, which RFC 5869 reads as 32 zero bytes.
 static NO_SALT: LazyLock<Hmac<Sha256>> = LazyLock::new(|| keyed(&[]));
 
 /// HKDF-Extract. The input may come in pieces.
-pub(crate) fn extract(salt: &[u8], input: &[&[u8]]) -> Prk {
+pub fn extract(salt: &[u8], input: &[&[u8]]) -> Prk {
     Prk::new(&extract_bytes(salt, input)[..])
 }
 
 /// The same, as bytes.
-pub(crate) fn extract_bytes(salt: &[u8], input: &[&[u8]]) -> Zeroizing<[u8; 32]> {
+pub fn extract_bytes(salt: &[u8], input: &[&[u8]]) -> Zeroizing<[u8; 32]> {
     let mut mac = if salt.is_empty() { NO_SALT.clone() } else { keyed(salt) };
     for piece in input {
         mac.update(piece);
@@ -35,12 +35,12 @@ pub(crate) fn extract_bytes(salt: &[u8], input: &[&[u8]]) -> Zeroizing<[u8; 32]>
 
 impl Prk {
     /// What was extracted elsewhere.
-    pub(crate) fn new(bytes: &[u8]) -> Self {
+    pub fn new(bytes: &[u8]) -> Self {
         Self(keyed(bytes))
     }
 
     /// HKDF-Expand to at most one block: every key and nonce here is that short. `info` may come in pieces.
-    pub(crate) fn expand<const LEN: usize>(&self, info: &[&[u8]]) -> Zeroizing<[u8; LEN]> {
+    pub fn expand<const LEN: usize>(&self, info: &[&[u8]]) -> Zeroizing<[u8; LEN]> {
         const { assert!(LEN <= 32, "one block of SHA-256") };
         let mut mac = self.0.clone();
         for piece in info {

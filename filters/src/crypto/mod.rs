@@ -9,7 +9,7 @@
 pub mod aes128gcm;
 mod derive;
 mod fields;
-pub(crate) mod hkdf;
+pub mod hkdf;
 pub mod hpke;
 mod json;
 pub mod jwe;

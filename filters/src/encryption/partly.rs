@@ -70,8 +70,10 @@ impl Encryption {
             let opened = self.open_member(pointer, &body[place.clone()], head, exchange, principal).await?;
             let Some((plaintext, sealing)) = opened else { continue };
             values.push((place, plaintext));
-            // The response is sealed as the first of them was.
-            how.get_or_insert(sealing);
+            // The response is sealed as the first of them was: of the strongest, so that nothing weak beside it decides.
+            if how.as_ref().is_none_or(|how: &How| sealing.strength() > how.strength()) {
+                how = Some(sealing);
+            }
         }
         let sealing = match how {
             Some(how) => Sealing::due(how, head),

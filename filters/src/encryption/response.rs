@@ -3,6 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
+use gapura_config::model::Profile;
 use http::{
     HeaderValue, Method, StatusCode,
     header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE},
@@ -15,7 +16,7 @@ use super::{
     profiles::{
         aes128gcm,
         cryptojs::{self, ResponseLabels},
-        hpke, jwe, jwe_rsa,
+        hpke, jwe, jwe_rsa, strength,
     },
 };
 use crate::{
@@ -42,6 +43,16 @@ pub(super) enum How {
 }
 
 impl How {
+    pub(super) fn strength(&self) -> u8 {
+        strength(match self {
+            Self::CryptoJs(_) => Profile::CryptoJs,
+            Self::Hpke(_) => Profile::Hpke,
+            Self::Aes128Gcm(_) => Profile::Aes128Gcm,
+            Self::Jwe(_) => Profile::Jwe,
+            Self::JweRsa(_) => Profile::JweRsa,
+        })
+    }
+
     /// The member that is sealed next. The formats without a context know of none.
     pub(super) fn set_part(&mut self, pointer: &str) {
         match self {

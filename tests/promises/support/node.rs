@@ -1,59 +1,28 @@
 //! crypto-js and jsonwebtoken in a Node process that all tests share.
 
-use std::{
-    io::{BufRead, BufReader, Write},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    sync::{Mutex, OnceLock, PoisonError},
-};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
 use super::{
     credential::now_ms,
     gateway::MASTER_KEY,
+    lines::Lines,
     tool::{installed, repository},
 };
 
-struct Node {
-    /// Ends with its standard input, and that with this process.
-    _child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-}
-
-impl Node {
-    #[track_caller]
-    fn start() -> Self {
-        installed("tests/node/node_modules/crypto-js");
-        let mut child = Command::new("node")
-            .arg(repository("tests/node/client.js"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("node: {error}; run `scripts/install.sh test` once"));
-        let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        Self { _child: child, input, output }
-    }
+fn command() -> Command {
+    installed("tests/node/node_modules/crypto-js");
+    let mut command = Command::new("node");
+    command.arg(repository("tests/node/client.js"));
+    command
 }
 
 /// One operation of `tests/node/client.js`; the text says why it failed.
 #[track_caller]
-pub fn try_call(operation: &str, mut given: Value) -> Result<String, String> {
-    static NODE: OnceLock<Mutex<Node>> = OnceLock::new();
-    given["operation"] = operation.into();
-    let mut line = String::new();
-    {
-        // A test that failed in here has not left half an answer behind: the next one may go on.
-        let node = NODE.get_or_init(|| Mutex::new(Node::start()));
-        let mut node = node.lock().unwrap_or_else(PoisonError::into_inner);
-        writeln!(node.input, "{given}").expect("node reads");
-        node.output.read_line(&mut line).expect("node answers");
-    }
-    let answer: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("node said {line:?}: {error}"));
-    match answer["value"].as_str() {
-        Some(value) => Ok(value.to_owned()),
-        None => Err(answer["error"].to_string()),
-    }
+pub fn try_call(operation: &str, given: Value) -> Result<String, String> {
+    static NODE: Lines = Lines::new();
+    NODE.call(command, operation, given)
 }
 
 #[track_caller]

@@ -21,3 +21,13 @@ pub fn expect_problem(answer: &Answer, status: u16, code: &str) -> Value {
     assert_eq!(answer.header("x-request-id"), problem["request_id"].as_str(), "{problem}");
     problem
 }
+
+/// An answer without what differs between any two answers: status, fields and body, the request id left out.
+#[track_caller]
+pub fn comparable(answer: &Answer) -> String {
+    let mut text = format!("{} {}", answer.status, answer.text());
+    for (name, value) in answer.headers.iter().filter(|(name, _)| name != "date") {
+        text.push_str(&format!("\n{name}: {value}"));
+    }
+    text.replace(answer.header("x-request-id").expect("X-Request-Id"), "ID")
+}

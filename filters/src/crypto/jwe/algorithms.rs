@@ -81,14 +81,14 @@ impl Enc {
         }
     }
 
-    pub(super) const fn iv_len(self) -> usize {
+    pub const fn iv_len(self) -> usize {
         match self {
             Self::A128Gcm | Self::A256Gcm => 12,
             Self::A128CbcHs256 | Self::A256CbcHs512 => 16,
         }
     }
 
-    pub(super) const fn tag_len(self) -> usize {
+    pub const fn tag_len(self) -> usize {
         match self {
             Self::A128Gcm | Self::A256Gcm | Self::A128CbcHs256 => 16,
             Self::A256CbcHs512 => 32,

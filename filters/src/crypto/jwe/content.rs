@@ -15,14 +15,7 @@ use zeroize::Zeroize;
 use super::Enc;
 
 /// Decrypts in place. `ciphertext` may have room for the tag behind it. None: one failure, whatever it was.
-pub(super) fn open(
-    enc: Enc,
-    key: &[u8],
-    iv: &[u8],
-    aad: &[u8],
-    mut ciphertext: Vec<u8>,
-    tag: &[u8],
-) -> Option<Vec<u8>> {
+pub fn open(enc: Enc, key: &[u8], iv: &[u8], aad: &[u8], mut ciphertext: Vec<u8>, tag: &[u8]) -> Option<Vec<u8>> {
     if key.len() != enc.key_len() || iv.len() != enc.iv_len() || tag.len() != enc.tag_len() {
         return None;
     }
@@ -56,7 +49,7 @@ pub(super) fn open(
 }
 
 /// Encrypts in place and returns the tag. The initialisation vector must be new under this key.
-pub(super) fn seal(enc: Enc, key: &[u8], iv: &[u8], aad: &[u8], content: &mut Vec<u8>) -> Option<Vec<u8>> {
+pub fn seal(enc: Enc, key: &[u8], iv: &[u8], aad: &[u8], content: &mut Vec<u8>) -> Option<Vec<u8>> {
     if key.len() != enc.key_len() || iv.len() != enc.iv_len() {
         return None;
     }

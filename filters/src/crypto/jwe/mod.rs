@@ -8,7 +8,7 @@
 mod agreement;
 mod algorithms;
 mod compact;
-mod content;
+pub mod content;
 mod open;
 mod seal;
 
