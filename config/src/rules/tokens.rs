@@ -117,6 +117,7 @@ fn own_header(rules: &mut Rules<'_>, place: Place, header: &str) {
 
 fn operation_token(rules: &mut Rules<'_>, name: &str, operation: &OperationToken) {
     let (config, table) = (rules.config, at(&["operation_tokens", name]));
+    signed_with(rules, name, operation);
     within(rules, table.key("lifetime"), operation.lifetime, (1, 86_400), "\"1s\" to \"1d\"");
     own_header(rules, table.key("header"), &operation.header);
     if rules.sound_keys(&table, &["issued_for", "used_for"]) {
@@ -152,6 +153,29 @@ fn operation_token(rules: &mut Rules<'_>, name: &str, operation: &OperationToken
         using.iter().for_each(|(place, route)| has_segment(rules, place, route, segment));
     }
 }
+
+/// One key, or a list of them; each must be another.
+fn signed_with(rules: &mut Rules<'_>, name: &str, operation: &OperationToken) {
+    let table = at(&["operation_tokens", name]);
+    rules.repeated(&table.key("keys"), &operation.keys);
+    if operation.keys.len() > MAX_KEYS {
+        let fault = Fault::at(table.key("keys"), format!("there are more than {MAX_KEYS} keys"));
+        rules.add(fault.help("keep the one that signs, the next one, and those whose tokens have not ended"));
+    }
+    if !rules.sound_keys(&table, &["key", "keys"]) {
+        return;
+    }
+    if operation.key.is_some() && !operation.keys.is_empty() {
+        let fault = Fault::at(table.key("keys"), "`key` and `keys` both say what tokens are signed with");
+        rules.add(fault.on_key().help("move the key to the first place of `keys`"));
+    } else if operation.key.is_none() && operation.keys.is_empty() {
+        let fault = Fault::at(table, format!("`[operation_tokens.{name}]` has no key to sign tokens with"));
+        rules.add(fault.on_key().help("add `key = \"env:NAME\"`; `openssl rand -hex 32` makes one"));
+    }
+}
+
+/// Each may be tried for a token that fits none.
+const MAX_KEYS: usize = 8;
 
 fn has_segment(rules: &mut Rules<'_>, place: &Place, route: &Route, segment: &str) {
     if !guard::named_segments(&route.path).any(|(_, known)| known == segment) {

@@ -66,6 +66,10 @@ const ASSERTIONS: &[Case] = &[
 const OPERATIONS: &[Case] = &[
     error("routes", operation!("lifetime = \"2d\"", ""), (15, 12), "`2d` is out of range", "1d"),
     error("routes", operation!("header = \"DPoP\"", ""), (15, 10), "`DPoP` has a meaning", "X-Operation-Token"),
+    error("routes", operation!("keys = [\"env:P\"]", ""), (15, 1), "`key` and `keys` both say", "first place of `keys`"),
+    error("lockout", "[operation_tokens.p]\nkeys = [\"env:P\", \"env:P\"]", (2, 18), "stands in the list already", ""),
+    error("lockout", "[operation_tokens.p]\nkeys = [\"env:A\",\"env:B\",\"env:C\",\"env:D\",\"env:E\",\"env:F\",\"env:G\",\"env:H\",\"env:I\"]", (2, 8), "more than 8 keys", "keep"),
+    error("lockout", "[operation_tokens.p]\nlifetime = \"1m\"", (1, 19), "has no key to sign tokens with", "key ="),
     error("routes", operation!("issued_for = \"path:id\"", ""), (15, 1), "without `used_for` there is nothing to compare", "used_for ="),
     error("routes", operation!("used_for = \"path:id\"", ""), (15, 1), "without `issued_for` there is nothing to compare", "issued_for ="),
     error("routes", operation!("used_for = \"path:idd\"\nissued_for = \"body:/id\"", ""), (9, 8), "has no segment `{idd}`", "{idd}"),
