@@ -43,6 +43,7 @@ mod reload;
 mod resets;
 mod restarts;
 mod revocations;
+mod revoked_certificates;
 mod sealed_answers;
 mod shared_revocations;
 mod shared_state;

@@ -22,6 +22,9 @@ macro_rules! operation {
 #[rustfmt::skip]
 const CERTIFICATES: &[Case] = &[
     error("tls", "[tls]\nself_signed = true\n[mtls.s]\nuser_id = \"san_uri\"", (3, 7), "there is no `tls.client_ca` to verify them by", "client_ca = "),
+    error("tls", "[tls]\nself_signed = true\nclient_crls = [\"c\"]", (3, 1), "no client is asked for a certificate that could be", "client_ca ="),
+    error("tls", "[tls]\nself_signed = true\nclient_ca = \"c\"\nclient_crls_expired = \"open\"", (4, 1), "there are no lists that could end", "client_crls ="),
+    error("tls", "[tls]\nself_signed = true\nclient_ca = \"c\"\nclient_crls = [\"c\"]\nclient_crls_expired = \"ignore\"", (5, 23), "`ignore`", "closed"),
     error("tls", mtls!("roles = [\"a\"]"), (4, 7), "does not say who a certificate is", "user_id = "),
     error("tls", mtls!("user_id = \"san\""), (5, 11), "`san`", "san_dns"),
     error("tls", mtls!("user_id = \"san_uri\"\nprincipals = [{ san_uri = \"u\", user_id = \"a\" }]"), (5, 1), "say who each certificate is already", "keep"),
