@@ -8,7 +8,7 @@ use gapura_config::{
     secret::Secret,
 };
 use rustls::pki_types::{
-    CertificateDer, PrivateKeyDer,
+    CertificateDer, CertificateRevocationListDer, PrivateKeyDer,
     pem::{self, PemObject},
 };
 
@@ -42,6 +42,24 @@ pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     let found = CertificateDer::pem_slice_iter(text.bytes()).collect::<Result<Vec<_>, _>>();
     let certificates = found.map_err(|why| unfit(in_words(&why)))?;
     if certificates.is_empty() { Err(unfit("it holds none in PEM")) } else { Ok(certificates) }
+}
+
+/// Every list of revoked certificates of a file, at least one: in PEM, or one in DER, as authorities publish them.
+pub(crate) fn revocations(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, Unfit> {
+    const HELP: &str = "name a readable file with the list that the authority publishes, in PEM or DER";
+    const MAX: u64 = 16 << 20;
+    let bytes = bounded::read_up_to(path, MAX).map_err(|message| Unfit { message, help: HELP })?;
+    // A SEQUENCE: no text begins with it.
+    if bytes.first() == Some(&0x30) {
+        return Ok(vec![CertificateRevocationListDer::from(bytes)]);
+    }
+    let unfit = |why: &str| Unfit {
+        message: format!("no list of revoked certificates can be read from `{}`: {why}", path.display()),
+        help: HELP,
+    };
+    let found = CertificateRevocationListDer::pem_slice_iter(&bytes).collect::<Result<Vec<_>, _>>();
+    let lists = found.map_err(|why| unfit(in_words(&why)))?;
+    if lists.is_empty() { Err(unfit("it holds none in PEM")) } else { Ok(lists) }
 }
 
 /// The first private key of a file.

@@ -25,12 +25,13 @@ impl Web for Providers {
     async fn get(&self, uri: &Uri, ca: Option<&Path>, max: u64) -> Result<Page, String> {
         let pingora = self.0.pingora();
         let fetched = upstream::get(&pingora.connector, uri, ca, PAUSE, max).await?;
-        Ok(Page { status: fetched.status, location: fetched.location, body: fetched.body })
+        let body = fetched.body.ok_or_else(|| format!("`{uri}`: the answer is larger than {max} bytes"))?;
+        Ok(Page { status: fetched.status, location: fetched.location, body })
     }
 }
 
 impl Posts for Providers {
-    async fn post(&self, to: &Destination, form: &[u8], max: u64) -> Result<(StatusCode, Bytes), String> {
+    async fn post(&self, to: &Destination, form: &[u8], max: u64) -> Result<(StatusCode, Option<Bytes>), String> {
         let (pingora, sent) = (self.0.pingora(), (to.authorization.as_ref(), form));
         let said = upstream::post(&pingora.connector, &to.uri, to.ca.as_deref(), sent, (PAUSE, max)).await?;
         Ok((said.status, said.body))

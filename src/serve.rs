@@ -23,7 +23,7 @@ use crate::{
     issuers,
     proxy::{
         self, Ports, Redirect,
-        listen::{self, App, GateLimits, Open, Settings, Tally},
+        listen::{self, App, GateLimits, Open, Settings, Tally, Trust},
     },
     reload,
     wiring::{self, CannotStart, Gateway, Public},
@@ -175,8 +175,8 @@ impl<A: App> Settings for Own<A> {
     fn tls(&self) -> Option<Arc<rustls::ServerConfig>> {
         None
     }
-    fn authorities(&self) -> Option<[u8; 32]> {
-        None
+    fn trust(&self) -> (Option<Arc<Trust>>, u64) {
+        (None, 0)
     }
     fn handshake_timeout(&self) -> Duration {
         Duration::ZERO

@@ -38,7 +38,7 @@ use crate::{
     providers::{self, Providers},
     proxy::{
         Changes, Front, Lanes, Proxy,
-        listen::{self, GateLimits, Open, SelfSigned, Settings, Tally},
+        listen::{self, GateLimits, Open, SelfSigned, Settings, Tally, Trust},
     },
     stores,
     upstream::Upstreams,
@@ -87,8 +87,8 @@ pub(crate) struct Live {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: bool,
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
-    /// Those that client certificates are verified by.
-    pub(crate) authorities: Option<[u8; 32]>,
+    /// Who vouches for clients.
+    pub(crate) trust: Option<Arc<Trust>>,
     pub(crate) config: Config,
     gate: GateLimits,
 }
@@ -117,7 +117,9 @@ pub(crate) fn compile(
     let upstreams = Upstreams::build(config, before.map(|live| &live.upstreams), &services.metrics);
     let upstreams = upstreams.map_err(|found| faults.extend(found)).ok();
     let tls = config.tls.as_ref().filter(|_| !config.server.https.is_empty() || !config.server.plaintext);
-    let tls = tls.map(|tls| listen::build_tls(tls, self_signed)).transpose();
+    let trust = config.tls.as_ref().map_or(Ok(None), |tls| Trust::read(tls, state::unix_ms()));
+    let trust = trust.map_err(|found| faults.extend(found)).ok().flatten();
+    let tls = tls.map(|tls| listen::build_tls(tls, trust.as_deref(), self_signed)).transpose();
     let tls = tls.map_err(|found| faults.extend(found)).ok();
     match (policy, upstreams, tls) {
         (Some((policy, warnings)), Some(upstreams), Some(tls)) if faults.is_empty() => {
@@ -128,12 +130,13 @@ pub(crate) fn compile(
                 metrics: Arc::clone(&services.metrics),
                 access_log: config.server.access_log,
                 tls,
-                authorities: config.tls.as_ref().and_then(listen::authorities),
+                trust,
                 gate: GateLimits::new(&config.limits, config.server.access_log),
                 config: config.clone(),
             };
             let ending = encryption::ending(config, state::unix_ms());
-            Ok(Compiled { live, warnings: warnings.into_iter().chain(ending).collect() })
+            let lists = live.trust.iter().flat_map(|trust| trust.warnings.clone()).collect::<Vec<_>>();
+            Ok(Compiled { live, warnings: warnings.into_iter().chain(ending).chain(lists).collect() })
         }
         _ => Err(faults),
     }
@@ -307,8 +310,8 @@ impl Settings for Public {
     fn tls(&self) -> Option<Arc<rustls::ServerConfig>> {
         if self.tls { self.gateway.live.load().tls.clone() } else { None }
     }
-    fn authorities(&self) -> Option<[u8; 32]> {
-        self.gateway.live.load().authorities
+    fn trust(&self) -> (Option<Arc<Trust>>, u64) {
+        (self.gateway.live.load().trust.clone(), state::unix_ms())
     }
     fn handshake_timeout(&self) -> Duration {
         self.gateway.live.load().config.limits.handshake_timeout.get()

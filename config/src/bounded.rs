@@ -8,6 +8,11 @@ const MAX_BYTES: u64 = 1 << 20;
 /// The bytes of a regular file of at most 1 MiB. Anything else is refused before it is opened: a device has no end, and a
 /// pipe nobody writes to would hold up the start or the reload for ever. The error names the file and the reason.
 pub fn read(path: &Path) -> Result<Vec<u8>, String> {
+    read_up_to(path, MAX_BYTES)
+}
+
+/// The same of a file that may be larger, or must be smaller.
+pub fn read_up_to(path: &Path, max: u64) -> Result<Vec<u8>, String> {
     let shown = path.display();
     let cannot = |why: std::io::Error| format!("`{shown}` cannot be read: {why}");
     let about = std::fs::metadata(path).map_err(cannot)?;
@@ -17,15 +22,15 @@ pub fn read(path: &Path) -> Result<Vec<u8>, String> {
     if !about.is_file() {
         return Err(format!("`{shown}` is no regular file: a pipe, a socket or a device is not read"));
     }
-    let too_large = |size: u64| format!("`{shown}` has {size} bytes; at most {MAX_BYTES} are read");
-    if about.len() > MAX_BYTES {
+    let too_large = |size: u64| format!("`{shown}` has {size} bytes; at most {max} are read");
+    if about.len() > max {
         return Err(too_large(about.len()));
     }
     // Of its size at once: a vector that grows leaves copies of a secret behind.
     let mut bytes = Vec::with_capacity(usize::try_from(about.len()).unwrap_or_default() + 1);
     // Some files tell their size as 0, as all of /proc do, and others grow.
-    File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes)).map_err(cannot)?;
-    if bytes.len() as u64 > MAX_BYTES { Err(too_large(bytes.len() as u64)) } else { Ok(bytes) }
+    File::open(path).and_then(|file| file.take(max + 1).read_to_end(&mut bytes)).map_err(cannot)?;
+    if bytes.len() as u64 > max { Err(too_large(bytes.len() as u64)) } else { Ok(bytes) }
 }
 
 #[cfg(test)]

@@ -184,6 +184,12 @@ pub struct Tls {
     pub client_ca: Option<PathBuf>,
     /// Whether a client must show a certificate. Default: `required` where `client_ca` is set.
     pub client_auth: Option<ClientAuth>,
+    /// Lists of certificates that the authorities have revoked, PEM or DER; with one, every authority of a chain must have one.
+    #[serde(default)]
+    pub client_crls: Vec<PathBuf>,
+    /// What becomes of clients whose authority's list should have been replaced by now.
+    #[serde(default)]
+    pub client_crls_expired: RevocationExpiry,
 }
 
 /// A PEM certificate chain and its private key.
@@ -210,6 +216,16 @@ pub enum TlsVersion {
 pub enum ClientAuth {
     Required,
     Optional,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RevocationExpiry {
+    /// None of them is let in.
+    #[default]
+    Closed,
+    /// The list holds as it is.
+    Open,
 }
 
 /// Counters, replay nonces, lock-outs.

@@ -144,6 +144,7 @@ fn with_every_alternative_in_force_only_the_alternatives_disagree() {
             "`response_key` belongs to the profile `jwe-rsa`, which is not listed",
             "`response_kid` belongs to the profile `jwe-rsa`, which is not listed",
             "`mac` vouches for whole bodies, and `members` are sealed one by one",
+            "`key` and `keys` both say what tokens are signed with",
             "who has used such a token would get the next one with the answer",
         ]
     );

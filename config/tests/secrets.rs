@@ -62,6 +62,7 @@ const WAYS: &[&str] = &[
     "[identity_assertion]\nkey = \"@\"",
     "[identity_assertion]\nkeys = \"@\"",
     "[operation_tokens.a]\nkey = \"@\"",
+    "[operation_tokens.a]\nkeys = [\"@\"]",
     "[dpop]\nnonce = true\nnonce_key = \"@\"",
     // Not TOML.
     "[jwt.a]\nsecret = @",

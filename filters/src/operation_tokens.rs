@@ -253,7 +253,7 @@ pub fn build(config: &model::Config, services: &Services) -> Result<Vec<(String,
         let by = config.routes.iter().find(|route| route.requires.as_deref() == Some(name));
         match OperationTokens::build(name, table, by.map_or("", |route| &route.name), services) {
             Ok(tokens) => built.push((name.clone(), Arc::new(tokens))),
-            Err(fault) => faults.push(fault),
+            Err(found) => faults.extend(found),
         }
     }
     if faults.is_empty() { Ok(built) } else { Err(faults) }

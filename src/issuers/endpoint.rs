@@ -7,17 +7,17 @@ use gapura_config::model::KeyIntrospection;
 use gapura_filters::authentication::form_encoded;
 use http::{HeaderValue, StatusCode, Uri};
 
-use super::Source;
+use super::{Silence, Source};
 
 /// The port to it: one POST of a form, over TLS with its certificate verified, or in the clear within this host. The error is for the log.
 pub(crate) trait Posts: Send + Sync + 'static {
-    /// At most `max` bytes of body.
+    /// At most `max` bytes of body; None: it is larger.
     fn post(
         &self,
         to: &Destination,
         form: &[u8],
         max: u64,
-    ) -> impl Future<Output = Result<(StatusCode, Bytes), String>> + Send;
+    ) -> impl Future<Output = Result<(StatusCode, Option<Bytes>), String>> + Send;
 }
 
 /// Where a form goes, and as whom.
@@ -44,17 +44,25 @@ impl<P: Posts> Endpoint<P> {
 }
 
 impl<P: Posts> Source for Endpoint<P> {
-    async fn ask(&self, key: &str) -> Result<Vec<Vec<u8>>, String> {
-        let to = self.destination.as_ref().ok_or("its address cannot be used")?;
+    async fn ask(&self, key: &str) -> Result<Vec<Vec<u8>>, Silence> {
+        let to = self.destination.as_ref().ok_or_else(|| Silence::Outage("its address cannot be used".into()))?;
         let mut form = form_encoded(key.as_bytes());
         form.insert_str(0, "token=");
-        let (status, body) = self.posts.post(to, form.as_bytes(), MAX_BYTES).await?;
+        let (status, body) = self.posts.post(to, form.as_bytes(), MAX_BYTES).await.map_err(Silence::Outage)?;
         match status {
-            StatusCode::OK => Ok(vec![body.to_vec()]),
+            StatusCode::OK => match body {
+                Some(body) => Ok(vec![body.to_vec()]),
+                None => Err(Silence::Unreadable(format!("its answer is larger than {MAX_BYTES} bytes"))),
+            },
             // It is this key that cannot be one: no outage, which a caller could feign.
             StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => Ok(vec![br#"{"active":false}"#.to_vec()]),
-            // A redirect would send the key elsewhere; 401 and 403 are about the gateway's own login.
-            other => Err(format!("it answers {}", other.as_u16())),
+            // It has too much to do, or is broken.
+            other if other.is_server_error() || other == StatusCode::TOO_MANY_REQUESTS => {
+                Err(Silence::Outage(format!("it answers {}", other.as_u16())))
+            }
+            // A redirect would send the key elsewhere; 401 is about the gateway's own login; 403 may come from a filter before the endpoint
+            // that dislikes what stands in the key.
+            other => Err(Silence::Unreadable(format!("it answers {}", other.as_u16()))),
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A key is asked about once, however many requests wait for it; a question goes on when its requests are gone. At most `max_concurrent` are on
 //! their way, and a bounded number waits for its turn. After some failures in a row nobody is asked for a while that grows: an outage
-//! then costs no request anything.
+//! then costs no request anything. An answer that cannot be read is about its key alone: whoever found a key that confuses the backend would
+//! otherwise shut out everyone whose key is not known yet.
 
 mod breaker;
 mod endpoint;
@@ -14,7 +15,10 @@ use std::{
     collections::HashMap,
     future::Future,
     pin::Pin,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -38,17 +42,26 @@ use self::endpoint::Endpoint;
 pub(crate) use self::endpoint::{Destination, Posts};
 use crate::stores::sql::{Lookup, NoRows};
 
-/// What can be asked. The error is for the log: it holds no key.
+/// What can be asked.
 pub(crate) trait Source: Send + Sync + 'static {
-    fn ask(&self, parameter: &str) -> impl Future<Output = Result<Vec<Vec<u8>>, String>> + Send;
+    fn ask(&self, parameter: &str) -> impl Future<Output = Result<Vec<Vec<u8>>, Silence>> + Send;
+}
+
+/// Why nothing is known of a key. The text is for the log: it holds no key.
+#[derive(Debug)]
+pub(crate) enum Silence {
+    /// The backend cannot be asked, whatever key it is about.
+    Outage(String),
+    /// It has answered, with what says nothing about this key.
+    Unreadable(String),
 }
 
 impl Source for Lookup {
-    async fn ask(&self, parameter: &str) -> Result<Vec<Vec<u8>>, String> {
-        Lookup::ask(self, parameter).await.map_err(|why| match why {
+    async fn ask(&self, parameter: &str) -> Result<Vec<Vec<u8>>, Silence> {
+        Lookup::ask(self, parameter).await.map_err(|why| {
+            let (NoRows::Query(why) | NoRows::Unreachable(why)) = why;
             // A database may repeat what it was asked about.
-            NoRows::Query(why) | NoRows::Unreachable(why) if parameter.is_empty() => why,
-            NoRows::Query(why) | NoRows::Unreachable(why) => why.replace(parameter, "…"),
+            Silence::Outage(if parameter.is_empty() { why } else { why.replace(parameter, "…") })
         })
     }
 }
@@ -66,6 +79,8 @@ struct Issuer<S> {
     turns: Semaphore,
     within: Duration,
     breaker: Mutex<Breaker>,
+    /// The log has heard of an answer that cannot be read, and of none since that can.
+    garbled: AtomicBool,
     results: IntCounterVec,
     seconds: Histogram,
 }
@@ -79,7 +94,7 @@ impl<S: Source> Asked<S> {
             ForeignSource::Introspection { config, .. } => (config.timeout, config.max_concurrent),
         };
         let concurrent = usize::try_from(concurrent).unwrap_or(1);
-        for result in ["found", "unknown", "failed", "timeout", "skipped", "overloaded"] {
+        for result in ["found", "unknown", "failed", "timeout", "unreadable", "skipped", "overloaded"] {
             metrics.key_lookups.with_label_values(&[keys.method(), result]);
         }
         Self(Arc::new(Issuer {
@@ -90,6 +105,7 @@ impl<S: Source> Asked<S> {
             turns: Semaphore::new(concurrent),
             within: within.get(),
             breaker: Mutex::default(),
+            garbled: AtomicBool::new(false),
             results: metrics.key_lookups.clone(),
             seconds: metrics.key_lookup_duration.with_label_values(&[keys.method()]),
         }))
@@ -143,16 +159,30 @@ impl<S: Source> Issuer<S> {
         let said = timeout(self.within, self.source.ask(&question.parameter())).await;
         self.seconds.observe(began.elapsed().as_secs_f64());
         let late = said.is_err();
-        let said = said.unwrap_or_else(|_| Err(format!("there is no answer within {:?}", self.within)));
-        match said.and_then(|said| question.keys.learn(question, &said)) {
+        let no_answer = || Silence::Outage(format!("there is no answer within {:?}", self.within));
+        let said = said.unwrap_or_else(|_| Err(no_answer()));
+        let learned = said.and_then(|said| question.keys.learn(question, &said).map_err(Silence::Unreadable));
+        if !matches!(learned, Err(Silence::Outage(_))) && self.breaker.lock().succeeded() {
+            log::info!("{}: the backend of the API keys answers again", self.method);
+        }
+        match learned {
             Ok(found) => {
                 self.count(if found { "found" } else { "unknown" });
-                if self.breaker.lock().succeeded() {
-                    log::info!("{}: the backend of the API keys answers again", self.method);
-                }
+                self.garbled.store(false, Ordering::Relaxed);
                 true
             }
-            Err(why) => {
+            Err(Silence::Unreadable(why)) => {
+                self.count("unreadable");
+                question.keys.unreadable(question, &why);
+                if !self.garbled.swap(true, Ordering::Relaxed) {
+                    log::warn!(
+                        "{}: what the backend says of an API key cannot be used: {why}; where the key was good it stays so for a while, else it gets 503",
+                        self.method
+                    );
+                }
+                false
+            }
+            Err(Silence::Outage(why)) => {
                 self.count(if late { "timeout" } else { "failed" });
                 question.keys.unreachable(&why);
                 if let Some(pause) = self.breaker.lock().failed(Instant::now()) {

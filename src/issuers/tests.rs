@@ -19,10 +19,16 @@ struct Backend {
     go: Notify,
 }
 
+/// Nothing can be made of what is said of it.
+const ODD: &str = "odd";
+
 impl Source for Arc<Backend> {
-    async fn ask(&self, parameter: &str) -> Result<Vec<Vec<u8>>, String> {
+    async fn ask(&self, parameter: &str) -> Result<Vec<Vec<u8>>, Silence> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         assert_ne!(parameter, "too-much");
+        if parameter.starts_with(ODD) {
+            return Err(Silence::Unreadable("it is odd".into()));
+        }
         self.go.notified().await;
         self.go.notify_one();
         Ok(vec![br#"{"active": true, "sub": "u"}"#.to_vec()])
@@ -113,6 +119,21 @@ async fn whoever_asks_may_fail_altogether() {
         assert_eq!(gate.call("too-much").await.unwrap(), Some(Code::Overloaded));
     }
     assert_eq!(gate.backend.asked.load(Ordering::Relaxed), 2, "it is asked anew");
+    gate.backend.go.notify_one();
+    assert_eq!(gate.call("k").await.unwrap(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_confuses_the_backend_is_no_outage() {
+    let gate = gate();
+    for n in 0..50 {
+        assert_eq!(gate.call(&format!("{ODD}-{n}")).await.unwrap(), Some(Code::Overloaded));
+    }
+    assert_eq!(gate.call("odd-0").await.unwrap(), Some(Code::Overloaded), "and it is not asked about again");
+    assert_eq!(
+        (gate.backend.asked.load(Ordering::Relaxed), gate.count("unreadable"), gate.count("skipped")),
+        (50, 50, 0)
+    );
     gate.backend.go.notify_one();
     assert_eq!(gate.call("k").await.unwrap(), None);
 }

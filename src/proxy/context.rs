@@ -64,7 +64,7 @@ impl Context {
             gateway: Arc::clone(gateway),
             live: gateway.live(),
             started: now,
-            facts: Facts { peer: SocketAddr::new(nobody, 0), secure: false, certificate: None, authorities: None },
+            facts: Facts::plain(SocketAddr::new(nobody, 0)),
             trusted: false,
             request_id: problem::request_id(),
             method: Method::GET,
@@ -102,9 +102,10 @@ impl Context {
         self.trusted = forward::is_trusted(peer, proxies);
         self.exchange.client_ip = forward::client_ip(peer, &head.headers, proxies);
         self.exchange.secure = self.facts.secure;
-        // What authorities vouched for that a reload has replaced, nobody vouches for.
-        let trusted = self.facts.authorities == self.live.authorities;
-        self.exchange.certificate = self.facts.certificate.as_ref().filter(|_| trusted).cloned();
+        // A connection may outlast those who vouched for its client.
+        let shown = self.facts.shown.as_deref().zip(self.live.trust.as_deref());
+        let vouched = shown.is_some_and(|(shown, trust)| shown.is_vouched_for(trust, self.started.unix_ms));
+        self.exchange.certificate = self.facts.certificate.as_ref().filter(|_| vouched).cloned();
         if self.trusted
             && let Some(id) = head.headers.get(problem::X_REQUEST_ID).and_then(RequestId::of_proxy)
         {

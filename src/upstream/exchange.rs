@@ -297,24 +297,27 @@ impl Answer {
 
     /// The whole body, at most `max` bytes of it.
     pub(crate) async fn read_whole(&mut self, max: u64) -> Result<Bytes, Failure> {
-        let too_large = || Failure::Broken(format!("the answer is larger than {max} bytes"));
+        let whole = self.read_up_to(max).await?;
+        whole.ok_or_else(|| Failure::Broken(format!("the answer is larger than {max} bytes")))
+    }
+
+    /// None: it is larger.
+    pub(crate) async fn read_up_to(&mut self, max: u64) -> Result<Option<Bytes>, Failure> {
         if self.length().is_some_and(|length| length > max) {
-            return Err(too_large());
+            return Ok(None);
         }
-        let Some(first) = self.read().await? else { return Ok(Bytes::new()) };
-        let Some(second) = self.read().await? else {
-            return if first.len() as u64 > max { Err(too_large()) } else { Ok(first) };
-        };
+        let Some(first) = self.read().await? else { return Ok(Some(Bytes::new())) };
+        let Some(second) = self.read().await? else { return Ok((first.len() as u64 <= max).then_some(first)) };
         let mut whole = BytesMut::from(first);
         let mut piece = Some(second);
         while let Some(bytes) = piece {
             if (whole.len() + bytes.len()) as u64 > max {
-                return Err(too_large());
+                return Ok(None);
             }
             whole.extend_from_slice(&bytes);
             piece = self.read().await?;
         }
-        Ok(whole.freeze())
+        Ok(Some(whole.freeze()))
     }
 
     /// The connection itself, and what was read from it behind the head: a tunnel.

@@ -19,7 +19,8 @@ use super::{
 pub(crate) struct Fetched {
     pub(crate) status: StatusCode,
     pub(crate) location: Option<String>,
-    pub(crate) body: Bytes,
+    /// None: it is larger than was asked for.
+    pub(crate) body: Option<Bytes>,
 }
 
 /// A GET; `uri` is of https. The caller bounds the whole; `pause` bounds each step. The error is for the operator.
@@ -89,7 +90,7 @@ async fn send(
     let location = answer.head.headers.get(header::LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let status = answer.head.status;
     // What stands in any other answer is for nobody.
-    let body = if status == StatusCode::OK { answer.read_whole(max).await.map_err(said)? } else { Bytes::new() };
+    let body = if status == StatusCode::OK { answer.read_up_to(max).await.map_err(said)? } else { Some(Bytes::new()) };
     Ok(Fetched { status, location, body })
 }
 

@@ -14,6 +14,12 @@ const KEYS = {
   "key-that-ended": { active: true, sub: "ann", exp: 1_000_000_000 },
   "key-of-nobody": { active: true, scope: "READ" },
 };
+// What a backend may make of keys that nobody expected.
+const odd = {
+  deep: (response) => response.end(`${'{"a":'.repeat(20_000)}1${"}".repeat(20_000)}`),
+  huge: (response) => response.end(`{"active":true,"sub":"ann","p":"${"x".repeat(100_000)}"}`),
+  filtered: (response) => response.writeHead(403).end("<html>Blocked</html>"),
+};
 const LOGIN = `Basic ${Buffer.from("gate%3Away:p%25ss+word").toString("base64")}`;
 let [mode, asked] = ["well", 0];
 
@@ -37,6 +43,8 @@ const serve = async (request, response) => {
   const form = new URLSearchParams(body);
   const fits = request.method === "POST" && request.headers.authorization === LOGIN;
   if (!fits || request.headers["content-type"] !== "application/x-www-form-urlencoded") return response.writeHead(401).end();
+  const confused = odd[form.get("token").split("-")[0]];
+  if (mode === "well" && confused) return confused(response);
   return answers[mode](response, KEYS[form.get("token")] ?? { active: false });
 };
 

@@ -303,3 +303,26 @@ fn keys_of_another_issuer_and_what_cannot_be_done() {
     }
     assert_eq!(done(&gateway, &["list"], "").lines().count(), 1, "what failed has left nothing");
 }
+
+/// Whether the place can be right at all is known without opening it.
+#[test]
+fn check_says_what_is_wrong_with_the_place_of_a_database() {
+    let upstream = Upstream::ok();
+    for (place, part) in [
+        ("env:GAPURA_NO_SUCH_VARIABLE", "`GAPURA_NO_SUCH_VARIABLE` is not set"),
+        ("file:@DIR@/absent", "absent"),
+        ("file:@DIR@/address", "begins with none of sqlite: and postgres://"),
+        ("sqlite:@DIR@", "is a folder"),
+        ("sqlite:@DIR@/no/such/keys.db", "stands in a folder that does not exist"),
+    ] {
+        let setup = Setup::new(TABLES).put("BACKEND", upstream.address()).file("address", "mysql://u:Pa55@db/keys");
+        let directory = setup.directory().display().to_string();
+        let output = setup.put("DATABASE", place.replace("@DIR@", &directory)).command(&["check"]);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            output.status.code() == Some(1) && text.contains(part) && text.contains("database = "),
+            "{place}: {text}"
+        );
+        assert!(!text.contains("Pa55"), "{text}");
+    }
+}

@@ -53,6 +53,7 @@ mod reload;
 mod resets;
 mod restarts;
 mod revocations;
+mod revoked_certificates;
 mod sealed_answers;
 mod shared_downgrades;
 mod shared_revocations;

@@ -2,9 +2,12 @@
 
 use std::{sync::Barrier, thread};
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::json;
 
-use crate::support::{Answer, Gateway, Redis, Setup, Token, Upstream, expect_problem, node::Sealer, wait::until_true};
+use crate::support::{
+    Answer, Gateway, Redis, Setup, Token, Upstream, expect_problem, node::Sealer, tool, wait::until_true,
+};
 
 const TABLES: &str = r#"
 [upstreams.backend]
@@ -157,6 +160,44 @@ fn it_works_through_sealed_bodies() {
     expect_problem(&send("/sealed/p-7", &token, sealer.seal("{}").to_string()), 403, "PERMISSION_DENIED");
 }
 
+/// A token that is out stays good while keys, and kinds of keys, follow each other by reloads.
+#[test]
+fn tokens_outlive_the_rotation_of_their_key() {
+    let upstream = upstream();
+    let openssl = {
+        let mut openssl = std::process::Command::new("openssl");
+        openssl.args(["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"]);
+        tool::output(openssl, b"").stdout
+    };
+    let gateway = setup("", &upstream).file("ec.key", openssl).start();
+    let alice = Token::alice().bearer();
+    let (first, second) = (begin(&gateway, &alice), begin(&gateway, &alice));
+    let becomes = |keys: &str| {
+        let table = "[operation_tokens.payment]\n";
+        let text = gateway.text().replace(&format!("{table}key = \"env:OPERATION_KEY\""), &format!("{table}{keys}"));
+        gateway.rewrite(&text);
+        assert_eq!(gateway.reload().status, 200, "{}", gateway.log());
+    };
+    let (secret, pem) = ("\"env:OPERATION_KEY\"", "\"file:@DIR@/ec.key\"");
+    for ([signs, other], algorithm) in [([secret, pem], "HS256"), ([pem, secret], "ES256")] {
+        becomes(&format!("keys = [{signs}, {other}]"));
+        let token = begin(&gateway, &alice);
+        assert_eq!(header_of(&token)["alg"], algorithm);
+        assert_eq!(confirm(&gateway, &alice, &token).status, 201);
+    }
+    assert_eq!(confirm(&gateway, &alice, &first).status, 201);
+    becomes(&format!("key = {pem}"));
+    expect_problem(&confirm(&gateway, &alice, &second), 403, "PERMISSION_DENIED");
+    assert_eq!(confirm(&gateway, &alice, &begin(&gateway, &alice)).status, 201);
+    expect_problem(&confirm(&gateway, &alice, &first), 403, "PERMISSION_DENIED");
+    assert!(!gateway.log().contains("eyJ") && !gateway.log().contains(KEY));
+}
+
+fn header_of(token: &str) -> serde_json::Value {
+    let header = URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap();
+    serde_json::from_slice(&header).unwrap()
+}
+
 /// So many at once, over these gateways.
 fn race(gateways: &[&Gateway], upstream: &Upstream) {
     const USES: usize = 200;
@@ -209,7 +250,7 @@ fn explain_says_where_a_token_comes_from_and_goes() {
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     let text = explain("/payments");
-    let line = "operation_tokens operation_tokens.payment in x-operation-token, 900s: successful responses carry one for body:/payment/id";
+    let line = "operation_tokens operation_tokens.payment in x-operation-token, 900s, HS256: successful responses carry one for body:/payment/id";
     assert!(text.contains(line), "{text}");
     let text = explain("/payments/1/confirm");
     assert!(

@@ -55,6 +55,7 @@ fn an_upstream_that_does_not_answer_in_time() {
         expect_problem(&gateway.request("POST", "/hasty", &[], body), 504, "UPSTREAM_TIMEOUT");
     }
     expect_problem(&Curl::h2(gateway.https(), "/hasty").answer(), 504, "UPSTREAM_TIMEOUT");
+    until_true("all have come", || upstream.requests().len() >= 3);
     assert_eq!(upstream.requests().len(), 3, "a request that may still be worked on was sent again");
     gate.open();
 }

@@ -95,7 +95,6 @@ fn behind_sentinels_and_through_a_planned_failover() {
             "Sentinel, planned failover: {silent:?} questions without an answer, exact again after {:.1} s",
             start.elapsed().as_secs_f64()
         );
-        assert!(silent.iter().sum::<u32>() > 0, "nobody met the failover");
         let (more, silent) = burst(&instances, "before", b"k").await;
         assert!(passed + more <= BOUND && silent == 0, "what was counted before is counted: {passed} + {more}");
         let (passed, silent) = burst(&instances, "after", b"k").await;

@@ -16,6 +16,8 @@ use crate::{
 const TIME: &str = "redis.call('TIME')";
 /// Seconds and microseconds, after all other arguments.
 const MOVED: &str = "{ ARGV[#ARGV - 1], ARGV[#ARGV] }";
+/// What a key outlives its window by, in ms of the real time: a test that is held up must not find it gone.
+const LIVES: &str = "+ 1000)";
 /// Of the year 2026, and in the middle of a slice.
 const START: u64 = 1_790_000_000_123_456;
 
@@ -34,10 +36,10 @@ struct Moved {
 fn cases(server: &Server) -> Vec<(Moved, u64)> {
     let moved = |algorithm, limit, burst, window, name, numbers| {
         let text = include_str!("../../src/stores/redis/charge.lua");
-        assert_eq!(text.matches(TIME).count(), 1);
+        assert_eq!((text.matches(TIME).count(), text.matches(LIVES).count()), (1, 1));
         Moved {
             connection: redis::Client::open(server.url()).unwrap().get_connection().unwrap(),
-            charge: Script::new(&text.replace(TIME, MOVED)),
+            charge: Script::new(&text.replace(TIME, MOVED).replace(LIVES, "+ 3600000)")),
             refund: Script::new(include_str!("../../src/stores/redis/refund.lua")),
             quota: Quota { algorithm, limit, window, burst, penalty: Duration::ZERO },
             algorithm: name,

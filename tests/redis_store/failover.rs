@@ -98,12 +98,12 @@ async fn loses_a_primary(cluster: &mut Cluster) {
     let killed = Instant::now();
     cluster.nodes[0].kill();
     // The keys of the others are counted as ever, those of the dead one are in an outage.
-    let mut silent = 0;
+    let (mut silent, mut down) = (0, false);
     for number in 0..60 {
         silent += u32::from(instance.charge(&[demand("other", &quota, &key(number))]).await.is_none());
+        down |= !instance.store.is_up();
     }
-    assert!((5..=40).contains(&silent), "{silent}");
-    assert!(!instance.store.is_up());
+    assert!((1..=40).contains(&silent) && down, "{silent}");
     instance.is(true).await;
     println!(
         "Cluster: one of three primaries killed: {silent} of 60 keys without an answer, all exact again after {:.1} s",

@@ -28,20 +28,19 @@ const SENTINELS: &str = "s3ntinel";
 impl Cluster {
     pub(crate) fn start() -> Self {
         let options =
-            ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-replica-validity-factor", "0"];
+            ["--cluster-enabled", "yes", "--cluster-node-timeout", "2500", "--cluster-replica-validity-factor", "0"];
         let options = options.map(str::to_owned).to_vec();
         // Ports of the cluster's bus lie 10 000 above; these are all below 32 000.
         let nodes = Server::several(&vec![options; 6]);
         for (index, node) in nodes.iter().enumerate() {
             let () = node.ask(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()]);
-            let () = node.ask(&["CLUSTER", "MEET", "127.0.0.1", &nodes[0].port.to_string()]);
         }
         for (index, node) in nodes[..3].iter().enumerate() {
             let [first, last] = [index, index + 1].map(|third| third * 16384 / 3);
             let () = node.ask(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &(last - 1).to_string()]);
         }
         let cluster = Self { nodes };
-        cluster.until("all nodes know each other", |node| known(node) == 6);
+        cluster.meet();
         for (index, replica) in cluster.nodes[3..].iter().enumerate() {
             let primary: String = cluster.nodes[index].ask(&["CLUSTER", "MYID"]);
             let () = replica.ask(&["CLUSTER", "REPLICATE", &primary]);
@@ -61,6 +60,21 @@ impl Cluster {
     pub(crate) fn url(&self) -> String {
         let nodes: Vec<_> = self.nodes[..3].iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
         format!("redis://{}", nodes.join(","))
+    }
+
+    /// A handshake that takes longer than the nodes' timeout is forgotten by them: then they are introduced again.
+    fn meet(&self) {
+        let mut introduced = None::<Instant>;
+        let all = || self.nodes.iter().all(|node| known(node) == self.nodes.len());
+        wait("all nodes know each other", || {
+            if introduced.is_none_or(|at| at.elapsed() > Duration::from_secs(5)) {
+                for node in &self.nodes[1..] {
+                    let () = node.ask(&["CLUSTER", "MEET", "127.0.0.1", &self.nodes[0].port.to_string()]);
+                }
+                introduced = Some(Instant::now());
+            }
+            all()
+        });
     }
 
     fn until(&self, what: &str, holds: impl Fn(&Server) -> bool) {
@@ -88,7 +102,7 @@ impl Watched {
         let configuration = format!(
             "bind 127.0.0.1\nrequirepass {SENTINELS}\nsentinel sentinel-pass {SENTINELS}\n\
              sentinel monitor {master} 127.0.0.1 {port} 2\nsentinel auth-pass {master} {PASSWORD}\n\
-             sentinel down-after-milliseconds {master} 500\nsentinel failover-timeout {master} 3000\n"
+             sentinel down-after-milliseconds {master} 1500\nsentinel failover-timeout {master} 3000\n"
         );
         let mut sentinels: Vec<_> = (0..3).map(|_| Server::sentinel(&configuration)).collect();
         for sentinel in &mut sentinels {

@@ -101,7 +101,7 @@ fn a_store_that_is_dropped_lets_go_of_redis() {
             info(&text)["connected_clients"].trim().parse::<u32>().unwrap() - 1
         };
         let instance = Instance::of(&server).await;
-        assert_eq!(connected(), 1);
+        until(async || connected() == 1).await;
         drop(instance);
         until(async || connected() == 0).await;
     });
@@ -177,11 +177,9 @@ fn a_server_that_becomes_a_replica_is_an_outage_at_once() {
             assert_eq!(instance.charge(&[demand("r", &quota, b"k")]).await, None);
         }
         assert!(!instance.store.is_up());
-        assert_eq!(
-            (instance.calls("failed"), instance.calls("skipped")),
-            (1, 49),
-            "the first refusal opens the breaker"
-        );
+        // Of the first refusal the store may have heard by a question of its own.
+        let (failed, skipped) = (instance.calls("failed"), instance.calls("skipped"));
+        assert!(failed <= 1 && failed + skipped == 50, "the first refusal opens the breaker: {failed} {skipped}");
         let () = server.ask(&["REPLICAOF", "NO", "ONE"]);
         instance.is(true).await;
         assert!(instance.one("r", &quota, b"k").await.verdict.allowed);

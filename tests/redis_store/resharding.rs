@@ -1,14 +1,14 @@
 //! A slot of a Cluster on its way to another primary, with the counter in it: no charge is forgotten, none is admitted twice.
 //!
-//! A key that has gone ahead is asked for where it was, and the answer is `ASK`: for that question it is an outage, and `on_outage`
-//! decides. A question at the new place would have to bring the consent for it along, which a connection that all share cannot; the
-//! slot itself follows within moments, and then `MOVED` is followed.
+//! A key that has gone ahead is asked for where it was, and the answer is `ASK`: the question is put to the new place, with the consent
+//! that it needs there. When the slot itself has followed, the answer is `MOVED`.
 
 use std::time::{Duration, Instant};
 
 use gapura_config::model::LimitAlgorithm;
+use gapura_filters::rate_limit::SharedCounters;
 
-use crate::{Instance, MINUTE, demand, fleets::Cluster, quota, server::Server};
+use crate::{Instance, MINUTE, NOW, demand, fleets::Cluster, quota, server::Server};
 
 const LIMIT: u64 = 30;
 
@@ -54,10 +54,27 @@ pub(crate) async fn moves_a_counter(instance: &Instance, cluster: &Cluster) {
 
     let moved: String = from.ask(&["MIGRATE", "127.0.0.1", &to.port.to_string(), &counter, "0", "5000"]);
     assert_eq!(moved, "OK");
-    let failed = instance.calls("failed");
-    assert_eq!(charge(5).await, 0, "it has gone ahead: an outage of this key");
-    assert_eq!(instance.calls("failed"), failed + 5);
-    assert!(instance.store.is_up(), "and of no other");
+    let (failed, answered) = (instance.calls("failed"), instance.calls("answered"));
+    assert_eq!(charge(5).await, 5, "it has gone ahead, and is followed");
+    assert!(instance.calls("failed") >= failed + 5 && instance.calls("answered") >= answered + 5);
+    assert!(instance.store.is_up());
+    // A script that the new place does not know takes two questions, each with its consent.
+    let () = to.ask(&["SCRIPT", "FLUSH"]);
+    assert_eq!(charge(1).await, 1);
+    // Everyone else's questions over the same connection keep their own way.
+    let others = (7000..7064).map(|number| {
+        let (store, quota) = (instance.store.clone(), quota.clone());
+        tokio::spawn(async move { store.charge(NOW, &[demand("others", &quota, &crate::failover::key(number))]).await })
+    });
+    let others: Vec<_> = others.collect();
+    assert_eq!(charge(5).await, 5);
+    for other in others {
+        assert_eq!(other.await.unwrap()[0].expect("an answer").verdict.remaining, LIMIT - 1);
+    }
+    // A counter that is new begins where its slot will be.
+    for left in [LIMIT - 1, LIMIT - 2] {
+        assert_eq!(instance.one("fresh", &quota, &key).await.verdict.remaining, left);
+    }
 
     let (end, mut asked) = (Instant::now(), 0);
     set(to, &["NODE", &target]);

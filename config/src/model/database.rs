@@ -1,6 +1,11 @@
 //! Where API keys are kept.
 
-use std::{borrow::Cow, fmt, path::PathBuf, str::FromStr};
+use std::{
+    borrow::Cow,
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
@@ -46,6 +51,23 @@ impl DatabaseRef {
         };
         let known = ["sqlite:", "postgres://", "postgresql://"].iter().any(|scheme| address.starts_with(scheme));
         if known { Ok(address) } else { Err(format!("`{self}` begins with none of sqlite: and postgres://")) }
+    }
+}
+
+impl DatabaseRef {
+    /// What can be known without opening it: the address can be read, and a file could stand where it says. One that is not there yet is
+    /// made at the first use. The error never holds an address that is a secret.
+    pub fn check(&self) -> Result<(), String> {
+        let address = self.read()?;
+        let Some(path) = address.strip_prefix("sqlite:") else { return Ok(()) };
+        // As an address may have it: `sqlite:///path?mode=ro`.
+        let path = Path::new(path.trim_start_matches("//").split('?').next().unwrap_or_default());
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        match (path.is_dir(), folder.is_dir()) {
+            (true, _) => Err(format!("`{self}` is a folder, and a database of SQLite is a file")),
+            (false, false) => Err(format!("`{self}` stands in a folder that does not exist")),
+            (false, true) => Ok(()),
+        }
     }
 }
 

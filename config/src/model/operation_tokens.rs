@@ -16,8 +16,12 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OperationToken {
-    /// What they are made with: 32 bytes or more.
-    pub key: SecretRef,
+    /// What they are signed with: a secret of 32 bytes or more (HS256), or a private key in PEM as in `[identity_assertion]`.
+    pub key: Option<SecretRef>,
+    /// In place of `key`, while one key follows another: the first signs, and what any of them has signed is taken.
+    #[serde(default)]
+    #[schemars(length(max = 8))]
+    pub keys: Vec<SecretRef>,
     /// How long one may be used.
     #[serde(default = "lifetime")]
     pub lifetime: Period,

@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use super::{Rules, access, at};
 use crate::{
     fault::{Fault, Place},
-    model::{Limits, Server, Tls},
+    model::{Limits, RevocationExpiry, Server, Tls},
     units::{Address, Size},
 };
 
@@ -167,6 +167,18 @@ fn certificates(rules: &mut Rules<'_>, tls: &Tls, server: &Server) {
         let fault =
             Fault::at(table.key("client_auth"), "client certificates need `client_ca`, the authorities that sign them");
         rules.add(fault.help("add `client_ca = \"clients.pem\"`, or remove `client_auth`"));
+    }
+    rules.repeated(&table.key("client_crls"), &tls.client_crls);
+    if !tls.client_crls.is_empty() && tls.client_ca.is_none() && rules.sound(&table.key("client_ca")) {
+        let fault = Fault::at(table.key("client_crls"), "no client is asked for a certificate that could be in a list");
+        rules.add(fault.on_key().help("add `client_ca = \"clients.pem\"`, or remove it"));
+    }
+    if tls.client_crls_expired != RevocationExpiry::default()
+        && tls.client_crls.is_empty()
+        && rules.sound(&table.key("client_crls"))
+    {
+        let fault = Fault::at(table.key("client_crls_expired"), "there are no lists that could end");
+        rules.add(fault.on_key().help("add `client_crls = [\"clients.crl\"]`, or remove it"));
     }
     if server.https.is_empty() && rules.sound(&at(&["server", "https"])) {
         let fault = Fault::warning(table, "no listener uses `[tls]`: `server.https` has no address").on_key();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Rules, at, callers, certificates, routes};
+use super::{Rules, at, callers, certificates, routes, traffic::is_of_the_response};
 use crate::{
     fault::{Fault, Place},
     guard,
@@ -114,17 +114,74 @@ const KEYS_PATH: &str = "/.well-known/gapura/assertion-keys";
 
 /// A header that the gateway writes itself must not be one that means something else.
 fn own_header(rules: &mut Rules<'_>, place: Place, header: &str) {
-    const SHARED: [&str; 5] = ["authorization", "proxy-authorization", "dpop", "set-cookie", "www-authenticate"];
-    if callers::is_taken(header) || SHARED.iter().any(|taken| header.eq_ignore_ascii_case(taken)) {
+    if has_a_meaning(header) || is_of_the_response(&header.to_ascii_lowercase()) {
         let fault = Fault::at(place, format!("`{header}` has a meaning of its own"));
         rules.add(fault.help("write a header that nothing else uses, as \"X-Operation-Token\""));
+    } else if let Some(method) = read_by(rules, header) {
+        let fault = Fault::at(place, format!("`{header}` is where `{method}` looks for keys"));
+        rules.add(fault.help("write a header that nothing else uses, as \"X-Operation-Token\""));
+    }
+}
+
+/// Of requests.
+fn has_a_meaning(header: &str) -> bool {
+    const SHARED: [&str; 6] =
+        ["authorization", "proxy-authorization", "dpop", "set-cookie", "www-authenticate", "x-gapura-envelope"];
+    callers::is_taken(header) || SHARED.iter().any(|taken| header.eq_ignore_ascii_case(taken))
+}
+
+/// Headers that are one to a server that reads `_` as `-` are one here.
+fn same_header(one: &str, other: &str) -> bool {
+    one.len() == other.len()
+        && one.bytes().zip(other.bytes()).all(|(one, other)| {
+            let fold = |byte: u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
+            fold(one) == fold(other)
+        })
+}
+
+/// The API keys that stand in this header.
+fn read_by(rules: &Rules<'_>, header: &str) -> Option<String> {
+    let mut methods = rules.config.api_keys.iter();
+    methods.find(|(_, method)| same_header(&method.header, header)).map(|(name, _)| format!("api_keys.{name}"))
+}
+
+/// A transaction has to be said by the client, and to reach the upstream as it was compared.
+fn transaction_header(rules: &mut Rules<'_>, table: &Place, operation: &OperationToken) {
+    let config = rules.config;
+    if let Some(UsedFor::Header(name)) = &operation.used_for {
+        let assertion = config.identity_assertion.as_ref();
+        let why = if same_header(name, &operation.header) {
+            Some("carries the token itself")
+        } else if has_a_meaning(name) {
+            Some("is written by the gateway, or says something else")
+        } else if assertion.is_some_and(|assertion| same_header(name, &assertion.header)) {
+            Some("carries the assertion to the upstream")
+        } else if read_by(rules, name).is_some() {
+            Some("is where API keys are looked for")
+        } else {
+            None
+        };
+        if let Some(why) = why {
+            let fault =
+                Fault::at(table.key("used_for"), format!("`{name}` {why}: no client says there what a request is for"));
+            rules.add(fault.help("write a header of the client's, as \"header:X-Payment-Id\", or \"path:id\""));
+        }
+    }
+    if let Some(IssuedFor::Header(name)) = &operation.issued_for
+        && same_header(name, &operation.header)
+    {
+        let message = format!("`{name}` carries the token itself: what the upstream writes there never passes");
+        let fault = Fault::at(table.key("issued_for"), message);
+        rules.add(fault.help("write another header of the response, or \"body:/id\""));
     }
 }
 
 fn operation_token(rules: &mut Rules<'_>, name: &str, operation: &OperationToken) {
     let (config, table) = (rules.config, at(&["operation_tokens", name]));
+    signed_with(rules, name, operation);
     within(rules, table.key("lifetime"), operation.lifetime, (1, 86_400), "\"1s\" to \"1d\"");
     own_header(rules, table.key("header"), &operation.header);
+    transaction_header(rules, &table, operation);
     if rules.sound_keys(&table, &["issued_for", "used_for"]) {
         let alone = match (&operation.issued_for, &operation.used_for) {
             (Some(_), None) => Some(("issued_for", "used_for", "path:id")),
@@ -158,6 +215,29 @@ fn operation_token(rules: &mut Rules<'_>, name: &str, operation: &OperationToken
         using.iter().for_each(|(place, route)| has_segment(rules, place, route, segment));
     }
 }
+
+/// One key, or a list of them; each must be another.
+fn signed_with(rules: &mut Rules<'_>, name: &str, operation: &OperationToken) {
+    let table = at(&["operation_tokens", name]);
+    rules.repeated(&table.key("keys"), &operation.keys);
+    if operation.keys.len() > MAX_KEYS {
+        let fault = Fault::at(table.key("keys"), format!("there are more than {MAX_KEYS} keys"));
+        rules.add(fault.help("keep the one that signs, the next one, and those whose tokens have not ended"));
+    }
+    if !rules.sound_keys(&table, &["key", "keys"]) {
+        return;
+    }
+    if operation.key.is_some() && !operation.keys.is_empty() {
+        let fault = Fault::at(table.key("keys"), "`key` and `keys` both say what tokens are signed with");
+        rules.add(fault.on_key().help("move the key to the first place of `keys`"));
+    } else if operation.key.is_none() && operation.keys.is_empty() {
+        let fault = Fault::at(table, format!("`[operation_tokens.{name}]` has no key to sign tokens with"));
+        rules.add(fault.on_key().help("add `key = \"env:NAME\"`; `openssl rand -hex 32` makes one"));
+    }
+}
+
+/// Each may be tried for a token that fits none.
+const MAX_KEYS: usize = 8;
 
 fn has_segment(rules: &mut Rules<'_>, place: &Place, route: &Route, segment: &str) {
     if !guard::named_segments(&route.path).any(|(_, known)| known == segment) {

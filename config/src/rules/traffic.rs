@@ -113,7 +113,7 @@ const HOP_BY_HOP: [&str; 9] = [
 ];
 
 /// Frames the response, says what its body is and who may keep it, or is written by the gateway.
-fn is_of_the_response(header: &str) -> bool {
+pub(super) fn is_of_the_response(header: &str) -> bool {
     const MEANT: [&str; 18] = [
         "accept-ranges",
         "age",

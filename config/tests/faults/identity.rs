@@ -22,6 +22,9 @@ macro_rules! operation {
 #[rustfmt::skip]
 const CERTIFICATES: &[Case] = &[
     error("tls", "[tls]\nself_signed = true\n[mtls.s]\nuser_id = \"san_uri\"", (3, 7), "there is no `tls.client_ca` to verify them by", "client_ca = "),
+    error("tls", "[tls]\nself_signed = true\nclient_crls = [\"c\"]", (3, 1), "no client is asked for a certificate that could be", "client_ca ="),
+    error("tls", "[tls]\nself_signed = true\nclient_ca = \"c\"\nclient_crls_expired = \"open\"", (4, 1), "there are no lists that could end", "client_crls ="),
+    error("tls", "[tls]\nself_signed = true\nclient_ca = \"c\"\nclient_crls = [\"c\"]\nclient_crls_expired = \"ignore\"", (5, 23), "`ignore`", "closed"),
     error("tls", mtls!("roles = [\"a\"]"), (4, 7), "does not say who a certificate is", "user_id = "),
     error("tls", mtls!("user_id = \"san\""), (5, 11), "`san`", "san_dns"),
     error("tls", mtls!("user_id = \"san_uri\"\nprincipals = [{ san_uri = \"u\", user_id = \"a\" }]"), (5, 1), "say who each certificate is already", "keep"),
@@ -67,6 +70,17 @@ const ASSERTIONS: &[Case] = &[
 const OPERATIONS: &[Case] = &[
     error("routes", operation!("lifetime = \"2d\"", ""), (15, 12), "`2d` is out of range", "1d"),
     error("routes", operation!("header = \"DPoP\"", ""), (15, 10), "`DPoP` has a meaning", "X-Operation-Token"),
+    error("routes", operation!("keys = [\"env:P\"]", ""), (15, 1), "`key` and `keys` both say", "first place of `keys`"),
+    error("lockout", "[operation_tokens.p]\nkeys = [\"env:P\", \"env:P\"]", (2, 18), "stands in the list already", ""),
+    error("lockout", "[operation_tokens.p]\nkeys = [\"env:A\",\"env:B\",\"env:C\",\"env:D\",\"env:E\",\"env:F\",\"env:G\",\"env:H\",\"env:I\"]", (2, 8), "more than 8 keys", "keep"),
+    error("lockout", "[operation_tokens.p]\nlifetime = \"1m\"", (1, 19), "has no key to sign tokens with", "key ="),
+    error("routes", operation!("header = \"Cache-Control\"", ""), (15, 10), "`Cache-Control` has a meaning", "X-Operation-Token"),
+    error("routes", operation!("header = \"Location\"", ""), (15, 10), "`Location` has a meaning", "X-Operation-Token"),
+    error("routes", operation!("header = \"X_Key\"", "[api_keys.k]\nheader = \"X-Key\"\nsalt = \"env:S\"\n"), (18, 10), "`X_Key` is where `api_keys.k` looks", "X-Operation-Token"),
+    error("routes", operation!("used_for = \"header:X-User-Id\"\nissued_for = \"body:/id\"", ""), (15, 12), "`X-User-Id` is written by the gateway", "X-Payment-Id"),
+    error("routes", operation!("used_for = \"header:X-Operation_Token\"\nissued_for = \"body:/id\"", ""), (15, 12), "carries the token itself", "path:id"),
+    error("routes", operation!("used_for = \"header:X-Key\"\nissued_for = \"body:/id\"", "[api_keys.k]\nheader = \"X-Key\"\nsalt = \"env:S\"\n"), (18, 12), "is where API keys are looked for", "path:id"),
+    error("routes", operation!("used_for = \"header:X-Id\"\nissued_for = \"header:X-Operation-Token\"", ""), (16, 14), "carries the token itself", "body:/id"),
     error("routes", operation!("issued_for = \"path:id\"", ""), (15, 1), "without `used_for` there is nothing to compare", "used_for ="),
     error("routes", operation!("used_for = \"path:id\"", ""), (15, 1), "without `issued_for` there is nothing to compare", "issued_for ="),
     error("routes", operation!("used_for = \"path:idd\"\nissued_for = \"body:/id\"", ""), (9, 8), "has no segment `{idd}`", "{idd}"),

@@ -135,9 +135,15 @@ impl ApiKeysMethod {
     }
 
     /// With the keys of its database, where it has one.
-    pub(super) fn holding(mut self, tables: &HeldTables, database: Option<&DatabaseRef>) -> Self {
-        self.held = database.map(|database| tables.of(&self.name, database));
-        self
+    pub(super) fn holding(mut self, tables: &HeldTables, database: Option<&DatabaseRef>) -> Result<Self, Vec<Fault>> {
+        let Some(database) = database else { return Ok(self) };
+        database.check().map_err(|why| {
+            let place = self.name.split('.').fold(Place::root(), |place, key| place.key(key)).key("database");
+            let help = "write \"sqlite:/path\" in a folder that exists, or set the variable or name a readable file that holds postgres://…";
+            vec![Fault::at(place, why).help(help)]
+        })?;
+        self.held = Some(tables.of(&self.name, database));
+        Ok(self)
     }
 
     pub(super) fn name(&self) -> &Arc<str> {

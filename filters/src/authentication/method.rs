@@ -38,7 +38,7 @@ impl Method {
     /// With the keys of its database, where it has one.
     pub fn api_keys_with(name: &str, config: &model::ApiKeys, shared: &Shared) -> Result<Self, Vec<Fault>> {
         let method = ApiKeysMethod::build(name, config)?;
-        let method = method.holding(&shared.held_keys, config.database.as_ref());
+        let method = method.holding(&shared.held_keys, config.database.as_ref())?;
         Ok(Self::ApiKeys(Arc::new(method.asking(&shared.foreign_keys, config)?)))
     }
 

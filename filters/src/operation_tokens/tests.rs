@@ -164,7 +164,7 @@ fn every_byte_of_a_token_counts() {
         let changed = String::from_utf8(changed).unwrap();
         denied(gate.go("u1", "/pay/7/confirm", NOW_MS, &[(HEADER, &changed)]), "never given out");
     }
-    for text in ["", "x", "a.b.c", &token[1..], &format!("{token}A"), &"A".repeat(3000)] {
+    for text in ["", "x", "a.b.c", &token[1..], &format!("{token}A"), &"A".repeat(5000)] {
         denied(gate.go("u1", "/pay/7/confirm", NOW_MS, &[(HEADER, text)]), "operation token");
     }
     // A token of another table with the same secret.
@@ -251,7 +251,64 @@ fn a_full_memory_lets_none_pass() {
 fn a_short_key_is_told() {
     let short = format!("file:{}/tests/keys/short.secret", env!("CARGO_MANIFEST_DIR"));
     let mut config = config("body:/id", "path:id");
-    config.operation_tokens.get_mut("pay").unwrap().key = short.parse().unwrap();
+    config.operation_tokens.get_mut("pay").unwrap().key = Some(short.parse().unwrap());
     let faults = build(&config, &services()).map(|_| ()).unwrap_err();
     assert!(faults[0].message.contains("fewer than 32 bytes"), "{}", faults[0].message);
+}
+
+fn config_with_keys(files: &[&str]) -> model::Config {
+    let mut config = config("body:/id", "path:id");
+    let table = config.operation_tokens.get_mut("pay").unwrap();
+    let reference = |file: &&str| format!("file:{}/tests/keys/{file}", env!("CARGO_MANIFEST_DIR")).parse().unwrap();
+    (table.key, table.keys) = (None, files.iter().map(reference).collect());
+    config
+}
+
+const KINDS: [&str; 4] = ["hs256.secret", "p256.key", "ed25519.key", "rsa.key"];
+
+#[test]
+fn keys_of_each_kind_sign_and_follow_each_other() {
+    let services = services();
+    for (old, new) in KINDS.iter().flat_map(|old| KINDS.iter().map(move |new| (*old, *new))).filter(|(a, b)| a != b) {
+        let gate = |files: &[&str]| gate_with(&config_with_keys(files), &services);
+        // What one of them does while the other is told already, or not yet: each step of a rotation, on two instances.
+        let steps = [gate(&[old]), gate(&[old, new]), gate(&[new, old]), gate(&[new])];
+        for (one, other) in [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (2, 1), (2, 2), (2, 3), (3, 2), (3, 3)] {
+            let token = steps[one].token(r#"{"id":7}"#);
+            steps[other].go("u1", "/pay/7/confirm", NOW_MS, &[(HEADER, &token)]).unwrap();
+            // The memory of what was used is no key's.
+            denied(steps[one].go("u1", "/pay/7/confirm", NOW_MS, &[(HEADER, &token)]), "was used before");
+        }
+        let token = steps[0].token(r#"{"id":7}"#);
+        denied(steps[3].go("u1", "/pay/7/confirm", NOW_MS, &[(HEADER, &token)]), "never given out");
+    }
+}
+
+#[test]
+fn tables_with_one_key_pair_take_each_their_own() {
+    for kind in KINDS {
+        let config = config_with_keys(&[kind]);
+        let mut other = config.clone();
+        let table = other.operation_tokens.remove("pay").unwrap();
+        other.operation_tokens.insert("refund".into(), table);
+        other.routes.iter_mut().for_each(|route| {
+            (route.issues, route.requires) =
+                (route.issues.take().map(|_| "refund".into()), route.requires.take().map(|_| "refund".into()));
+        });
+        let token = gate_with(&other, &services()).token(r#"{"id":7}"#);
+        let outcome = gate_with(&config, &services()).go("u1", "/pay/7/confirm", NOW_MS, &[(HEADER, &token)]);
+        denied(outcome, if kind == "hs256.secret" { "never given out" } else { "of another table" });
+    }
+}
+
+#[test]
+fn every_key_that_cannot_sign_is_told() {
+    let faults = build(&config_with_keys(&["short.secret", "p256.pub.pem", "p384.key", "absent"]), &services());
+    let faults = faults.map(|_| ()).unwrap_err();
+    let told: Vec<(String, &str)> = faults.iter().map(|fault| (fault.place.to_string(), &*fault.message)).collect();
+    for (i, why) in ["fewer than 32 bytes", "the private one signs", "neither EC on P-256", "absent"].iter().enumerate()
+    {
+        assert_eq!(told[i].0, format!("operation_tokens.pay.keys[{i}]"));
+        assert!(told[i].1.contains(why), "{why}: {}", told[i].1);
+    }
 }

@@ -6,6 +6,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use gapura_config::{
     fault::{Fault, Place},
     model::{self, IssuedFor, UsedFor},
+    secret::SecretRef,
 };
 use http::{HeaderName, HeaderValue};
 use prometheus::IntCounter;
@@ -17,14 +18,15 @@ use crate::{
     contract::Services,
     json::{self, Json, Number},
     replay::{ReplayId, ReplayStore},
-    signing::{Jws, SharedKey, random_id},
+    signing::{Jws, LocalKey, SharedKey, Signer, random_id},
 };
 
 /// One `[operation_tokens.NAME]`, compiled. Shared by the routes that give tokens out and the one that takes them.
 pub struct OperationTokens {
     /// `operation_tokens.NAME`
     name: String,
-    jws: Jws,
+    /// The first signs; what any of them has signed is taken.
+    keys: Vec<Jws>,
     /// The route that takes them.
     route: String,
     lifetime_ms: u64,
@@ -45,6 +47,8 @@ const TYP: &str = "gapura-operation+jwt";
 
 #[derive(Serialize)]
 struct Claims<'a> {
+    /// The table: several may share a key pair.
+    aud: &'a str,
     sub: &'a str,
     /// The route that takes it.
     route: &'a str,
@@ -74,22 +78,16 @@ impl OperationTokens {
         config: &model::OperationToken,
         route: &str,
         services: &Services,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, Vec<Fault>> {
         let place = Place::root().key("operation_tokens").key(name);
-        let key = config.key.read().map_err(|why| {
-            Fault::at(place.key("key"), why).help("set the variable or name a readable file that holds the key")
-        })?;
-        if key.bytes().len() < MIN_KEY {
-            let fault = Fault::at(place.key("key"), format!("`{}` has fewer than {MIN_KEY} bytes", config.key));
-            return Err(fault.help("`openssl rand -hex 32` makes one"));
-        }
         let header = config.header.parse().map_err(|_| {
-            Fault::at(place.key("header"), "this is not a header name").help("write \"X-Operation-Token\"")
+            vec![Fault::at(place.key("header"), "this is not a header name").help("write \"X-Operation-Token\"")]
         })?;
         let name = format!("operation_tokens.{name}");
+        let keys = keys(&place, config, &name)?;
         let result = |result: &str| services.metrics.operation_tokens.with_label_values(&[&name, result]);
         Ok(Self {
-            jws: Jws::new(Arc::new(SharedKey::new(key.bytes(), &name)), TYP),
+            keys,
             route: route.to_owned(),
             lifetime_ms: u64::try_from(config.lifetime.get().as_millis()).unwrap_or(u64::MAX),
             header,
@@ -110,8 +108,12 @@ impl OperationTokens {
     pub(super) async fn issue(&self, user_id: &str, transaction: &str, now_ms: u64) -> Result<HeaderValue, String> {
         let jti = random_id();
         let exp_ms = now_ms.saturating_add(self.lifetime_ms);
-        let claims = Claims { sub: user_id, route: &self.route, txn: &hash(transaction), exp_ms, jti: &jti };
-        let token = self.jws.sign(&claims).await;
+        let claims =
+            Claims { aud: &self.name, sub: user_id, route: &self.route, txn: &hash(transaction), exp_ms, jti: &jti };
+        let token = match self.keys.first() {
+            Some(key) => key.sign(&claims).await,
+            None => Err("there is no key".to_owned()),
+        };
         let token = token.and_then(|token| HeaderValue::try_from(token).map_err(|why| why.to_string()));
         if token.is_ok() {
             self.issued.inc()
@@ -126,10 +128,23 @@ impl OperationTokens {
         if token.len() > MAX_TOKEN {
             return Ok(Err("the operation token is too long"));
         }
-        let Some(claims) = self.jws.verify(token).await? else {
+        let Some(claims) = self.signed(token).await? else {
             return Ok(Err("the operation token was never given out for this"));
         };
         Ok(self.read(&claims, &terms))
+    }
+
+    /// The claims, if one of the keys has signed them. That a key cannot be asked says nothing about the others.
+    async fn signed(&self, token: &str) -> Result<Option<Vec<u8>>, String> {
+        let mut said = Ok(None);
+        for key in &self.keys {
+            match key.verify(token).await {
+                Ok(None) => {}
+                Ok(claims) => return Ok(claims),
+                Err(why) => said = Err(why),
+            }
+        }
+        said
     }
 
     fn read(&self, claims: &[u8], terms: &Terms<'_>) -> Result<Spent, &'static str> {
@@ -138,6 +153,9 @@ impl OperationTokens {
         let Some(Json::Number(Number::Unsigned(until_ms))) = claims.get("exp_ms") else {
             return Err("the operation token has no end");
         };
+        if text("aud")? != self.name {
+            return Err("the operation token is of another table");
+        }
         if *until_ms <= terms.now_ms {
             return Err("the operation token has ended");
         }
@@ -190,14 +208,51 @@ impl OperationTokens {
         self.replayed.inc();
     }
 
-    /// `operation_tokens.payment in x-operation-token, 900s`
+    /// `operation_tokens.payment in x-operation-token, 900s, ES256 (HS256 is taken, too)`
     pub(super) fn explain(&self) -> String {
-        format!("{} in {}, {}s", self.name, self.header, self.lifetime_ms / 1000)
+        let algorithms: Vec<_> = self.keys.iter().map(|key| key.key().algorithm()).collect();
+        let (first, others) = algorithms.split_first().unwrap_or((&"", &[]));
+        let others = if others.is_empty() { String::new() } else { format!(" (taken, too: {})", others.join(", ")) };
+        format!("{} in {}, {}s, {first}{others}", self.name, self.header, self.lifetime_ms / 1000)
     }
 }
 
-/// Ours have some 400 bytes, and a user id may have 256 more.
-const MAX_TOKEN: usize = 2048;
+fn keys(table: &Place, config: &model::OperationToken, name: &str) -> Result<Vec<Jws>, Vec<Fault>> {
+    let one = config.key.iter().map(|reference| (table.key("key"), reference));
+    let several = config.keys.iter().enumerate().map(|(i, reference)| (table.key("keys").index(i), reference));
+    let (mut keys, mut faults) = (Vec::new(), Vec::new());
+    for (place, reference) in one.chain(several) {
+        match signer(place, reference, name) {
+            Ok(key) => keys.push(Jws::new(key, TYP)),
+            Err(fault) => faults.push(fault),
+        }
+    }
+    if faults.is_empty() { Ok(keys) } else { Err(faults) }
+}
+
+/// A private key in PEM says itself how it signs (text may stand before it: RFC 7468, section 2); anything else is a secret.
+fn signer(place: Place, reference: &SecretRef, name: &str) -> Result<Arc<dyn Signer>, Fault> {
+    let key = reference.read().map_err(|why| {
+        Fault::at(place.clone(), why).help("set the variable or name a readable file that holds the key")
+    })?;
+    const PEM: &[u8] = b"-----BEGIN ";
+    if key.bytes().windows(PEM.len()).any(|part| part == PEM) {
+        return match LocalKey::from_pem(key.bytes()) {
+            Ok(key) => Ok(Arc::new(key)),
+            Err(why) => Err(Fault::at(place, format!("`{reference}` cannot sign: {why}")).help(KEY_HELP)),
+        };
+    }
+    if key.bytes().len() < MIN_KEY {
+        let fault = Fault::at(place, format!("`{reference}` has fewer than {MIN_KEY} bytes"));
+        return Err(fault.help("`openssl rand -hex 32` makes one"));
+    }
+    Ok(Arc::new(SharedKey::new(key.bytes(), name)))
+}
+
+const KEY_HELP: &str = "`openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256` makes one";
+
+/// With HS256 some 450 bytes, with RSA of 8192 bits 1400 more; and a user id may have 256.
+const MAX_TOKEN: usize = 4096;
 /// Of a transaction in a response.
 const MAX_TRANSACTION: usize = 1024;
 

@@ -32,9 +32,9 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use super::{
-    certificate,
     facts::{Facts, facts},
     io::{Io, poll_read_at_most},
+    trust::Trust,
 };
 use crate::http1::Chunks;
 
@@ -94,17 +94,13 @@ const RECORD: usize = 16 * 1024;
 
 impl Connection {
     pub(super) fn plain(stream: TcpStream, peer: SocketAddr) -> Self {
-        Self::new(Io::Plain(stream), Facts { peer, secure: false, certificate: None, authorities: None })
+        Self::new(Io::Plain(stream), Facts::plain(peer))
     }
 
     /// None: the client showed a certificate of which we can make nothing.
-    pub(super) fn tls(stream: TlsStream<TcpStream>, peer: SocketAddr, authorities: Option<[u8; 32]>) -> Option<Self> {
-        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        let certificate = match shown {
-            Some(leaf) => Some(Arc::new(certificate::read(leaf)?)),
-            None => None,
-        };
-        Some(Self::new(Io::Tls(Box::new(stream)), Facts { peer, secure: true, certificate, authorities }))
+    pub(super) fn tls(stream: TlsStream<TcpStream>, peer: SocketAddr, trust: (Option<&Trust>, u64)) -> Option<Self> {
+        let facts = Facts::of_tls(stream.get_ref().1, peer, trust)?;
+        Some(Self::new(Io::Tls(Box::new(stream)), facts))
     }
 
     fn new(io: Io, facts: Facts) -> Self {

@@ -8,6 +8,7 @@ mod head;
 mod io;
 mod target;
 mod tls;
+mod trust;
 
 use std::{
     net::SocketAddr,
@@ -35,7 +36,8 @@ pub(crate) use self::{
     gate::{GateLimits, Tally},
     head::PASSABLE,
     target::is_authority,
-    tls::{SelfSigned, authorities, build as build_tls},
+    tls::{SelfSigned, build as build_tls},
+    trust::Trust,
 };
 use super::admit::SMALL;
 
@@ -58,8 +60,8 @@ pub(crate) trait Settings: Send + Sync + 'static {
     fn app(&self) -> Arc<Self::App>;
     /// None: a plain listener.
     fn tls(&self) -> Option<Arc<rustls::ServerConfig>>;
-    /// The authorities by which that verifies clients. Asked before it: of a reload in between a certificate is worth nothing.
-    fn authorities(&self) -> Option<[u8; 32]>;
+    /// Whom that asks to vouch for clients, and the time. Asked before it: after a reload in between they are asked once more.
+    fn trust(&self) -> (Option<Arc<Trust>>, u64);
     fn handshake_timeout(&self) -> Duration;
     fn max_connections(&self) -> usize;
     fn gate(&self) -> GateLimits;
@@ -157,13 +159,13 @@ pub(crate) async fn accept<S: Settings>(
 async fn serve<S: Settings>(stream: TcpStream, peer: SocketAddr, settings: &S, shutdown: &ShutdownWatch) {
     // Answers are written whole; waiting for more of them would only delay them.
     let _ = stream.set_nodelay(true);
-    let authorities = settings.authorities();
+    let (trust, now_ms) = settings.trust();
     let connection = match settings.tls() {
         None => Connection::plain(stream, peer),
         Some(config) => {
             let handshake = TlsAcceptor::from(config).accept(stream);
             match tokio::time::timeout(settings.handshake_timeout(), handshake).await {
-                Ok(Ok(stream)) => match Connection::tls(stream, peer, authorities) {
+                Ok(Ok(stream)) => match Connection::tls(stream, peer, (trust.as_deref(), now_ms)) {
                     Some(connection) => connection,
                     None => return log::warn!("a client certificate cannot be read: its connection is closed"),
                 },

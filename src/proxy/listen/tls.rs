@@ -4,18 +4,19 @@ use std::{fmt::Write as _, path::Path, sync::Arc};
 
 use gapura_config::{
     fault::{Fault, Place},
-    model::{ClientAuth, Tls, TlsVersion},
+    model::{Tls, TlsVersion},
 };
 use rustls::{
-    RootCertStore, ServerConfig,
+    ServerConfig,
     client::verify_server_name,
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName},
-    server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier},
+    server::{ClientHello, ParsedCertificate, ResolvesServerCert},
     sign::CertifiedKey,
 };
 use sha2::{Digest as _, Sha256};
 
+use super::trust::Trust;
 use crate::pem::{self, Unfit};
 
 /// A certificate made at start. It outlives reloads: clients that trust it would otherwise be lost.
@@ -50,7 +51,11 @@ impl SelfSigned {
 }
 
 /// The configuration of the https listeners, with every fault that its files have.
-pub(crate) fn build(tls: &Tls, self_signed: Option<&SelfSigned>) -> Result<Arc<ServerConfig>, Vec<Fault>> {
+pub(crate) fn build(
+    tls: &Tls,
+    trust: Option<&Trust>,
+    self_signed: Option<&SelfSigned>,
+) -> Result<Arc<ServerConfig>, Vec<Fault>> {
     let place = Place::root().key("tls");
     let mut faults = Vec::new();
     let mut certificates = Vec::new();
@@ -65,13 +70,6 @@ pub(crate) fn build(tls: &Tls, self_signed: Option<&SelfSigned>) -> Result<Arc<S
         }
     }
     certificates.extend(self_signed.map(|made| Arc::clone(&made.0)));
-    let verifier = match &tls.client_ca {
-        None => None,
-        Some(path) => {
-            let required = tls.client_auth != Some(ClientAuth::Optional);
-            client_verifier(path, required).map_err(|unfit| faults.push(unfit.at(place.key("client_ca")))).ok()
-        }
-    };
     if !faults.is_empty() {
         return Err(faults);
     }
@@ -81,14 +79,14 @@ pub(crate) fn build(tls: &Tls, self_signed: Option<&SelfSigned>) -> Result<Arc<S
     };
     let builder = ServerConfig::builder_with_provider(provider.into()).with_protocol_versions(versions);
     let builder = builder.map_err(|why| vec![Fault::at(place.key("min_version"), why.to_string())])?;
-    let builder = match verifier {
-        Some(verifier) => builder.with_client_cert_verifier(verifier),
+    let builder = match trust {
+        Some(trust) => builder.with_client_cert_verifier(trust.verifier()),
         None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_cert_resolver(Arc::new(Certificates(certificates)));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // Tickets instead of a cache of sessions: resumption then costs no memory, however many clients there are. Their keys
-    // are new with every reload, so that no ticket outlives the `client_ca` which it was given under.
+    // are new with every reload, so that no ticket outlives the trust which it was given under.
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(|why| vec![Fault::at(place.clone(), why.to_string())])?;
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     Ok(Arc::new(config))
@@ -125,28 +123,6 @@ fn read_certificate(
         };
         vec![(at, Unfit { message, help })]
     })
-}
-
-/// SHA-256 over the authorities that client certificates are verified by: what a connection's certificate was worth when it was
-/// shown. None: there are none, or the file has faults, which [`build`] tells.
-pub(crate) fn authorities(tls: &Tls) -> Option<[u8; 32]> {
-    let mut hash = Sha256::new();
-    pem::certificates(tls.client_ca.as_ref()?).ok()?.iter().for_each(|authority| hash.update(authority));
-    Some(hash.finalize().into())
-}
-
-fn client_verifier(path: &Path, required: bool) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, Unfit> {
-    let unfit = |why: &dyn std::fmt::Display| {
-        let message = format!("a certificate in `{}` cannot be an authority: {why}", path.display());
-        Unfit { message, help: "name a PEM file of the authorities that sign the clients' certificates" }
-    };
-    let mut roots = RootCertStore::empty();
-    for certificate in pem::certificates(path)? {
-        roots.add(certificate).map_err(|why| unfit(&why))?;
-    }
-    let builder = WebPkiClientVerifier::builder_with_provider(roots.into(), aws_lc_rs::default_provider().into());
-    let builder = if required { builder } else { builder.allow_unauthenticated() };
-    builder.build().map_err(|why| unfit(&why))
 }
 
 impl ResolvesServerCert for Certificates {

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use gapura_config::model::LimitAlgorithm;
 use gapura_filters::rate_limit::{Counted, Demand, Verdict};
-use redis::{ErrorKind, RedisError, aio::MultiplexedConnection};
+use redis::{ErrorKind, RedisError};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     counters::{self, Counters, Given, Script},
     loans::{self, Known, Loans, Luggage, Said},
     meters::Meters,
+    road::Road,
     servers::Servers,
     terms::{self, Name, Terms},
     together::together,
@@ -174,7 +175,7 @@ impl Adaptive {
         let [width, ring] = terms.numbers;
         let keys = [name.spelled()];
         let arguments = [cost, terms.limit, width, ring, owed, extra].map(|number| number.to_string());
-        let question = async |connection: MultiplexedConnection| {
+        let question = async |connection: Road| {
             let reply: Vec<i64> = self.borrow.run(connection, &keys, &arguments).await?;
             let (&lent, counted) = reply.split_last().unwrap_or((&-1, &[]));
             let counted = counters::counted(counted, 1)?;

@@ -3,11 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use gapura_filters::rate_limit::{Counted, Demand, Verdict};
-use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, aio::MultiplexedConnection};
+use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, aio::ConnectionLike};
 
 use super::{
     link::{Down, Link},
     meters::Meters,
+    road::Road,
     servers::Servers,
     terms::{self, Name, Terms, micros, named},
     together::together,
@@ -94,7 +95,7 @@ impl Counters {
     /// One script call.
     pub(super) async fn ask(&self, servers: &Servers, tag: &str, charges: &[Charge<'_>]) -> Result<Vec<Counted>, Down> {
         let (keys, arguments) = arguments(charges);
-        let question = async |connection: MultiplexedConnection| {
+        let question = async |connection: Road| {
             let reply: Vec<i64> = self.charge.run(connection, &keys, &arguments).await?;
             counted(&reply, charges.len())
         };
@@ -104,7 +105,7 @@ impl Counters {
     /// The same of one server.
     pub(super) async fn ask_at(&self, link: &Link, charges: &[Charge<'_>]) -> Result<Vec<Counted>, Down> {
         let (keys, arguments) = arguments(charges);
-        let question = async |connection: MultiplexedConnection| {
+        let question = async |connection: Road| {
             let reply: Vec<i64> = self.charge.run(connection, &keys, &arguments).await?;
             counted(&reply, charges.len())
         };
@@ -138,9 +139,7 @@ impl Counters {
             arguments.extend([*cost, *at, first, second].map(|number| number.to_string()));
         }
         let refunds = groups.iter().map(async |(tag, keys, arguments)| {
-            let question = async |connection: MultiplexedConnection| {
-                self.refund.run::<redis::Value>(connection, keys, arguments).await
-            };
+            let question = async |connection: Road| self.refund.run::<redis::Value>(connection, keys, arguments).await;
             servers.ask(tag, question).await
         });
         together(refunds.collect()).await;
@@ -148,7 +147,7 @@ impl Counters {
 }
 
 /// What Redis is asked before requests are: whether it answers in time, and whether the user may run scripts that write.
-pub(super) async fn probe(connection: MultiplexedConnection, tag: Arc<str>) -> RedisResult<()> {
+pub(super) async fn probe(connection: impl ConnectionLike, tag: Arc<str>) -> RedisResult<()> {
     let (name, terms) = terms::probe(tag);
     let charge = Charge { name: &name, terms: &terms, cost: 1, binding: true, penalty: Duration::ZERO };
     let (keys, arguments) = arguments(&[charge]);
@@ -201,7 +200,7 @@ impl Script {
     /// By its hash; where Redis does not know it (it was restarted, or `SCRIPT FLUSH`) by its text, from which it is known.
     pub(super) async fn run<T: redis::FromRedisValue>(
         &self,
-        mut connection: MultiplexedConnection,
+        mut connection: impl ConnectionLike,
         keys: &[impl redis::ToRedisArgs],
         arguments: &[impl redis::ToRedisArgs],
     ) -> RedisResult<T> {

@@ -21,7 +21,7 @@ use redis::{
 };
 use tokio::{sync::Notify, time::timeout};
 
-use super::{address, meters::Meters};
+use super::{address, meters::Meters, road::Road};
 
 /// After so many failures in a row Redis is not asked any more. One is a lost packet.
 const FAILURES: u32 = 5;
@@ -73,6 +73,8 @@ pub(super) enum Down {
     Silent,
     /// Another server has the keys: host and port.
     Moved(String),
+    /// They are on their way to it.
+    Leaving(String),
 }
 
 impl Link {
@@ -113,7 +115,26 @@ impl Link {
     }
 
     /// Puts one question, within the budget.
-    pub(super) async fn ask<T, F>(&self, question: impl FnOnce(MultiplexedConnection) -> F) -> Result<T, Down>
+    pub(super) async fn ask<T, F>(&self, question: impl FnOnce(Road) -> F) -> Result<T, Down>
+    where
+        F: Future<Output = RedisResult<T>>,
+    {
+        self.put(question, Road::new).await
+    }
+
+    /// The same about keys that are on their way to this server, as another one has said.
+    pub(super) async fn ask_ahead<T, F>(&self, question: impl FnOnce(Road) -> F) -> Result<T, Down>
+    where
+        F: Future<Output = RedisResult<T>>,
+    {
+        self.put(question, Road::asking).await
+    }
+
+    async fn put<T, F>(
+        &self,
+        question: impl FnOnce(Road) -> F,
+        road: fn(MultiplexedConnection) -> Road,
+    ) -> Result<T, Down>
     where
         F: Future<Output = RedisResult<T>>,
     {
@@ -122,7 +143,7 @@ impl Link {
             return Err(Down::Silent);
         };
         let start = Instant::now();
-        let answer = timeout(self.budget, question(live.connection.clone())).await;
+        let answer = timeout(self.budget, question(road(live.connection.clone()))).await;
         self.meters.duration.observe(start.elapsed().as_secs_f64());
         match answer {
             Ok(Ok(answer)) => {
@@ -138,9 +159,7 @@ impl Link {
                 // The server is well, and has answered in time.
                 if let (Some(stale), true) = (&self.stale, redirects(&fault)) {
                     stale.notify_one();
-                    let moved = fault.kind() == ErrorKind::Server(ServerErrorKind::Moved);
-                    let to = fault.redirect_node().filter(|_| moved);
-                    return Err(to.map_or(Down::Silent, |(node, _)| Down::Moved(node.to_owned())));
+                    return Err(elsewhere(&fault).unwrap_or(Down::Silent));
                 }
                 self.failed(&live, || self.spelled(&fault), broken(&fault));
                 Err(Down::Silent)
@@ -277,6 +296,16 @@ fn broken(fault: &RedisError) -> bool {
     let replica = fault.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly);
     // Redis 6 says it within the error of a script.
     fault.is_io_error() || fault.is_unrecoverable_error() || replica || fault.to_string().contains("READONLY")
+}
+
+/// Where the keys are instead, or will be.
+fn elsewhere(fault: &RedisError) -> Option<Down> {
+    let (node, _) = fault.redirect_node()?;
+    match fault.kind() {
+        ErrorKind::Server(ServerErrorKind::Moved) => Some(Down::Moved(node.to_owned())),
+        ErrorKind::Server(ServerErrorKind::Ask) => Some(Down::Leaving(node.to_owned())),
+        _ => None,
+    }
 }
 
 /// The keys are elsewhere, or on their way.

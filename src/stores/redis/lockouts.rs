@@ -5,10 +5,10 @@
 use std::time::Duration;
 
 use gapura_filters::authentication::{Failed, LockoutKey, LockoutTerms};
-use redis::{ErrorKind, RedisError, aio::MultiplexedConnection};
+use redis::{ErrorKind, RedisError};
 use sha2::{Digest, Sha256};
 
-use super::{counters::Script, hex, servers::Servers, terms::micros};
+use super::{counters::Script, hex, road::Road, servers::Servers, terms::micros};
 
 /// Failures are few, and one script decides about an address and an identity: in a Cluster all records stand in one slot.
 const TAG: &str = "lockouts";
@@ -36,7 +36,7 @@ impl Lockouts {
         let times = [window, duration, max_duration].map(micros);
         let arguments: Vec<String> =
             [u64::from(failures)].into_iter().chain(times).map(|number| number.to_string()).collect();
-        let question = async |connection: MultiplexedConnection| {
+        let question = async |connection: Road| {
             let [locked, begins, watched]: [i64; 3] =
                 self.fail.run::<Vec<i64>>(connection, &keys, &arguments).await?.try_into().map_err(|_| {
                     RedisError::from((ErrorKind::UnexpectedReturnType, "the script answered with something else"))

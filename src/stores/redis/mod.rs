@@ -29,6 +29,7 @@ mod lockouts;
 mod meters;
 mod replays;
 mod revocations;
+mod road;
 mod servers;
 mod terms;
 mod together;

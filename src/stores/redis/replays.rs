@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use redis::{Cmd, Pipeline, Value, aio::MultiplexedConnection};
 use tokio::{sync::Notify, time::timeout};
 
-use super::{cluster, hex, servers::Servers};
+use super::{cluster, hex, road::Road, servers::Servers};
 
 const PREFIX: &str = "gapura:replay:";
 /// Paid in one round trip.
@@ -58,8 +58,7 @@ impl Replays {
             return Mark::Seen;
         }
         let key = key(id);
-        let question =
-            async |mut connection: MultiplexedConnection| set(id, keep).query_async::<Value>(&mut connection).await;
+        let question = async |mut connection: Road| set(id, keep).query_async::<Value>(&mut connection).await;
         let asked = servers.ask(&key, question);
         match (asked.await, self.on_outage) {
             (Ok(Value::Okay), _) => Mark::New,

@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{counters::Script, link::Link, servers::Servers};
+use super::{counters::Script, link::Link, road::Road, servers::Servers};
 
 /// All keys stand in one slot: one script writes them together.
 const TAG: &str = "revocations";
@@ -79,8 +79,7 @@ impl Revocations {
     pub(super) async fn publish(&self, servers: &Servers, entry: &RevocationEntry) -> Result<(), Unpublished> {
         let arguments = arguments(std::slice::from_ref(entry));
         for _ in 0..ATTEMPTS {
-            let question =
-                async |connection: MultiplexedConnection| self.script.run(connection, &KEYS, &arguments).await;
+            let question = async |connection: Road| self.script.run(connection, &KEYS, &arguments).await;
             match servers.ask::<u64, _>(TAG, question).await {
                 Ok(0) => return Ok(()),
                 Ok(_) => return Err(Unpublished::Full),

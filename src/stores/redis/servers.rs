@@ -2,11 +2,12 @@
 
 use std::{future::Future, sync::Arc};
 
-use redis::{RedisResult, aio::MultiplexedConnection};
+use redis::RedisResult;
 
 use super::{
     cluster::{self, Cluster},
     link::{Down, Link},
+    road::Road,
 };
 
 #[derive(Clone)]
@@ -28,8 +29,8 @@ impl Servers {
         }
     }
 
-    /// Puts one question about keys with this tag, within the budget; where they have moved meanwhile, once more.
-    pub(super) async fn ask<T, F>(&self, tag: &str, question: impl Fn(MultiplexedConnection) -> F) -> Result<T, Down>
+    /// Puts one question about keys with this tag, within the budget; where they have moved meanwhile, or are on their way, once more.
+    pub(super) async fn ask<T, F>(&self, tag: &str, question: impl Fn(Road) -> F) -> Result<T, Down>
     where
         F: Future<Output = RedisResult<T>>,
     {
@@ -37,6 +38,9 @@ impl Servers {
         match (link.ask(&question).await, self) {
             (Err(Down::Moved(to)), Self::Cluster(cluster)) => {
                 cluster.named(&to).ok_or(Down::Silent)?.ask(&question).await
+            }
+            (Err(Down::Leaving(to)), Self::Cluster(cluster)) => {
+                cluster.named(&to).ok_or(Down::Silent)?.ask_ahead(&question).await
             }
             (answer, _) => answer,
         }

@@ -41,7 +41,18 @@ struct Good {
 #[derive(Clone, Copy)]
 struct Bad {
     asked_ms: u64,
-    unusable: bool,
+    fate: Fate,
+}
+
+/// What an answer that names no caller makes of a key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// The backend does not have it (any more).
+    Unknown,
+    /// The backend has it, with values that no caller can have.
+    Unusable,
+    /// The answer says nothing about it: what was known before stays.
+    Unreadable,
 }
 
 /// What is known of a key now.
@@ -53,6 +64,8 @@ pub(super) enum Known {
     Unknown,
     /// The backend has it, with values that no caller can have.
     Unusable,
+    /// The backend said nothing of use about it a moment ago.
+    Unreadable,
     /// It has to be asked. It was good; without an answer it still is.
     Stale(Arc<Record>),
     Nothing,
@@ -88,11 +101,18 @@ impl Cache {
     pub(super) fn recall(&self, digest: &Digest, now_ms: u64) -> Known {
         let Terms { ttl, negative_ttl, stale, .. } = self.terms;
         let mut shard = self.shard(digest).lock();
+        let bad = shard.bad.get(digest).filter(|bad| age(bad.asked_ms, now_ms) < negative_ttl).map(|bad| bad.fate);
         if let Some(good) = shard.good.get_mut(digest) {
             let age = age(good.asked_ms, now_ms);
             let record = || Arc::clone(&good.record);
             if age >= ttl {
-                return if age - ttl < stale { Known::Stale(record()) } else { Known::Nothing };
+                return match bad {
+                    // To ask again would be in vain.
+                    Some(_) if age - ttl < stale => Known::Good(record()),
+                    Some(_) => Known::Unreadable,
+                    None if age - ttl < stale => Known::Stale(record()),
+                    None => Known::Nothing,
+                };
             }
             // A key in use is asked about before it has to be, and no request waits for that.
             if age >= ttl - ttl / 4 && !good.renewing {
@@ -101,15 +121,11 @@ impl Cache {
             }
             return Known::Good(record());
         }
-        match shard.bad.get(digest) {
-            Some(bad) if age(bad.asked_ms, now_ms) < negative_ttl => {
-                if bad.unusable {
-                    Known::Unusable
-                } else {
-                    Known::Unknown
-                }
-            }
-            _ => Known::Nothing,
+        match bad {
+            Some(Fate::Unknown) => Known::Unknown,
+            Some(Fate::Unusable) => Known::Unusable,
+            Some(Fate::Unreadable) => Known::Unreadable,
+            None => Known::Nothing,
         }
     }
 
@@ -123,12 +139,13 @@ impl Cache {
         shard.good.insert(digest, Good { record: Arc::new(record), asked_ms, renewing: false });
     }
 
-    /// The backend does not have the key (any more), or has it with values that no caller can have.
-    pub(super) fn bad(&self, digest: Digest, asked_ms: u64, unusable: bool) {
+    pub(super) fn bad(&self, digest: Digest, asked_ms: u64, fate: Fate) {
         let mut shard = self.shard(&digest).lock();
-        shard.good.remove(&digest);
+        if fate != Fate::Unreadable {
+            shard.good.remove(&digest);
+        }
         make_room(&mut shard.bad, &digest, self.terms.per_shard);
-        shard.bad.insert(digest, Bad { asked_ms, unusable });
+        shard.bad.insert(digest, Bad { asked_ms, fate });
     }
 
     fn shard(&self, digest: &Digest) -> &Mutex<Shard> {

@@ -28,7 +28,7 @@ use zeroize::Zeroizing;
 pub use self::answer::MAX_ROWS;
 use self::{
     answer::{Paths, Verdict},
-    cache::{Cache, Known},
+    cache::{Cache, Fate, Known},
     hash::Hashing,
 };
 use super::{Denial, api_keys::Record};
@@ -221,6 +221,9 @@ impl ForeignKeys {
             Known::Unusable => {
                 Err(Denial::Invalid("the backend's record of the API key cannot be used".into()).by(&self.method))
             }
+            Known::Unreadable => Err(Denial::Unready(
+                format!("{}: what the backend says of the API key cannot be used", self.method).into(),
+            )),
             Known::Stale(record) if unanswered => Ok(Some(record)),
             Known::Nothing if unanswered => {
                 Err(Denial::Unready(format!("{}: the backend cannot be asked for the API key", self.method).into()))
@@ -251,13 +254,19 @@ impl ForeignKeys {
                 self.cache.good(digest, asked, record);
                 return Ok(true);
             }
-            Verdict::Unknown => self.cache.bad(digest, asked, false),
+            Verdict::Unknown => self.cache.bad(digest, asked, Fate::Unknown),
             Verdict::Unusable(why) => {
                 log::warn!("{}: a key of the backend is not taken: {why}", self.method);
-                self.cache.bad(digest, asked, true);
+                self.cache.bad(digest, asked, Fate::Unusable);
             }
         }
         Ok(false)
+    }
+
+    /// What was said of this key is no answer, and would be none if it were asked again at once.
+    pub fn unreadable(&self, question: &Question, why: &str) {
+        self.unreachable(why);
+        self.cache.bad(question.digest, question.asked_ms, Fate::Unreadable);
     }
 
     /// `, and those that the backend knows by a query on env:BACKEND (sha256, by hash; answers count for 1m)`

@@ -32,7 +32,11 @@ impl KeyIssuer for Issuer {
         self.0.asked.lock().push(question.parameter().to_string());
         let said = self.0.says.lock().clone();
         let said = said.map(|rows| rows.into_iter().map(String::into_bytes).collect::<Vec<_>>());
-        Box::pin(ready(said.is_some_and(|said| question.keys.learn(&question, &said).is_ok())))
+        let learned = said.is_some_and(|said| {
+            let learned = question.keys.learn(&question, &said);
+            learned.map_err(|why| question.keys.unreadable(&question, &why)).is_ok()
+        });
+        Box::pin(ready(learned))
     }
 }
 
@@ -133,6 +137,29 @@ fn an_answer_counts_for_its_time_and_longer_while_there_is_none() {
     // A clock that is set back makes nothing young.
     gate.says(&[]);
     assert_eq!(gate.code("k", 50), Some(Code::CredentialsInvalid));
+}
+
+/// What was known stays, what was not stays unknown, and nobody is asked again at once.
+#[test]
+fn an_answer_that_cannot_be_read_is_about_its_key_alone() {
+    let gate = gate(&config("hash = \"sha256\""));
+    gate.says(&[ROW]);
+    assert_eq!(gate.code("k", 0), None);
+    gate.says(&["["]);
+    assert_eq!((gate.code("k", 60), gate.code("k", 64), gate.asked()), (None, None, 2));
+    assert_eq!((gate.code("k", 65), gate.code("k", 69), gate.asked()), (None, None, 3));
+    for seconds in [65, 69] {
+        assert_eq!((gate.code("other", seconds), gate.asked()), (Some(Code::Overloaded), 4));
+    }
+    // Not for ever.
+    assert_eq!(
+        (gate.code("k", 661), gate.code("k", 662), gate.asked()),
+        (Some(Code::Overloaded), Some(Code::Overloaded), 5)
+    );
+    gate.says(&[ROW]);
+    assert_eq!((gate.code("other", 70), gate.code("k", 670)), (None, None));
+    gate.says(&[]);
+    assert_eq!(gate.code("k", 800), Some(Code::CredentialsInvalid), "an answer ends it");
 }
 
 #[test]
