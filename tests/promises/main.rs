@@ -44,6 +44,8 @@ mod resets;
 mod restarts;
 mod revocations;
 mod sealed_answers;
+mod sealed_downloads;
+mod sealed_streams;
 mod shared_revocations;
 mod shared_state;
 mod shared_windows;

@@ -38,7 +38,8 @@ fn whole(rules: &mut Rules<'_>, table: &Place, entry: &Encryption) {
         );
     }
     if !entry.required {
-        let message = "`required = false` looks at whole bodies to tell envelopes from plaintext, and `stream` has none";
+        let message =
+            "`required = false` looks at whole bodies to tell envelopes from plaintext, and `stream` has none";
         rules.add(Fault::at(table.key("required"), message).on_key().help("remove one of them"));
     }
     if !entry.members.is_empty() {
@@ -50,7 +51,8 @@ fn whole(rules: &mut Rules<'_>, table: &Place, entry: &Encryption) {
 /// Of JSON the gateway promises that it is well-formed before the upstream sees any of it.
 fn json(rules: &mut Rules<'_>, table: &Place, entry: &Encryption) {
     let list = table.key("inner_types");
-    let is_json = |kind: &String| kind.eq_ignore_ascii_case("application/json") || kind.to_lowercase().ends_with("+json");
+    let is_json =
+        |kind: &String| kind.eq_ignore_ascii_case("application/json") || kind.to_lowercase().ends_with("+json");
     let Some(i) = entry.inner_types.iter().position(is_json) else { return };
     let help = "list what is streamed, `inner_types = [\"application/octet-stream\"]` say; JSON goes to an entry without `stream`";
     let fault = if rules.source.has(&list) {

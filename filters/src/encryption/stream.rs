@@ -131,7 +131,11 @@ pub struct Incoming {
 enum State {
     /// Bytes of a header that is not complete: a few hundred at most. The context is boxed for its size.
     Header(Vec<u8>, Box<Bound>),
-    Records { opener: Opener, iat: u64, reply: Option<aes128gcm::Reply> },
+    Records {
+        opener: Opener,
+        iat: u64,
+        reply: Option<aes128gcm::Reply>,
+    },
     /// It has failed.
     Over,
 }
@@ -267,7 +271,9 @@ impl Encryption {
         }
         if coded {
             let detail = "The service behind the gateway gave no usable answer.";
-            return Err(Refusal::new(Code::UpstreamUnavailable, detail).reason("a streamed answer has a content coding"));
+            return Err(
+                Refusal::new(Code::UpstreamUnavailable, detail).reason("a streamed answer has a content coding")
+            );
         }
         let events = is_events(&head.headers);
         let content_type = fields::content_type(&head.headers);
