@@ -14,6 +14,7 @@ mod keyrings;
 mod listeners;
 mod routes;
 mod state;
+mod streams;
 mod tokens;
 mod traffic;
 mod upstreams;
@@ -43,6 +44,7 @@ pub(crate) fn check(config: &Config, source: &Source, doubtful: &[Place]) -> Vec
     keyrings::check(&mut rules);
     decryption::check(&mut rules);
     envelopes::check(&mut rules);
+    streams::check(&mut rules);
     access::lockout(&mut rules);
     key_limits::check(&mut rules);
     routes::check(&mut rules);

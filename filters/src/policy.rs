@@ -66,7 +66,7 @@ pub struct Route {
     /// What of the credentials does not pass on.
     pub withheld: Withheld,
     pub metrics: RouteMetrics,
-    /// What gives out keys to its callers.
+    /// What gives out keys to its callers; and what its bodies pass, where they are not whole.
     pub encryption: Option<Arc<Encryption>>,
 }
 

@@ -31,6 +31,8 @@ pub(super) enum Way {
         seen: bool,
     },
     Streamed,
+    /// Opened and sealed record by record.
+    Sealed,
     /// The gateway itself answers: it is asked for keys.
     Keys,
 }
@@ -58,6 +60,9 @@ pub(super) async fn admit(
     let length = declared_length(session.req_header())?;
     if length.is_some_and(|length| length > route.max_body) {
         return Err(too_large(route.max_body));
+    }
+    if route.encryption.as_ref().is_some_and(|entry| entry.streams()) {
+        return Ok(Way::Sealed);
     }
     let seen = route.chain.needs_body();
     if seen {

@@ -57,33 +57,39 @@ pub(super) fn finish(session: &mut ServerSession, head: &mut ResponseHeader, con
 /// The most of an unread request body that is read away so that its connection can go on.
 const READ_AWAY: u64 = 64 * 1024;
 
+/// Counts and logs a refusal.
+pub(super) fn note(context: &mut Context, refusal: Refusal) {
+    context.live.metrics.refused(refusal.code);
+    if refusal.code.status().is_server_error() {
+        log::warn!("{} {}: {} ({})", context.request_id, context.target.path(), refusal.code.name(), refusal.reason);
+    }
+    context.exchange.refused = true;
+    context.refused = Some((refusal.code, refusal.reason.into_owned()));
+}
+
 /// Writes a refusal. Where the response has begun already there is nothing left to say: the connection breaks.
 pub(super) async fn refuse(
     session: &mut ServerSession,
     context: &mut Context,
     refusal: Refusal,
 ) -> pingora::Result<()> {
-    context.live.metrics.refused(refusal.code);
-    if refusal.code.status().is_server_error() {
-        log::warn!("{} {}: {} ({})", context.request_id, context.target.path(), refusal.code.name(), refusal.reason);
-    }
     let body = refusal.body(context.request_id.as_str());
     let mut fields = HeaderMap::new();
     problem::describe(&mut fields, &refusal, &context.request_id, body.len());
-    context.exchange.refused = true;
-    context.refused = Some((refusal.code, refusal.reason.into_owned()));
+    let code = refusal.code;
+    note(context, refusal);
     let begun =
         |head: &ResponseHeader| !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS;
     if session.response_written().is_some_and(begun) {
         session.set_keepalive(None);
         return Ok(());
     }
-    let mut head = ResponseHeader::build(refusal.code.status(), Some(fields.len() + 12))?;
+    let mut head = ResponseHeader::build(code.status(), Some(fields.len() + 12))?;
     for (name, value) in &fields {
         head.append_header(name.clone(), value.clone())?;
     }
     finish(session, &mut head, context);
-    if !may_go_on(session, refusal.code) {
+    if !may_go_on(session, code) {
         session.set_keepalive(None);
     }
     let bodiless = context.method == http::Method::HEAD;

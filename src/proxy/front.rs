@@ -24,7 +24,7 @@ use super::{
     hooks::Proxy,
     lasting,
     listen::App,
-    own,
+    own, sealed,
     tunnel::Tunnel,
     whole::{self, Broken},
 };
@@ -148,6 +148,8 @@ pub(super) async fn first(
             }
             Ok(Next::Stream)
         }
+        // Boxed: seldom run, and every exchange would be as large.
+        Way::Sealed => Box::pin(sealed::exchange(gateway, session, context)).await.map(|()| Next::Nothing),
         Way::Whole { max_body, seen } => {
             let pause = context.live.config.limits.body_timeout.get();
             let body = whole::read_body(session, max_body, pause).await?;

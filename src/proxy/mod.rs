@@ -21,6 +21,8 @@ mod load;
 pub(crate) mod own;
 pub(crate) mod problem;
 mod redirect;
+mod reply;
+mod sealed;
 mod trace;
 mod tunnel;
 mod whole;

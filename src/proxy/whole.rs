@@ -62,12 +62,7 @@ pub(super) async fn read_body(session: &mut ServerSession, max: u64, pause: Dura
     if !session.is_http2() && session.is_body_done() {
         return Ok(Bytes::new());
     }
-    if admit::expects_continue(session.req_header()) {
-        // Else Pingora takes the answer for one to a request that was not read, and closes after it.
-        session.set_close_on_response_before_downstream_finish(false);
-        session.write_continue_response().await?;
-        session.set_close_on_response_before_downstream_finish(true);
-    }
+    invite(session).await?;
     let Some(first) = read_piece(session, pause).await? else { return Ok(Bytes::new()) };
     let Some(second) = read_piece(session, pause).await? else {
         return if first.len() as u64 > max { Err(admit::too_large(max).into()) } else { Ok(first) };
@@ -85,7 +80,19 @@ pub(super) async fn read_body(session: &mut ServerSession, max: u64, pause: Dura
     Ok(body.freeze())
 }
 
-async fn read_piece(session: &mut ServerSession, pause: Duration) -> Result<Option<Bytes>, Broken> {
+/// Tells a client that waits for leave to send its body.
+pub(super) async fn invite(session: &mut ServerSession) -> Result<(), Broken> {
+    if admit::expects_continue(session.req_header()) {
+        // Else Pingora takes the answer for one to a request that was not read, and closes after it.
+        session.set_close_on_response_before_downstream_finish(false);
+        session.write_continue_response().await?;
+        session.set_close_on_response_before_downstream_finish(true);
+    }
+    Ok(())
+}
+
+/// Safe to drop while it waits.
+pub(super) async fn read_piece(session: &mut ServerSession, pause: Duration) -> Result<Option<Bytes>, Broken> {
     // Pingora's own read timeout does not hold for HTTP/2.
     match tokio::time::timeout(pause, session.read_request_body()).await {
         Ok(Ok(piece)) => Ok(piece),
@@ -175,7 +182,7 @@ pub(super) async fn exchange(
 }
 
 /// The request head as the upstream gets it, framed for a body that is complete.
-fn prepare(head: &mut RequestHeader, context: &Context, length: Option<usize>, looked_at: bool) {
+pub(super) fn prepare(head: &mut RequestHeader, context: &Context, length: Option<usize>, looked_at: bool) {
     context.edit(head);
     head.remove_header(&header::TRANSFER_ENCODING);
     head.remove_header(&header::EXPECT);
@@ -297,7 +304,7 @@ async fn stream(session: &mut ServerSession, context: &mut Context, answer: &mut
 
 /// An answer, unless the client leaves before it comes: then nobody waits for the upstream, and its connection is closed.
 /// A client that opens streams only to reset them would otherwise hold a connection for each.
-async fn unless_left<T>(
+pub(super) async fn unless_left<T>(
     session: &mut ServerSession,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Broken> {
@@ -341,7 +348,7 @@ fn is_bodiless(status: StatusCode) -> bool {
     status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-fn describe(failure: &Failure) -> &str {
+pub(super) fn describe(failure: &Failure) -> &str {
     match failure {
         Failure::Unreachable(why) | Failure::Broken(why) => why,
         Failure::Timeout(why) => why,

@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     Server, Upstream,
-    head::{Body, framing, parse},
+    head::{Body, Part, framing, parse},
 };
 
 /// A request with its whole body.
@@ -44,21 +44,21 @@ pub(crate) enum Failure {
 /// A response head, and a body to be read.
 pub(crate) struct Answer {
     pub(crate) head: ResponseHeader,
-    server: Arc<Server>,
-    stream: Stream,
-    buffer: BytesMut,
-    body: Body,
+    pub(super) server: Arc<Server>,
+    pub(super) stream: Stream,
+    pub(super) buffer: BytesMut,
+    pub(super) body: Body,
     /// The server keeps the connection after this response.
-    keep: bool,
-    timeout: Duration,
+    pub(super) keep: bool,
+    pub(super) timeout: Duration,
 }
 
 /// A response head: as Pingora bounds it for its own sessions, and far more than any backend sends.
-const MAX_HEAD: usize = 256 * 1024;
+pub(super) const MAX_HEAD: usize = 256 * 1024;
 /// Interim responses before the final one.
 pub(crate) const MAX_INTERIM: usize = 16;
 const FIRST_READ: usize = 8 * 1024;
-const READ: usize = 64 * 1024;
+pub(super) const READ: usize = 64 * 1024;
 /// A body up to this leaves with its head.
 const ONE_WRITE: usize = 64 * 1024;
 /// The most of an answer that is held while its request is still being sent.
@@ -236,47 +236,21 @@ async fn read_head(stream: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut)
 impl Answer {
     /// The length of the body, where the server said it.
     pub(crate) fn length(&self) -> Option<u64> {
-        match self.body {
-            Body::Length(left) => Some(left),
-            Body::Done => Some(0),
-            Body::Chunked(_) | Body::UntilClose => None,
-        }
+        self.body.left()
     }
 
     /// The next piece of the body; None at its end. Safe to drop while it waits.
     pub(crate) async fn read(&mut self) -> Result<Option<Bytes>, Failure> {
+        let broken = |why: &str| Failure::Broken(why.into());
         loop {
-            match &mut self.body {
-                Body::Done => return Ok(None),
-                Body::Length(left) if !self.buffer.is_empty() => {
-                    let take = usize::try_from(*left).unwrap_or(usize::MAX).min(self.buffer.len());
-                    *left -= take as u64;
-                    if *left == 0 {
-                        self.body = Body::Done;
-                    }
-                    return Ok(Some(self.buffer.split_to(take).freeze()));
-                }
-                Body::UntilClose if !self.buffer.is_empty() => return Ok(Some(self.buffer.split().freeze())),
-                Body::Chunked(chunks) if !self.buffer.is_empty() => {
-                    match chunks.decode(&mut self.buffer).map_err(|why| Failure::Broken(why.into()))? {
-                        Some(data) => return Ok(Some(data)),
-                        None if chunks.is_done() => {
-                            self.body = Body::Done;
-                            return Ok(None);
-                        }
-                        None => {}
-                    }
-                }
-                Body::Length(_) | Body::UntilClose | Body::Chunked(_) => {}
+            match self.body.next(&mut self.buffer).map_err(broken)? {
+                Part::Piece(piece) => return Ok(Some(piece)),
+                Part::End => return Ok(None),
+                Part::Wanting => {}
             }
             if self.fill().await? == 0 {
-                return match self.body {
-                    Body::UntilClose => {
-                        self.body = Body::Done;
-                        Ok(None)
-                    }
-                    _ => Err(Failure::Broken("the server closed within its answer".into())),
-                };
+                self.body.close().map_err(broken)?;
+                return Ok(None);
             }
         }
     }

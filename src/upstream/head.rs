@@ -3,6 +3,7 @@
 
 use std::mem::MaybeUninit;
 
+use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode, Version, header};
 use pingora::http::ResponseHeader;
 
@@ -16,6 +17,62 @@ pub(super) enum Body {
     Chunked(Chunks),
     UntilClose,
     Done,
+}
+
+/// What of a body there is.
+pub(super) enum Part {
+    Piece(Bytes),
+    /// More must be read first.
+    Wanting,
+    End,
+}
+
+impl Body {
+    /// The next part of it, taken off `buffer`.
+    pub(super) fn next(&mut self, buffer: &mut BytesMut) -> Result<Part, &'static str> {
+        match self {
+            Self::Done => return Ok(Part::End),
+            _ if buffer.is_empty() => {}
+            Self::Length(left) => {
+                let take = usize::try_from(*left).unwrap_or(usize::MAX).min(buffer.len());
+                *left -= take as u64;
+                if *left == 0 {
+                    *self = Self::Done;
+                }
+                return Ok(Part::Piece(buffer.split_to(take).freeze()));
+            }
+            Self::UntilClose => return Ok(Part::Piece(buffer.split().freeze())),
+            Self::Chunked(chunks) => match chunks.decode(buffer)? {
+                Some(data) => return Ok(Part::Piece(data)),
+                None if chunks.is_done() => {
+                    *self = Self::Done;
+                    return Ok(Part::End);
+                }
+                None => {}
+            },
+        }
+        Ok(Part::Wanting)
+    }
+
+    /// The server has closed, while more was wanted.
+    pub(super) fn close(&mut self) -> Result<(), &'static str> {
+        match self {
+            Self::UntilClose => {
+                *self = Self::Done;
+                Ok(())
+            }
+            _ => Err("the server closed within its answer"),
+        }
+    }
+
+    /// What is left of it, where the server said so.
+    pub(super) fn left(&self) -> Option<u64> {
+        match self {
+            Self::Length(left) => Some(*left),
+            Self::Done => Some(0),
+            Self::Chunked(_) | Self::UntilClose => None,
+        }
+    }
 }
 
 /// A complete head and its length. None: more bytes are needed.

@@ -5,6 +5,7 @@ mod fetch;
 mod head;
 mod pool;
 mod server;
+mod upload;
 
 use std::{
     collections::BTreeMap,
@@ -30,6 +31,7 @@ pub(crate) use self::{
     fetch::{get, post},
     head::check_framing,
     server::{Server, read_ca},
+    upload::{Event, Upload},
 };
 
 /// All upstreams of one configuration.

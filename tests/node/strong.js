@@ -7,8 +7,8 @@ import ece from "http_ece";
 
 const text = (bytes) => Buffer.from(bytes).toString("base64url");
 const bytes = (text) => Buffer.from(text, "base64url");
-const hmac = (key, ...parts) => parts.reduce((mac, part) => mac.update(part), createHmac("sha256", key)).digest();
-const expand = (prk, info, length) => hmac(prk, info, Buffer.from([1])).subarray(0, length);
+export const hmac = (key, ...parts) => parts.reduce((mac, part) => mac.update(part), createHmac("sha256", key)).digest();
+export const expand = (prk, info, length) => hmac(prk, info, Buffer.from([1])).subarray(0, length);
 const number = (value, length) => {
   const out = Buffer.alloc(length);
   out.writeBigUInt64BE(BigInt(value), length - 8);
@@ -19,7 +19,7 @@ const number = (value, length) => {
 const fields = (...list) =>
   Buffer.concat(list.flatMap((field) => [number(Buffer.byteLength(field), 8).subarray(4), Buffer.from(field)]));
 
-const context = (direction, profile, { request, kid, iat, id, contentType }, ...more) =>
+export const context = (direction, profile, { request, kid, iat, id, contentType }, ...more) =>
   fields(
     "gapura context v1", direction, profile, kid, request.method, request.authority, request.path, request.query ?? "",
     request.subject, request.tokenId ?? "", String(iat), text(id), contentType, request.part ?? "", ...more,
@@ -99,5 +99,5 @@ export const operations = {
   },
 };
 
-const eceKey = (sessionKey, context) =>
+export const eceKey = (sessionKey, context) =>
   expand(hmac(Buffer.alloc(32), bytes(sessionKey)), Buffer.concat([Buffer.from("gapura aes128gcm v1\0"), context]), 32);

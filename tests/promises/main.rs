@@ -55,6 +55,8 @@ mod restarts;
 mod revocations;
 mod revoked_certificates;
 mod sealed_answers;
+mod sealed_downloads;
+mod sealed_streams;
 mod shared_downgrades;
 mod shared_revocations;
 mod shared_state;

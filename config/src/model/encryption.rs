@@ -69,6 +69,10 @@ pub struct Encryption {
     /// Where several profiles are listed: who has sent an envelope of a stronger one is refused with a weaker one.
     #[serde(default = "super::yes")]
     pub downgrade_lock: bool,
+    /// `aes128gcm`: bodies pass record by record, in bounded memory, and not whole. What has passed is authentic; that it was all is
+    /// known only at its end.
+    #[serde(default)]
+    pub stream: bool,
     /// JSON pointers of members that hold envelopes, in bodies that are clear otherwise. Absent: the whole body is one.
     #[serde(default)]
     pub members: Vec<String>,

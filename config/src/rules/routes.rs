@@ -214,7 +214,8 @@ fn limits(rules: &mut Rules<'_>, table: &Place, route: &Route) {
             Fault::warning(table.key("rate_limits").index(i), message).help("count by \"client_ip\", or add `auth`"),
         );
     }
-    if route.encryption.is_some() && route.max_body > traffic::LARGE_BODY {
+    let entry = route.encryption.as_ref().and_then(|name| config.encryption.get(name));
+    if entry.is_some_and(|entry| !entry.stream) && route.max_body > traffic::LARGE_BODY {
         let message = format!("an encrypted body is held whole in memory, up to `{}`", route.max_body);
         rules.add(Fault::warning(table.key("max_body"), message).help("the default is \"1MiB\""));
     }

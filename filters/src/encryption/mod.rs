@@ -20,6 +20,7 @@ mod profiles;
 mod response;
 mod results;
 pub mod sender;
+pub mod stream;
 mod strong;
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
@@ -72,6 +73,8 @@ pub struct Encryption {
     legacy: Option<Legacy>,
     /// Empty: whole bodies are messages.
     members: Vec<Pointer>,
+    /// Bodies pass record by record: see [`stream`].
+    stream: bool,
     /// None: there is nothing to lock.
     downgrades: Option<Arc<Downgrades>>,
 }
@@ -119,6 +122,10 @@ impl Encryption {
         };
         let members = partly::pointers(&config.members, &place)?;
         let accepted = Accepted::new(config.profile.listed(), config.preset);
+        let results = Results::new(name, &accepted.profiles, metrics);
+        if config.stream {
+            results.expect_streams();
+        }
         Ok(Self {
             name: name.to_owned(),
             cryptojs,
@@ -130,9 +137,10 @@ impl Encryption {
             replay: config.replay,
             replays,
             max_response: config.max_response.bytes(),
-            results: Results::new(name, &accepted.profiles, metrics),
+            results,
             legacy: config.accept_legacy_until.as_ref().and_then(Legacy::new),
             members,
+            stream: config.stream,
             downgrades: None,
             accepted,
         })
@@ -199,12 +207,13 @@ impl Filter for Encryption {
         Stage::Decryption
     }
 
+    /// One that streams is driven by the adapter itself.
     fn needs_body(&self) -> bool {
-        true
+        !self.stream
     }
 
     fn max_response(&self) -> Option<u64> {
-        Some(self.max_response)
+        (!self.stream).then_some(self.max_response)
     }
 
     fn explain(&self) -> Vec<String> {
@@ -234,7 +243,10 @@ impl Filter for Encryption {
         lines.extend(master_keys.map(|ring| format!("master keys: {}", ring.explain())));
         lines.push(format!("replays {replay}; plaintext bodies {}", if self.required { "refused" } else { "pass" }));
         let wrap = self.cryptojs.as_ref().map_or("as the request was", |cryptojs| cryptojs.explain_wrap());
-        lines.push(format!("responses sealed {wrap}, up to {} bytes", self.max_response));
+        lines.push(match self.stream {
+            true => "bodies of any length pass record by record, both ways".to_owned(),
+            false => format!("responses sealed {wrap}, up to {} bytes", self.max_response),
+        });
         // Last: `gapura explain` says behind it what the clock says to that.
         if let Some(legacy) = &self.legacy {
             lines.push(format!("cryptojs is accepted to the end of {} (UTC)", legacy.day()));
@@ -252,6 +264,9 @@ impl Filter for Encryption {
             }
             if header.is_some() {
                 return Err(self.not_envelope("a request with both a body and X-Gapura-Envelope"));
+            }
+            if self.stream {
+                return self.refuse_uncoded(head);
             }
             self.refuse_unreadable(head)?;
         }

@@ -30,7 +30,7 @@ pub struct Sealing(pub(super) Option<Due>);
 pub(super) struct Due {
     pub(super) how: How,
     /// The request was HEAD: its response has the length of a body, and none.
-    length_only: bool,
+    pub(super) length_only: bool,
 }
 
 /// The profile of the request, with what it needs for the response: a response is never sealed in another.

@@ -1,8 +1,9 @@
 //! The metrics of one entry.
 
 use gapura_config::model::Profile;
-use prometheus::IntCounter;
+use prometheus::{IntCounter, IntCounterVec};
 
+use super::stream::Aborted;
 use crate::metrics::Metrics;
 
 /// `gapura_decryptions_total` of this entry, by result; `gapura_envelopes_total`, by profile.
@@ -16,6 +17,8 @@ pub(super) struct Results {
     pub(super) plaintext: IntCounter,
     pub(super) downgraded: IntCounter,
     pub(super) ended: IntCounter,
+    streams: IntCounterVec,
+    entry: String,
     by_profile: Vec<(Profile, IntCounter)>,
 }
 
@@ -33,8 +36,22 @@ impl Results {
             plaintext: result("plaintext"),
             downgraded: result("downgraded"),
             ended: result("ended"),
+            streams: metrics.streams_aborted.clone(),
+            entry: entry.to_owned(),
             by_profile: profiles.iter().map(by_profile).collect(),
         }
+    }
+
+    /// From the start at 0, where there are streams: an alert on a rate must see the first one.
+    pub(super) fn expect_streams(&self) {
+        for why in Aborted::ALL {
+            self.streams.with_label_values(&[&self.entry, why.label()]);
+        }
+    }
+
+    /// A stream was broken off.
+    pub(super) fn aborted(&self, why: Aborted) {
+        self.streams.with_label_values(&[&self.entry, why.label()]).inc();
     }
 
     /// An envelope was accepted.

@@ -18,7 +18,7 @@ use super::{
     profiles::{Opened, jwe, strength},
 };
 use crate::{
-    contract::{Code, Exchange, Now, Refusal},
+    contract::{Code, Exchange, Now, Principal, Refusal},
     crypto,
     keyring::{Key, Keyring, SessionKey, session::Holder},
 };
@@ -146,6 +146,18 @@ impl Encryption {
             return Err(self.failed("the message in X-Gapura-Envelope has content"));
         }
         self.check_content(&opened)?;
+        self.accept(profile, &principal, &opened, now).await?;
+        Ok(opened)
+    }
+
+    /// Age and replay of a message that has proved itself.
+    pub(super) async fn accept(
+        &self,
+        profile: Profile,
+        principal: &Principal,
+        opened: &Opened,
+        now: Now,
+    ) -> Result<(), Refusal> {
         if opened.iat.is_some_and(|iat| !self.terms.is_fresh(iat, now)) {
             self.results.expired.inc();
             return Err(Refusal::new(Code::EnvelopeExpired, "The envelope's time is too far from the present."));
@@ -156,8 +168,8 @@ impl Encryption {
         let name = self.replay_id(caller, &opened.unique);
         self.refuse_replay(name, self.terms.keep(opened.iat), now).await?;
         self.results.accepted(profile);
-        self.note_strength(&principal, strength(profile), now).await;
-        Ok(opened)
+        self.note_strength(principal, strength(profile), now).await;
+        Ok(())
     }
 
     fn open_as(&self, profile: Profile, message: &Message<'_>, bound: Bound, now: Now) -> Result<Opened, Failure> {
@@ -186,15 +198,21 @@ impl Encryption {
             (false, true) => return Err(self.failed("the message does not say what its content is")),
             (false, false) => {}
         }
-        if !self.terms.takes(&opened.content_type) {
-            self.results.failed.inc();
-            let detail = "The envelope holds a content type that this route does not take.";
-            return Err(Refusal::new(Code::ContentTypeUnsupported, detail));
-        }
+        self.check_type(&opened.content_type)?;
         if is_json_type(&opened.content_type) && !crypto::is_json(&opened.plaintext) {
             return Err(self.failed("the content is not the JSON that the message says it is"));
         }
         Ok(())
+    }
+
+    /// Of a message that has proved itself.
+    pub(super) fn check_type(&self, content_type: &str) -> Result<(), Refusal> {
+        if self.terms.takes(content_type) {
+            return Ok(());
+        }
+        self.results.failed.inc();
+        let detail = "The envelope holds a content type that this route does not take.";
+        Err(Refusal::new(Code::ContentTypeUnsupported, detail))
     }
 
     /// A message's name in the memory of replays.

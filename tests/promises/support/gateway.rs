@@ -299,6 +299,15 @@ impl Gateway {
         self.setup.directory()
     }
 
+    /// A figure of `/proc/PID/status` in KiB.
+    #[track_caller]
+    pub fn memory(&self, name: &str) -> u64 {
+        let id = self.child.lock().unwrap().id();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.and_then(|figure| figure.trim().strip_suffix(" kB")?.parse().ok()).expect("a figure in kB")
+    }
+
     /// Sends a signal by its name without `SIG`.
     pub fn signal(&self, name: &str) {
         let id = self.child.lock().unwrap().id().to_string();

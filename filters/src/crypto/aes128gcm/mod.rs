@@ -7,14 +7,16 @@
 
 mod open;
 mod seal;
+mod stream;
 #[cfg(test)]
 mod tests;
 
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
 pub use self::{
-    open::{Opener, open_in_place},
+    open::open_in_place,
     seal::{Sealer, seal, sealed_len},
+    stream::{Opener, Writer},
 };
 use super::{OpenError, fields::decimal, hkdf};
 
@@ -138,7 +140,13 @@ impl Records {
 
     /// Encrypts the bytes of `out` from `start` on, as one record.
     fn seal(&mut self, out: &mut Vec<u8>, start: usize, delimiter: u8) {
+        self.seal_padded(out, start, delimiter, 0);
+    }
+
+    /// The same, with so many zeros behind the delimiter.
+    fn seal_padded(&mut self, out: &mut Vec<u8>, start: usize, delimiter: u8, padding: usize) {
         out.push(delimiter);
+        out.resize(out.len() + padding, 0);
         let nonce = self.next_nonce();
         let tag = self.cipher.seal_in_place_separate_tag(nonce, Aad::empty(), &mut out[start..]);
         out.extend_from_slice(tag.expect("a record is far below the limit of the cipher").as_ref());

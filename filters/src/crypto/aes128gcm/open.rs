@@ -1,6 +1,6 @@
-//! The reader: a whole body in place, or a stream record by record.
+//! The reader of whole bodies: in place.
 
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 use super::{Header, OpenError, Records};
 
@@ -29,56 +29,4 @@ fn open_all(records: &mut [u8], header: &Header<'_>, input_key: &[u8]) -> Result
         }
     }
     Err(OpenError)
-}
-
-/// Opens a stream. It holds one record at most; nothing of a record comes out before it has proved itself.
-pub struct Opener {
-    records: Records,
-    size: usize,
-    held: Zeroizing<Vec<u8>>,
-    ended: bool,
-}
-
-impl Opener {
-    pub fn new(header: &Header<'_>, input_key: &[u8]) -> Self {
-        Self {
-            records: Records::new(input_key, &header.salt),
-            size: header.record_size as usize,
-            held: Zeroizing::default(),
-            ended: false,
-        }
-    }
-
-    /// Takes any piece of the records, and appends the content of those that are complete. After an error, or a success
-    /// before an error, the stream must be broken off: what came out so far is authentic, yet not all of it.
-    pub fn push(&mut self, mut piece: &[u8], out: &mut Vec<u8>) -> Result<(), OpenError> {
-        while !piece.is_empty() {
-            if self.ended {
-                return Err(OpenError);
-            }
-            let (now, later) = piece.split_at(piece.len().min(self.size - self.held.len()));
-            self.held.extend_from_slice(now);
-            piece = later;
-            if self.held.len() == self.size {
-                self.open_held(out)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The stream has ended. An error where its last record is missing.
-    pub fn finish(mut self, out: &mut Vec<u8>) -> Result<(), OpenError> {
-        if !self.held.is_empty() {
-            self.open_held(out)?;
-        }
-        if self.ended { Ok(()) } else { Err(OpenError) }
-    }
-
-    fn open_held(&mut self, out: &mut Vec<u8>) -> Result<(), OpenError> {
-        let (content, last) = self.records.open(&mut self.held)?;
-        out.extend_from_slice(&self.held[..content]);
-        self.held.clear();
-        self.ended = last;
-        Ok(())
-    }
 }

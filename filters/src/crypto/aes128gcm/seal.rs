@@ -52,6 +52,15 @@ impl Sealer {
         }
     }
 
+    /// Ends the record in progress with padding, so that what is in it need not wait for more.
+    pub fn flush(&mut self, out: &mut Vec<u8>) {
+        if self.open > 0 {
+            let start = out.len() - self.open;
+            self.records.seal_padded(out, start, MORE, self.content - self.open);
+            self.open = 0;
+        }
+    }
+
     /// How many bytes of `out` are ready to be sent; the rest is plaintext of the record to come.
     pub fn ready(&self, out: &[u8]) -> usize {
         out.len() - self.open

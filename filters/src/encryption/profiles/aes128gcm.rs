@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use gapura_config::model::Profile;
 use http::StatusCode;
+use zeroize::Zeroizing;
 
 use super::{
     super::{
@@ -16,7 +17,7 @@ use super::{
 };
 use crate::{
     contract::Now,
-    crypto::aes128gcm::{self, Header, KeyId, RECORD},
+    crypto::aes128gcm::{self, Header, KeyId, RECORD, Writer},
     keyring::SessionKey,
 };
 
@@ -37,24 +38,34 @@ impl Encryption {
     ) -> Result<Opened, Failure> {
         let mut bytes = message.binary()?;
         let header = Header::read(&bytes).ok().flatten().ok_or(Failure("the header of the message cannot be read"))?;
-        let named = KeyId::parse(header.key_id).and_then(|key_id| Some((key_id, MessageId::parse(key_id.id)?)));
-        let (key_id, id) = named.ok_or(Failure("the key id of the message is none of ours"))?;
-        let (kid, iat) = (key_id.kid.to_owned(), key_id.iat);
-        let key = self.keys.session(&kid, &bound, now).ok_or(Failure("no session key of this name opens"))?;
-        let content_type = message.content_type.to_owned();
-        let label = Label { profile: Profile::Aes128Gcm, kid: &kid, iat, id: &id, content_type: &content_type };
-        let input_key = aes128gcm::input_key(key.bytes(), &bound.request(label));
+        let (input_key, iat, reply) = self.keyed(&header, message.content_type, bound, now)?;
         let (start, salt, record_size) = (header.end(), header.salt, header.record_size);
         let header = Header { salt, record_size, key_id: "" };
         let opened = aes128gcm::open_in_place(&mut bytes[start..], &header, &input_key[..]);
         let len = opened.map_err(|_| Failure("the message is not for this key and request"))?;
         Ok(Opened {
             plaintext: Bytes::from(bytes).slice(start..start + len),
-            content_type: if len == 0 { String::new() } else { content_type },
+            content_type: if len == 0 { String::new() } else { message.content_type.to_owned() },
             iat: Some(iat),
-            unique: id.0.to_vec(),
-            sealing: How::Aes128Gcm(Reply { key, bound, kid, request: id }),
+            unique: reply.request.0.to_vec(),
+            sealing: How::Aes128Gcm(reply),
         })
+    }
+
+    /// What the header of a message names: the key of its records, when it was made, and what its response takes.
+    pub(in crate::encryption) fn keyed(
+        &self,
+        header: &Header<'_>,
+        content_type: &str,
+        bound: Bound,
+        now: Now,
+    ) -> Result<(Zeroizing<[u8; 32]>, u64, Reply), Failure> {
+        let named = KeyId::parse(header.key_id).and_then(|key_id| Some((key_id, MessageId::parse(key_id.id)?)));
+        let (KeyId { kid, iat, .. }, id) = named.ok_or(Failure("the key id of the message is none of ours"))?;
+        let key = self.keys.session(kid, &bound, now).ok_or(Failure("no session key of this name opens"))?;
+        let label = Label { profile: Profile::Aes128Gcm, kid, iat, id: &id, content_type };
+        let input_key = aes128gcm::input_key(key.bytes(), &bound.request(label));
+        Ok((input_key, iat, Reply { key, bound, kid: kid.to_owned(), request: id }))
     }
 }
 
@@ -78,9 +89,32 @@ impl Reply {
             Plain::Body(body) => body,
             Plain::Length(len) => return Sealed::Length(aes128gcm::sealed_len(len, &header)),
         };
-        let label = Label { profile: Profile::Aes128Gcm, kid: &self.kid, iat, id: &id, content_type };
-        let context = self.bound.response(label, Answer { status, request: &self.request });
-        let input_key = aes128gcm::input_key(self.key.bytes(), &context);
+        let input_key = self.input_key((iat, &id), content_type, status);
         Sealed::Body(aes128gcm::seal(body, &input_key[..], &header).into())
+    }
+
+    /// Of the request's message.
+    pub(in crate::encryption) fn request_id(&self) -> MessageId {
+        self.request
+    }
+
+    /// What seals a response whose end is not known.
+    pub(in crate::encryption) fn writer(
+        &self,
+        record_size: u32,
+        content_type: &str,
+        status: StatusCode,
+        now: Now,
+    ) -> Writer {
+        let (iat, id) = (now.unix_ms, MessageId::fresh());
+        let key_id = KeyId { kid: &self.kid, iat, id: &id.text() }.to_string();
+        let header = Header { salt: rand::random(), record_size, key_id: &key_id };
+        Writer::new(&self.input_key((iat, &id), content_type, status)[..], &header)
+    }
+
+    fn input_key(&self, (iat, id): (u64, &MessageId), content_type: &str, status: StatusCode) -> Zeroizing<[u8; 32]> {
+        let label = Label { profile: Profile::Aes128Gcm, kid: &self.kid, iat, id, content_type };
+        let context = self.bound.response(label, Answer { status, request: &self.request });
+        aes128gcm::input_key(self.key.bytes(), &context)
     }
 }
