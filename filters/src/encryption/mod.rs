@@ -44,7 +44,7 @@ use self::{
     strong::{Keys, Message, Terms},
 };
 use crate::{
-    contract::{Code, Exchange, Filter, Now, Principal, Refusal, Services, Stage},
+    contract::{Code, Exchange, Filter, KeyReader, Now, Principal, Refusal, Services, Stage},
     crypto,
     keyring::{Keyring, Keyrings},
     metrics::Metrics,
@@ -82,7 +82,8 @@ impl Encryption {
         rings: &Keyrings,
         services: &Services,
     ) -> Result<Self, Vec<Fault>> {
-        let mut built = Self::with_rings(name, config, rings, services.replays.clone(), &services.metrics)?;
+        let mut built =
+            Self::reading(name, config, rings, (services.replays.clone(), &services.metrics, &services.keys))?;
         let lock = config.downgrade_lock && migration::has_levels(config);
         built.downgrades = lock.then(|| Arc::clone(&services.downgrades));
         Ok(built)
@@ -106,9 +107,18 @@ impl Encryption {
         replays: ReplayStore,
         metrics: &Metrics,
     ) -> Result<Self, Vec<Fault>> {
+        Self::reading(name, config, rings, (replays, metrics, &KeyReader::default()))
+    }
+
+    fn reading(
+        name: &str,
+        config: &model::Encryption,
+        rings: &Keyrings,
+        (replays, metrics, keys): (ReplayStore, &Metrics, &KeyReader),
+    ) -> Result<Self, Vec<Fault>> {
         let place = Place::root().key("encryption").key(name);
         let mut faults = envelope::member_faults(&config.fields, &place.key("fields"));
-        let cryptojs = cryptojs(name, config, &place).map_err(|fault| faults.push(fault));
+        let cryptojs = cryptojs(name, config, &place, keys).map_err(|fault| faults.push(fault));
         let rings = own_rings(config, rings, &place).map_err(|found| faults.extend(found));
         let jwe_rsa = config.profile.contains(Profile::JweRsa).then(|| JweRsa::new(config, &place)).transpose();
         let jwe_rsa = jwe_rsa.map_err(|fault| faults.push(fault));
@@ -165,7 +175,12 @@ impl Encryption {
     }
 }
 
-fn cryptojs(name: &str, config: &model::Encryption, place: &Place) -> Result<Option<CryptoJs>, Fault> {
+fn cryptojs(
+    name: &str,
+    config: &model::Encryption,
+    place: &Place,
+    keys: &KeyReader,
+) -> Result<Option<CryptoJs>, Fault> {
     if !config.profile.contains(Profile::CryptoJs) {
         return Ok(None);
     }
@@ -174,8 +189,9 @@ fn cryptojs(name: &str, config: &model::Encryption, place: &Place) -> Result<Opt
         let fault = Fault::at(place, "`cryptojs` derives its keys from a master key, and there is none");
         return Err(fault.help("add `master_key = \"env:NAME\"`"));
     };
-    let master_key =
-        reference.read().map_err(|why| Fault::at(place, why).help("set it before the gateway starts or reloads"))?;
+    let master_key = keys
+        .read(reference)
+        .map_err(|why| Fault::at(place, why).help("set it before the gateway starts or reloads"))?;
     Ok(Some(CryptoJs::new(name, config, master_key)))
 }
 

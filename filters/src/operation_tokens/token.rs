@@ -76,7 +76,7 @@ impl OperationTokens {
         services: &Services,
     ) -> Result<Self, Fault> {
         let place = Place::root().key("operation_tokens").key(name);
-        let key = config.key.read().map_err(|why| {
+        let key = services.keys.read(&config.key).map_err(|why| {
             Fault::at(place.key("key"), why).help("set the variable or name a readable file that holds the key")
         })?;
         if key.bytes().len() < MIN_KEY {

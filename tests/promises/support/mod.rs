@@ -6,6 +6,7 @@ pub mod credential;
 pub mod curl;
 pub mod gateway;
 pub mod h2;
+pub mod moto;
 pub mod nghttp;
 pub mod node;
 pub mod postgres;
@@ -23,6 +24,7 @@ pub use self::{
     credential::{Token, token},
     curl::Curl,
     gateway::{Gateway, Setup},
+    moto::Moto,
     postgres::Postgres,
     problem::expect_problem,
     redis::Redis,
