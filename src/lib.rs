@@ -12,6 +12,7 @@ pub mod fuzzing;
 mod http1;
 mod issuers;
 mod keys;
+mod kms;
 mod pem;
 mod providers;
 mod proxy;

@@ -9,7 +9,7 @@ use gapura_config::{
 };
 
 use crate::{
-    examine, issuers,
+    examine, issuers, kms,
     wiring::{self, Compiled, Gateway},
 };
 
@@ -78,7 +78,9 @@ fn attempt(gateway: &Arc<Gateway>) -> Result<(), Rejected> {
     let live = gateway.live();
     let restart = needs_restart(&live.config, &loaded.config);
     let compiled = if restart.is_empty() {
-        wiring::compile(&loaded.config, &gateway.services, gateway.self_signed(), Some(&live))
+        let services = &gateway.services;
+        let reading = services.with_keys(kms::reader(&loaded.config.kms, &services.metrics));
+        wiring::compile(&loaded.config, &reading, gateway.self_signed(), Some(&live))
     } else {
         Err(restart)
     };

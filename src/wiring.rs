@@ -34,7 +34,7 @@ use pingora::{
 pub(crate) use self::state::store_faults;
 use self::state::{SystemClock, resume, services};
 use crate::{
-    issuers, keys,
+    issuers, keys, kms,
     providers::{self, Providers},
     proxy::{
         Changes, Front, Lanes, Proxy,
@@ -153,7 +153,8 @@ impl Gateway {
         let mut services = services(&config)?;
         let clock = resume(&config, &mut services)?;
         let self_signed = self_signed(&config).map_err(CannotStart::Environment)?;
-        let compiled = compile(&config, &services, self_signed.as_ref(), None);
+        let reading = services.with_keys(kms::reader(&config.kms, &services.metrics));
+        let compiled = compile(&config, &reading, self_signed.as_ref(), None);
         let Compiled { live, warnings } = compiled.map_err(CannotStart::Faults)?;
         if !warnings.is_empty() {
             log::warn!("{}", source.render(&warnings, false));
@@ -237,7 +238,9 @@ impl Gateway {
         let policy = &self.live().policy;
         let held = policy.held_keys.iter().filter_map(|keys| keys.missing());
         let foreign = policy.foreign_keys.iter().filter_map(|keys| keys.missing());
-        policy.key_sets.iter().filter_map(|set| set.missing()).chain(held).chain(foreign).collect()
+        let lent = policy.leases.iter().filter(|lease| lease.is_over());
+        let lent = lent.map(|lease| format!("{}: the key has ended, and AWS KMS has not given it again", lease.name()));
+        policy.key_sets.iter().filter_map(|set| set.missing()).chain(held).chain(foreign).chain(lent).collect()
     }
 }
 

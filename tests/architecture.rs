@@ -115,6 +115,7 @@ fn filters_do_not_import_each_other() {
         "authorisation",
         "encryption",
         "guard",
+        "leases",
         "operation_tokens",
         "rate_limit",
         "security_headers",

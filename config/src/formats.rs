@@ -43,7 +43,7 @@ const FORMATS: &[Format] = &[
     Format { name: "duration-or-off", pattern: Some("^(off|[0-9]+ *(ms|s|m|h|d))$"), example: "5m", check: parses::<PeriodOrOff> },
     Format { name: "size", pattern: Some("^[0-9]+ *(B|KiB|MiB|GiB)$"), example: "1MiB", check: parses::<Size> },
     Format { name: "address", pattern: Some(r"^(unix:/.*|(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5})$"), example: "127.0.0.1:8000", check: parses::<Address> },
-    Format { name: "secret", pattern: Some("^(env:[A-Za-z0-9_]+|file:.+)$"), example: "env:NAME", check: parses::<SecretRef> },
+    Format { name: "secret", pattern: Some("^((kms:)?(env:[A-Za-z0-9_]+|file:.+)|kms:key:[A-Za-z0-9:/_-]+)$"), example: "env:NAME", check: parses::<SecretRef> },
     Format { name: "rate-limit-key", pattern: Some("^(client_ip|user|api_key|route|global|header:[!#$%&'*+.^_`|~0-9A-Za-z-]+)$"), example: "client_ip", check: parses::<LimitKey> },
     Format { name: "token-source", pattern: Some("^(header|websocket_protocol|cookie:[!#$%&'*+.^_`|~0-9A-Za-z-]+)$"), example: "header", check: parses::<TokenSource> },
     Format { name: "database", pattern: Some("^(sqlite:[^?]+|env:[A-Za-z0-9_]+|file:.+)$"), example: "sqlite:keys.db", check: parses::<DatabaseRef> },

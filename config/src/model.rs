@@ -10,6 +10,7 @@ mod encryption;
 mod foreign_keys;
 mod jwt_decryption;
 mod keyring;
+mod kms;
 mod lockout;
 mod mtls;
 mod operation_tokens;
@@ -31,6 +32,7 @@ pub use self::{
     foreign_keys::{FindBy, HashEncoding, Hashed, IntrospectionClaims, KeyCache, KeyHash, KeyIntrospection, KeyLookup},
     jwt_decryption::{JweAlgorithm, JweContent, JwtDecryption},
     keyring::{KeyKind, KeyState, KeyVersion, Keyring},
+    kms::Kms,
     lockout::{Lockout, LockoutMode},
     mtls::{CertificateName, Mtls, MtlsPrincipal},
     operation_tokens::{IssuedFor, OperationToken, UsedFor},
@@ -82,6 +84,9 @@ pub struct Config {
     /// Rules of how many requests pass in a time, by name.
     #[serde(default)]
     pub rate_limits: Named<RateLimit>,
+    /// AWS KMS, where `kms:` references name keys.
+    #[serde(default)]
+    pub kms: Kms,
     /// Keys of envelopes, each in versions that follow one another, by name.
     #[serde(default)]
     pub keyrings: Named<Keyring>,

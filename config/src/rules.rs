@@ -11,6 +11,7 @@ mod envelopes;
 mod foreign_keys;
 mod key_limits;
 mod keyrings;
+mod kms;
 mod listeners;
 mod routes;
 mod state;
@@ -42,6 +43,7 @@ pub(crate) fn check(config: &Config, source: &Source, doubtful: &[Place]) -> Vec
     tokens::check(&mut rules);
     traffic::check(&mut rules);
     keyrings::check(&mut rules);
+    kms::check(&mut rules);
     decryption::check(&mut rules);
     envelopes::check(&mut rules);
     streams::check(&mut rules);

@@ -1,4 +1,4 @@
-//! Secrets are references, never literals: `"env:NAME"` or `"file:/path"`.
+//! Secrets are references, never literals: `"env:NAME"` or `"file:/path"`; keys also `"kms:…"`, which a key service has a part in.
 
 use std::{borrow::Cow, fmt, path::PathBuf, str::FromStr};
 
@@ -15,6 +15,10 @@ pub enum SecretRef {
     Env(String),
     /// The bytes of a file; one trailing newline is dropped.
     File(PathBuf),
+    /// `kms:env:NAME`, `kms:file:/path`: what is found there is a ciphertext, and AWS KMS says what it holds.
+    Kms(Box<SecretRef>),
+    /// `kms:key:ID`: a key pair that never leaves AWS KMS, by its ARN, its id or its alias.
+    KmsKey(String),
 }
 
 /// Secret bytes: wiped when dropped, absent from `Debug`.
@@ -39,11 +43,26 @@ impl SecretRef {
                 }
                 bytes
             }
+            Self::Kms(_) | Self::KmsKey(_) => {
+                return Err("`kms:` is not read here: it is for the keys of envelopes and tokens".into());
+            }
         };
         if bytes.is_empty() {
             return Err(format!("`{self}` is empty"));
         }
         Ok(Secret(Zeroizing::new(bytes)))
+    }
+
+    /// Where `kms:` finds a ciphertext: every byte of it, of which none is secret.
+    pub fn ciphertext(&self) -> Result<Vec<u8>, String> {
+        match self {
+            Self::Kms(inner) => match &**inner {
+                // Of a ciphertext that is no text, the last byte may look like a newline.
+                Self::File(path) => bounded::read(path),
+                other => other.read().map(|found| found.bytes().to_vec()),
+            },
+            _ => Err(format!("`{self}` is no ciphertext")),
+        }
     }
 }
 
@@ -77,11 +96,31 @@ impl FromStr for SecretRef {
             }
             Some(("file", path)) if !path.is_empty() => Ok(Self::File(path.into())),
             Some(("file", _)) => Err("`file:` takes a path; write \"file:/path\"".into()),
+            Some(("kms", rest)) => Self::of_kms(rest),
             // Only these words, and nothing of what follows: a secret may have a colon, too.
-            Some((store @ ("kms" | "vault" | "aws" | "gcp" | "azure"), _)) => {
+            Some((store @ ("vault" | "aws" | "gcp" | "azure"), _)) => {
                 Err(format!("`{store}:` is no place that secrets are read from; write \"env:NAME\" or \"file:/path\""))
             }
             _ => Err("a secret is never written here; write where it is found: \"env:NAME\" or \"file:/path\"".into()),
+        }
+    }
+}
+
+const KMS_HELP: &str = "`kms:` takes what holds a ciphertext, or a key's name; write \"kms:file:/path\", \"kms:env:NAME\" or \"kms:key:ARN\"";
+
+impl SecretRef {
+    fn of_kms(rest: &str) -> Result<Self, String> {
+        match rest.split_once(':') {
+            // ARNs, ids, `alias/NAME`: nothing else is a key of AWS KMS.
+            Some(("key", id)) => {
+                let known = |byte: u8| byte.is_ascii_alphanumeric() || b":/_-".contains(&byte);
+                let fits = (1..=2048).contains(&id.len()) && id.bytes().all(known);
+                fits.then(|| Self::KmsKey(id.to_owned())).ok_or_else(|| {
+                    "`kms:key:` takes a key of AWS KMS; write its ARN, its id or \"kms:key:alias/NAME\"".into()
+                })
+            }
+            Some(("env" | "file", _)) => rest.parse().map(|inner| Self::Kms(Box::new(inner))),
+            _ => Err(KMS_HELP.into()),
         }
     }
 }
@@ -91,10 +130,12 @@ impl fmt::Display for SecretRef {
         match self {
             Self::Env(name) => write!(f, "env:{name}"),
             Self::File(path) => write!(f, "file:{}", path.display()),
+            Self::Kms(inner) => write!(f, "kms:{inner}"),
+            Self::KmsKey(id) => write!(f, "kms:key:{id}"),
         }
     }
 }
 
 written_as_string! {
-    SecretRef => "secret", "where the secret is found: env:NAME or file:/path";
+    SecretRef => "secret", "where the secret is found: env:NAME or file:/path, and a key also behind kms:";
 }

@@ -91,7 +91,7 @@ impl Assertions {
         let (mut keys, mut faults) = (Vec::<Arc<dyn Signer>>::new(), Vec::new());
         for (i, reference) in config.keys.iter().enumerate() {
             let at = place.key("keys").index(i);
-            let read = reference.read().and_then(|pem| {
+            let read = services.keys.read(reference).and_then(|pem| {
                 LocalKey::from_pem(pem.bytes()).map_err(|why| format!("`{reference}` cannot sign: {why}"))
             });
             match read {

@@ -16,6 +16,7 @@ pub mod guard;
 mod instant;
 pub mod json;
 pub mod keyring;
+pub mod leases;
 pub mod metrics;
 pub mod networks;
 pub mod operation_tokens;

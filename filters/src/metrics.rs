@@ -42,6 +42,9 @@ pub struct Metrics {
     pub held_keys: IntGaugeVec,
     pub key_lookups: IntCounterVec,
     pub key_lookup_duration: HistogramVec,
+    pub kms_calls: IntCounterVec,
+    pub kms_duration: HistogramVec,
+    pub kms_keys: IntGaugeVec,
     pub store_up: IntGaugeVec,
     pub store_calls: IntCounterVec,
     pub store_duration: HistogramVec,
@@ -167,6 +170,22 @@ impl Metrics {
                 "From a question to a backend about an API key until its answer.",
                 "api_keys",
                 0.000_1,
+            )?,
+            kms_calls: counter(
+                "gapura_kms_calls_total",
+                "Questions to AWS KMS: success, refused (a no), unavailable (no answer that counts).",
+                &["operation", "result"],
+            )?,
+            kms_duration: seconds(
+                "gapura_kms_call_duration_seconds",
+                "From a question to AWS KMS until its answer, with repetitions.",
+                "operation",
+                0.000_5,
+            )?,
+            kms_keys: gauge(
+                "gapura_kms_keys",
+                "Keys that AWS KMS lends: valid, or ended and not given again.",
+                "state",
             )?,
             store_up: gauge("gapura_store_up", "1 while a shared store is asked, 0 in an outage.", "store")?,
             store_calls: counter(

@@ -19,11 +19,12 @@ use crate::{
     },
     authorisation::Authorisation,
     chain::Chain,
-    contract::{Services, Stage},
+    contract::{KeyReader, Lease, Services, Stage},
     delivery::PublicKeys,
     encryption::Encryption,
     guard::Guard,
-    keyring::{Keyring, Keyrings},
+    keyring::{Keyring, Keyrings, Version},
+    leases::Leases,
     metrics::RouteMetrics,
     operation_tokens::{self, IssueTokens, OperationTokens, RequireToken},
     rate_limit::RateLimits,
@@ -46,6 +47,8 @@ pub struct Policy {
     pub assertions: Option<Arc<Assertions>>,
     /// Keys of backends that its routes accept and somebody has to ask for, each once.
     pub foreign_keys: Box<[Arc<ForeignKeys>]>,
+    /// On which the keys of its routes are held.
+    pub leases: Box<[Arc<dyn Lease>]>,
     /// The public keys of all envelopes.
     pub public_keys: PublicKeys,
     /// Of requests that no route takes.
@@ -70,6 +73,9 @@ pub struct Route {
     pub encryption: Option<Arc<Encryption>>,
 }
 
+mod held;
+use self::held::Held;
+
 /// The label of requests that no route takes. No route can have this name.
 const UNROUTED: &str = "(none)";
 
@@ -88,6 +94,7 @@ impl Policy {
             assertions: None,
             operations: Vec::new(),
             foreign_keys: Vec::new(),
+            held: Held::default(),
         };
         compiler.own_tokens();
         let rings = Arc::new(compiler.keyrings());
@@ -111,6 +118,7 @@ impl Policy {
             held_keys: compiler.held_keys.into(),
             assertions: compiler.assertions,
             foreign_keys: compiler.foreign_keys.into(),
+            leases: compiler.held.all(),
             public_keys: PublicKeys::new(config, &rings),
             unrouted: RouteMetrics::new(UNROUTED, &services.metrics),
         };
@@ -146,16 +154,23 @@ struct Compiler<'a> {
     assertions: Option<Arc<Assertions>>,
     operations: Vec<(String, Arc<OperationTokens>)>,
     foreign_keys: Vec<Arc<ForeignKeys>>,
+    held: Held,
 }
 
 impl Compiler<'_> {
     /// What proofs are held to, and the tokens that the gateway makes itself.
     fn own_tokens(&mut self) {
-        let built = Dpop::build(&self.config.dpop, self.services);
+        let services = self.services.noting_keys();
+        let built = Dpop::build(&self.config.dpop, &services);
+        self.held.note("dpop", &services.keys);
         self.dpop = built.map_err(|faults| self.faults.extend(faults)).ok().map(Arc::new);
-        let built = self.config.identity_assertion.as_ref().map(|table| Assertions::build(table, self.services));
+        let services = self.services.noting_keys();
+        let built = self.config.identity_assertion.as_ref().map(|table| Assertions::build(table, &services));
+        self.held.note("identity_assertion", &services.keys);
         self.assertions = built.transpose().map_err(|faults| self.faults.extend(faults)).ok().flatten().map(Arc::new);
-        let built = operation_tokens::build(self.config, self.services);
+        let services = self.services.noting_keys();
+        let built = operation_tokens::build(self.config, &services);
+        self.held.note("operation_tokens", &services.keys);
         self.operations = built.map_err(|faults| self.faults.extend(faults)).unwrap_or_default();
     }
 
@@ -188,17 +203,27 @@ impl Compiler<'_> {
             held_keys: Arc::clone(&self.services.held_keys),
             keyrings: Arc::clone(rings),
             foreign_keys: Arc::clone(&self.services.foreign_keys),
+            keys: KeyReader::default(),
             kept: guards.flat_map(|guard| guard.claims().into_iter().map(str::to_owned).collect::<Vec<_>>()).collect(),
         };
+        let noting = || Shared { keys: self.services.keys.anew(), ..shared.clone() };
         let jwt = self.config.jwt.iter();
-        let jwt = jwt.map(|(name, method)| (format!("jwt.{name}"), AuthMethod::jwt_with(name, method, &shared)));
+        let jwt = jwt.map(|(name, method)| {
+            let own = noting();
+            (format!("jwt.{name}"), AuthMethod::jwt_with(name, method, &own), own.keys)
+        });
         let keys = self.config.api_keys.iter();
-        let keys =
-            keys.map(|(name, method)| (format!("api_keys.{name}"), AuthMethod::api_keys_with(name, method, &shared)));
+        let keys = keys.map(|(name, method)| {
+            let own = noting();
+            (format!("api_keys.{name}"), AuthMethod::api_keys_with(name, method, &own), own.keys)
+        });
         let mut methods = Methods::new();
         let mtls = self.config.mtls.iter();
-        let mtls = mtls.map(|(name, method)| (format!("mtls.{name}"), AuthMethod::mtls(name, method)));
-        for (name, built) in jwt.chain(mtls).chain(keys) {
+        let mtls =
+            mtls.map(|(name, method)| (format!("mtls.{name}"), AuthMethod::mtls(name, method), KeyReader::default()));
+        let all: Vec<_> = jwt.chain(mtls).chain(keys).collect();
+        for (name, built, read) in all {
+            self.held.note(&name, &read);
             let method = built.map_err(|faults| self.faults.extend(faults)).ok();
             if let Some(method) = &method {
                 self.warnings.extend_from_slice(method.warnings());
@@ -211,7 +236,10 @@ impl Compiler<'_> {
     fn keyrings(&mut self) -> Keyrings {
         let mut rings = Keyrings::new();
         for (name, ring) in &self.config.keyrings {
-            let built = Keyring::build(name, ring).map_err(|faults| self.faults.extend(faults));
+            let built = Keyring::reading(name, ring, &self.services.keys).map_err(|faults| self.faults.extend(faults));
+            // What else opens may end alone: its messages are then refused, and no others.
+            let active = built.as_ref().ok().and_then(Keyring::active).map(Version::leases);
+            self.held.add(&format!("keyrings.{name}"), active.unwrap_or_default());
             rings.insert(name.clone(), built.ok().map(Arc::new));
         }
         rings
@@ -220,7 +248,9 @@ impl Compiler<'_> {
     fn encryptions(&mut self, rings: &Keyrings) -> Encryptions {
         let mut encryptions = Encryptions::new();
         for (name, entry) in &self.config.encryption {
-            let built = Encryption::build(name, entry, rings, self.services);
+            let services = self.services.noting_keys();
+            let built = Encryption::build(name, entry, rings, &services);
+            self.held.note(&format!("encryption.{name}"), &services.keys);
             encryptions.insert(name.clone(), built.map_err(|faults| self.faults.extend(faults)).ok().map(Arc::new));
         }
         encryptions
@@ -289,6 +319,7 @@ impl Compiler<'_> {
             }
         }
         filters.extend(self.with_own_tokens(route, &mut withheld));
+        filters.extend(Leases::new(self.held.of(route, self.config)).map(AnyFilter::from));
         filters.extend(SecurityHeaders::build(route.security_headers).map(AnyFilter::from));
         let chain = Chain::new(filters, self.services);
         Some(Route {

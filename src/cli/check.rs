@@ -11,8 +11,8 @@ use gapura_config::{Loaded, Source, fault::Fault};
 use super::{Exit, print};
 use crate::examine;
 
-pub(super) fn run(path: &Path) -> ExitCode {
-    match examine::file(path) {
+pub(super) fn run(path: &Path, online: bool) -> ExitCode {
+    match examine::file(path, online) {
         Ok((loaded, warnings)) => {
             report(&loaded.source, &warnings);
             let routes = loaded.config.routes.len();

@@ -16,10 +16,10 @@ use gapura_filters::{
 use http::Method;
 
 use super::{Exit, check, decision::Credentials, delivered, print, seal};
-use crate::{examine, proxy::delivery, stores::redis::adaptive_excess};
+use crate::{examine, kms, proxy::delivery, stores::redis::adaptive_excess};
 
 pub(super) fn run(path: &Path, method: &str, url: &str, credentials: &Credentials) -> ExitCode {
-    let (loaded, _) = match examine::file(path) {
+    let (loaded, _) = match examine::file(path, false) {
         Ok(loaded) => loaded,
         Err((source, faults)) => {
             check::report(&source, &faults);
@@ -37,6 +37,8 @@ pub(super) fn run(path: &Path, method: &str, url: &str, credentials: &Credential
         Ok(services) => services,
         Err(why) => return Exit::Environment.with(&why),
     };
+    // What a route stands on is only known with its keys.
+    let services = services.with_keys(kms::reader(&loaded.config.kms, &services.metrics));
     match Policy::compile(&loaded.config, &services) {
         Ok((policy, _)) => {
             let mut text = describe(&policy, &loaded.config, &method, &target);

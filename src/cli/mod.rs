@@ -40,7 +40,13 @@ enum Command {
     /// Run the gateway in the foreground. SIGHUP reloads the configuration, SIGTERM drains and stops.
     Run(ConfigFile),
     /// Check everything that can be known without serving: exit 0 and one line, or every fault with its place.
-    Check(ConfigFile),
+    Check {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Also ask AWS KMS for the keys that `kms:` references name.
+        #[arg(long)]
+        online: bool,
+    },
     /// Show which route takes a request, and the filters that it would meet, in order.
     Explain {
         #[command(flatten)]
@@ -144,7 +150,7 @@ pub fn main() -> ExitCode {
                 Err(code) => code,
             }
         }
-        Command::Check(file) => check::run(&file.config),
+        Command::Check { config, online } => check::run(&config.config, online),
         Command::Explain { config, method, url, credentials } => {
             explain::run(&config.config, &method, &url, &credentials)
         }

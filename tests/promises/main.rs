@@ -34,6 +34,7 @@ mod jose;
 mod jose_tokens;
 mod key_delivery;
 mod key_limits;
+mod kms;
 mod limits;
 mod listeners;
 mod load;

@@ -24,7 +24,7 @@ use super::{
     Asked, Denial, ForeignKeys, ForeignTables, HeldKeys, HeldTables, KeyTenure, Proven, Tenure, lockout::Claimed,
 };
 use crate::{
-    contract::{Principal, UserId},
+    contract::{KeyReader, Principal, UserId},
     networks::Networks,
 };
 
@@ -178,7 +178,7 @@ impl ApiKeysMethod {
         format!("{}: {count} {keys}{held} in {header}{scheme}{salt}{foreign}", self.name)
     }
 
-    pub(super) fn build(name: &str, config: &model::ApiKeys) -> Result<Self, Vec<Fault>> {
+    pub(super) fn build(name: &str, config: &model::ApiKeys, reader: &KeyReader) -> Result<Self, Vec<Fault>> {
         let place = Place::root().key("api_keys").key(name);
         let method: Arc<str> = format!("api_keys.{name}").into();
         let (mut faults, mut warnings) = (Vec::new(), Vec::new());
@@ -194,7 +194,8 @@ impl ApiKeysMethod {
                 ),
             );
         }
-        let salted = config.salt.as_ref().map(|salt| read_salt(&place.key("salt"), salt, &mut warnings)).transpose();
+        let salted =
+            config.salt.as_ref().map(|salt| read_salt(&place.key("salt"), (salt, reader), &mut warnings)).transpose();
         let salted = salted.map_err(|fault| faults.push(fault));
         let keys = read_keys(&place.key("keys"), &method, &config.keys).map_err(|found| faults.extend(found));
 
@@ -301,9 +302,13 @@ impl fmt::Debug for ApiKeysMethod {
     }
 }
 
-fn read_salt(place: &Place, reference: &SecretRef, warnings: &mut Vec<Fault>) -> Result<Hmac<Sha256>, Fault> {
+fn read_salt(
+    place: &Place,
+    (reference, reader): (&SecretRef, &KeyReader),
+    warnings: &mut Vec<Fault>,
+) -> Result<Hmac<Sha256>, Fault> {
     let help = "set the variable or name a readable file; `openssl rand -hex 32` makes a salt";
-    let salt = reference.read().map_err(|why| Fault::at(place.clone(), why).help(help))?;
+    let salt = reader.read(reference).map_err(|why| Fault::at(place.clone(), why).help(help))?;
     if salt.bytes().len() < SHORT_SALT {
         warnings.push(Fault::warning(place.clone(), format!("the salt has fewer than {SHORT_SALT} bytes")).help(help));
     }

@@ -64,7 +64,7 @@ impl Dpop {
             (None, true) => Some(Nonces::new(&services.own_secret[..])),
             (Some(reference), true) => {
                 let place = Place::root().key("dpop").key("nonce_key");
-                let secret = reference.read().map_err(|why| {
+                let secret = services.keys.read(reference).map_err(|why| {
                     vec![Fault::at(place.clone(), why).help("set the variable or name a readable file that holds it")]
                 })?;
                 if secret.bytes().len() < MIN_KEY {

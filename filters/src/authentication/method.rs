@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use gapura_config::{fault::Fault, model};
 
 use super::{ApiKeysMethod, ForeignTables, HeldTables, JwtMethod, KeySets, Revocations, mtls::MtlsMethod};
-use crate::keyring::Keyrings;
+use crate::{contract::KeyReader, keyring::Keyrings};
 
 /// A `[jwt.NAME]`, `[mtls.NAME]` or `[api_keys.NAME]`, compiled. Built once per policy; a clone shares it.
 #[derive(Debug, Clone)]
@@ -17,12 +17,12 @@ pub enum Method {
 
 impl Method {
     pub fn jwt(name: &str, config: &model::Jwt, key_sets: &KeySets) -> Result<Self, Vec<Fault>> {
-        JwtMethod::build(name, config, key_sets).map(|method| Self::Jwt(Arc::new(method)))
+        JwtMethod::build(name, config, key_sets, &KeyReader::default()).map(|method| Self::Jwt(Arc::new(method)))
     }
 
     /// With what all methods share.
     pub fn jwt_with(name: &str, config: &model::Jwt, shared: &Shared) -> Result<Self, Vec<Fault>> {
-        let method = JwtMethod::build(name, config, &shared.key_sets)?;
+        let method = JwtMethod::build(name, config, &shared.key_sets, &shared.keys)?;
         let method = method.keeping(&shared.kept).heeding(&shared.revocations);
         Ok(Self::Jwt(Arc::new(method.decrypting(config, &shared.keyrings)?)))
     }
@@ -32,12 +32,12 @@ impl Method {
     }
 
     pub fn api_keys(name: &str, config: &model::ApiKeys) -> Result<Self, Vec<Fault>> {
-        ApiKeysMethod::build(name, config).map(|method| Self::ApiKeys(Arc::new(method)))
+        ApiKeysMethod::build(name, config, &KeyReader::default()).map(|method| Self::ApiKeys(Arc::new(method)))
     }
 
     /// With the keys of its database, where it has one.
     pub fn api_keys_with(name: &str, config: &model::ApiKeys, shared: &Shared) -> Result<Self, Vec<Fault>> {
-        let method = ApiKeysMethod::build(name, config)?;
+        let method = ApiKeysMethod::build(name, config, &shared.keys)?;
         let method = method.holding(&shared.held_keys, config.database.as_ref())?;
         Ok(Self::ApiKeys(Arc::new(method.asking(&shared.foreign_keys, config)?)))
     }
@@ -76,6 +76,8 @@ pub struct Shared {
     pub revocations: Arc<Revocations>,
     pub held_keys: Arc<HeldTables>,
     pub foreign_keys: Arc<ForeignTables>,
+    /// Reads secrets and salts.
+    pub keys: KeyReader,
     /// What tokens may be encrypted to.
     pub keyrings: Arc<Keyrings>,
     /// Claims that guards ask for, named as in `claims`: principals keep them.

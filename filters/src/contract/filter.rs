@@ -16,6 +16,8 @@ pub enum Stage {
     Lockouts,
     /// Limits by address, header, route: before any credential is looked at.
     ClientLimits,
+    /// Whether the keys that the route needs are there.
+    Leases,
     Authentication,
     /// Limits by user and API key.
     PrincipalLimits,
@@ -33,6 +35,7 @@ impl Stage {
         Self::Addresses,
         Self::Lockouts,
         Self::ClientLimits,
+        Self::Leases,
         Self::Authentication,
         Self::PrincipalLimits,
         Self::Authorisation,
@@ -48,6 +51,7 @@ impl Stage {
             Self::Addresses => "addresses",
             Self::Lockouts => "lockouts",
             Self::ClientLimits => "client_limits",
+            Self::Leases => "leases",
             Self::Authentication => "authentication",
             Self::PrincipalLimits => "principal_limits",
             Self::Authorisation => "authorisation",

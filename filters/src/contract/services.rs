@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use super::KeyReader;
 use crate::{
     authentication::{ForeignTables, HeldTables, KeySets, Lockouts, Revocations, SharedRevocations},
     encryption::Downgrades,
@@ -33,6 +34,8 @@ pub struct Services {
     pub key_sets: Arc<KeySets>,
     /// Random, of this process alone: for what no other instance has to verify.
     pub own_secret: Arc<Zeroizing<[u8; 32]>>,
+    /// Keys that the configuration names, those of a key service too.
+    pub keys: KeyReader,
     pub metrics: Arc<Metrics>,
 }
 
@@ -50,7 +53,20 @@ impl Services {
             shared_revocations: None,
             key_sets: Arc::default(),
             own_secret: Arc::new(Zeroizing::new(rand::random())),
+            keys: KeyReader::default(),
             metrics,
         }
+    }
+
+    /// The same, with keys from elsewhere.
+    #[must_use]
+    pub fn with_keys(&self, keys: KeyReader) -> Self {
+        Self { keys, ..self.clone() }
+    }
+
+    /// The same, with nothing noted of keys that were read.
+    #[must_use]
+    pub fn noting_keys(&self) -> Self {
+        Self { keys: self.keys.anew(), ..self.clone() }
     }
 }

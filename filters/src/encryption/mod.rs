@@ -47,7 +47,7 @@ use self::{
     strong::{Keys, Message, Terms},
 };
 use crate::{
-    contract::{Code, Exchange, Filter, Now, Principal, Refusal, Services, Stage},
+    contract::{Code, Exchange, Filter, KeyReader, Now, Principal, Refusal, Services, Stage},
     crypto,
     keyring::{Keyring, Keyrings},
     metrics::Metrics,
@@ -87,7 +87,8 @@ impl Encryption {
         rings: &Keyrings,
         services: &Services,
     ) -> Result<Self, Vec<Fault>> {
-        let mut built = Self::with_rings(name, config, rings, services.replays.clone(), &services.metrics)?;
+        let mut built =
+            Self::reading(name, config, rings, (services.replays.clone(), &services.metrics, &services.keys))?;
         let lock = config.downgrade_lock && migration::has_levels(config);
         built.downgrades = lock.then(|| Arc::clone(&services.downgrades));
         Ok(built)
@@ -111,9 +112,18 @@ impl Encryption {
         replays: ReplayStore,
         metrics: &Metrics,
     ) -> Result<Self, Vec<Fault>> {
+        Self::reading(name, config, rings, (replays, metrics, &KeyReader::default()))
+    }
+
+    fn reading(
+        name: &str,
+        config: &model::Encryption,
+        rings: &Keyrings,
+        (replays, metrics, keys): (ReplayStore, &Metrics, &KeyReader),
+    ) -> Result<Self, Vec<Fault>> {
         let place = Place::root().key("encryption").key(name);
         let mut faults = envelope::member_faults(&config.fields, &place.key("fields"));
-        let cryptojs = cryptojs(name, config, rings, &place).map_err(|found| faults.extend(found));
+        let cryptojs = cryptojs(name, config, &place, (rings, keys)).map_err(|found| faults.extend(found));
         let rings = own_rings(config, rings, &place).map_err(|found| faults.extend(found));
         let jwe_rsa = config.profile.contains(Profile::JweRsa).then(|| JweRsa::new(config, &place)).transpose();
         let jwe_rsa = jwe_rsa.map_err(|fault| faults.push(fault));
@@ -178,13 +188,13 @@ impl Encryption {
 fn cryptojs(
     name: &str,
     config: &model::Encryption,
-    rings: &Keyrings,
     place: &Place,
+    (rings, keys): (&Keyrings, &KeyReader),
 ) -> Result<Option<CryptoJs>, Vec<Fault>> {
     if !config.profile.contains(Profile::CryptoJs) {
         return Ok(None);
     }
-    Ok(Some(CryptoJs::new(name, config, Masters::new(config, rings, place)?)))
+    Ok(Some(CryptoJs::new(name, config, Masters::new(config, rings, place, keys)?)))
 }
 
 /// The rings that an entry names. One that could not be loaded has its own faults, without which nothing more is to be said.

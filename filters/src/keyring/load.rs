@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::{AgreementKey, Key, Keyring, RsaKey, Version};
 use crate::{
+    contract::KeyReader,
     crypto::{Curve, PublicJwk},
     instant,
     pem::{self, NotPem},
@@ -27,11 +28,16 @@ const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
 impl Keyring {
     /// Reads the keys that open. Every fault is reported; none holds a byte of a key.
     pub fn build(name: &str, config: &model::Keyring) -> Result<Self, Vec<Fault>> {
+        Self::reading(name, config, &KeyReader::default())
+    }
+
+    /// With keys of a key service.
+    pub fn reading(name: &str, config: &model::Keyring, keys: &KeyReader) -> Result<Self, Vec<Fault>> {
         let list = Place::root().key("keyrings").key(name).key("versions");
         let mut faults = Vec::new();
         let mut versions = Vec::with_capacity(config.versions.len());
         for (at, written) in config.versions.iter().enumerate() {
-            match version(name, config.kind, written, &list.index(at)) {
+            match version(name, config.kind, written, (&list.index(at), &keys.anew())) {
                 Ok(version) => versions.push(version),
                 Err(fault) => faults.push(fault),
             }
@@ -43,7 +49,12 @@ impl Keyring {
     }
 }
 
-fn version(ring: &str, kind: KeyKind, written: &model::KeyVersion, place: &Place) -> Result<Version, Fault> {
+fn version(
+    ring: &str,
+    kind: KeyKind,
+    written: &model::KeyVersion,
+    (place, keys): (&Place, &KeyReader),
+) -> Result<Version, Fault> {
     let until = written.until.as_ref().map(|until| {
         let fault = Fault::at(place.key("until"), "without an offset this is no instant");
         instant::unix_ms(until).ok_or_else(|| fault.help("write one as 2027-01-01T00:00:00Z"))
@@ -52,7 +63,7 @@ fn version(ring: &str, kind: KeyKind, written: &model::KeyVersion, place: &Place
         match written.state {
             KeyState::Revoked => None,
             _ => {
-                let bytes = written.key.read().map_err(|why| {
+                let bytes = keys.read(&written.key).map_err(|why| {
                     Fault::at(place.key("key"), why).help("set it before the gateway starts or reloads")
                 })?;
                 Some(key(kind, bytes).map_err(|(why, help)| {
@@ -65,6 +76,7 @@ fn version(ring: &str, kind: KeyKind, written: &model::KeyVersion, place: &Place
         state: written.state,
         until: until.transpose()?,
         key,
+        leases: keys.leases().into(),
     })
 }
 

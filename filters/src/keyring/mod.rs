@@ -20,7 +20,10 @@ use gapura_config::{
 use zeroize::Zeroizing;
 
 pub use self::{generate::generate, session::SessionKey};
-use crate::crypto::{Curve, PublicJwk};
+use crate::{
+    contract::Lease,
+    crypto::{Curve, PublicJwk},
+};
 
 /// All rings of a configuration, by name. None: it could not be loaded, and its faults are noted elsewhere.
 pub type Keyrings = BTreeMap<String, Option<Arc<Keyring>>>;
@@ -41,6 +44,8 @@ pub struct Version {
     until: Option<i64>,
     /// None where it is revoked.
     key: Option<Key>,
+    /// Where a key service lent it.
+    leases: Box<[Arc<dyn Lease>]>,
 }
 
 pub enum Key {
@@ -118,7 +123,13 @@ impl Version {
     /// The key, unless it is over.
     pub fn opening(&self, now_ms: u64) -> Option<&Key> {
         let now = i64::try_from(now_ms).unwrap_or(i64::MAX);
-        self.key.as_ref().filter(|_| self.until.is_none_or(|until| now < until))
+        let lent = !self.leases.iter().any(|lease| lease.is_over());
+        self.key.as_ref().filter(|_| lent && self.until.is_none_or(|until| now < until))
+    }
+
+    /// What its key is held on.
+    pub fn leases(&self) -> &[Arc<dyn Lease>] {
+        &self.leases
     }
 
     /// What clients may be shown. None of a secret, and of a revoked version.

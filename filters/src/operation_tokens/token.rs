@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::{
-    contract::Services,
+    contract::{KeyReader, Services},
     json::{self, Json, Number},
     replay::{ReplayId, ReplayStore},
     signing::{Jws, LocalKey, SharedKey, Signer, random_id},
@@ -84,7 +84,7 @@ impl OperationTokens {
             vec![Fault::at(place.key("header"), "this is not a header name").help("write \"X-Operation-Token\"")]
         })?;
         let name = format!("operation_tokens.{name}");
-        let keys = keys(&place, config, &name)?;
+        let keys = keys(&place, config, (&name, &services.keys))?;
         let result = |result: &str| services.metrics.operation_tokens.with_label_values(&[&name, result]);
         Ok(Self {
             keys,
@@ -217,12 +217,16 @@ impl OperationTokens {
     }
 }
 
-fn keys(table: &Place, config: &model::OperationToken, name: &str) -> Result<Vec<Jws>, Vec<Fault>> {
+fn keys(
+    table: &Place,
+    config: &model::OperationToken,
+    (name, reader): (&str, &KeyReader),
+) -> Result<Vec<Jws>, Vec<Fault>> {
     let one = config.key.iter().map(|reference| (table.key("key"), reference));
     let several = config.keys.iter().enumerate().map(|(i, reference)| (table.key("keys").index(i), reference));
     let (mut keys, mut faults) = (Vec::new(), Vec::new());
     for (place, reference) in one.chain(several) {
-        match signer(place, reference, name) {
+        match signer(place, reference, (name, reader)) {
             Ok(key) => keys.push(Jws::new(key, TYP)),
             Err(fault) => faults.push(fault),
         }
@@ -231,8 +235,8 @@ fn keys(table: &Place, config: &model::OperationToken, name: &str) -> Result<Vec
 }
 
 /// A private key in PEM says itself how it signs (text may stand before it: RFC 7468, section 2); anything else is a secret.
-fn signer(place: Place, reference: &SecretRef, name: &str) -> Result<Arc<dyn Signer>, Fault> {
-    let key = reference.read().map_err(|why| {
+fn signer(place: Place, reference: &SecretRef, (name, reader): (&str, &KeyReader)) -> Result<Arc<dyn Signer>, Fault> {
+    let key = reader.read(reference).map_err(|why| {
         Fault::at(place.clone(), why).help("set the variable or name a readable file that holds the key")
     })?;
     const PEM: &[u8] = b"-----BEGIN ";

@@ -8,6 +8,7 @@ pub mod gateway;
 pub mod h2;
 pub mod lines;
 pub mod messages;
+pub mod moto;
 pub mod nghttp;
 pub mod node;
 pub mod postgres;
@@ -26,6 +27,7 @@ pub use self::{
     credential::{Token, token},
     curl::Curl,
     gateway::{Gateway, Setup},
+    moto::Moto,
     postgres::Postgres,
     problem::expect_problem,
     redis::Redis,

@@ -19,12 +19,13 @@ use super::{
     remote::{KeySets, KeySource, Location},
     verified::Verified,
 };
+use crate::contract::KeyReader;
 
 const ONE_KEY: &str = "write one of `secret` (HS*), `public_key`, `jwks` or `discovery` (RS*, PS*, ES*, EdDSA)";
 
 impl JwtMethod {
     /// Reads the keys. Every fault is reported; none holds a byte of a key.
-    pub fn build(name: &str, config: &model::Jwt, key_sets: &KeySets) -> Result<Self, Vec<Fault>> {
+    pub fn build(name: &str, config: &model::Jwt, key_sets: &KeySets, reader: &KeyReader) -> Result<Self, Vec<Fault>> {
         let place = Place::root().key("jwt").key(name);
         let mut faults = Vec::new();
         let mut warnings = Vec::new();
@@ -53,7 +54,7 @@ impl JwtMethod {
         let method: Arc<str> = format!("jwt.{name}").into();
         let keys = match remote(&method, config) {
             Some(source) => remote_keys(&place, source, &algorithms, key_sets),
-            None => read_keys(&place, config, &algorithms, &mut warnings),
+            None => read_keys(&place, config, &algorithms, reader, &mut warnings),
         };
         let keys = keys.map_err(|found| faults.extend(found));
 
@@ -127,6 +128,7 @@ fn read_keys(
     place: &Place,
     config: &model::Jwt,
     algorithms: &[JwtAlgorithm],
+    reader: &KeyReader,
     warnings: &mut Vec<Fault>,
 ) -> Result<(Keys, String), Vec<Fault>> {
     let listed = place.key("algorithms");
@@ -147,7 +149,7 @@ fn read_keys(
             Fault::at(listed, "algorithms with a shared secret stand beside algorithms with a public key")
                 .help("make two tables of them, each with its own key"),
         ]),
-        (Family::Secret, Some(reference), None, None) => secret(place, reference, algorithms, warnings),
+        (Family::Secret, Some(reference), None, None) => secret(place, (reference, reader), algorithms, warnings),
         (Family::Public, None, Some(reference), None) => public_key(place, reference, algorithms),
         (Family::Public, None, None, Some(set)) => key_set(place, set, algorithms, warnings),
         (Family::Secret, None, Some(_), None) => {
@@ -167,13 +169,13 @@ fn read_keys(
 
 fn secret(
     place: &Place,
-    reference: &SecretRef,
+    (reference, reader): (&SecretRef, &KeyReader),
     algorithms: &[JwtAlgorithm],
     warnings: &mut Vec<Fault>,
 ) -> Result<(Keys, String), Vec<Fault>> {
     let place = place.key("secret");
     let one = |fault: Fault| vec![fault];
-    let secret = reference.read().map_err(|why| {
+    let secret = reader.read(reference).map_err(|why| {
         one(Fault::at(place.clone(), why).help("set the variable or name a readable file that holds the secret"))
     })?;
     // Whoever writes a PEM here means a public key; taken as a secret, everyone who knows it can sign.

@@ -12,7 +12,10 @@ use gapura_config::{
     secret::Secret,
 };
 
-use crate::keyring::{Key, Keyring, Keyrings};
+use crate::{
+    contract::KeyReader,
+    keyring::{Key, Keyring, Keyrings},
+};
 
 pub(in crate::encryption) enum Masters {
     One(Secret),
@@ -25,9 +28,10 @@ impl Masters {
         config: &model::Encryption,
         rings: &Keyrings,
         place: &Place,
+        keys: &KeyReader,
     ) -> Result<Self, Vec<Fault>> {
         match (&config.master_key, &config.master_keys) {
-            (Some(reference), _) => reference.read().map(Self::One).map_err(|why| {
+            (Some(reference), _) => keys.read(reference).map(Self::One).map_err(|why| {
                 let fault = Fault::at(place.key("master_key"), why);
                 vec![fault.help("set it before the gateway starts or reloads")]
             }),

@@ -1,0 +1,134 @@
+//! A key on loan: how long it may be used, and the question that prolongs it.
+//!
+//! A lease runs from the moment before KMS was asked. It is asked again somewhere in the second half, at another moment in each
+//! instance; while it gives no answer the key is used to its end, and asked for on and on. A no ends the lease at once: to disable
+//! a key in KMS is how an operator stops every gateway, and it must not take longer than the next question.
+
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use gapura_filters::{contract, metrics::Metrics};
+
+use super::{answer::Trouble, client::Client};
+
+pub(super) struct Lease {
+    name: String,
+    since: Instant,
+    /// In milliseconds from `since`.
+    end: AtomicU64,
+    /// As the metrics show it.
+    shown_over: AtomicBool,
+    metrics: Arc<Metrics>,
+}
+
+const VALID: &str = "valid";
+const ENDED: &str = "ended";
+
+impl Lease {
+    /// Of a key that KMS gave when it was asked at `asked`.
+    pub(super) fn new(name: String, asked: Instant, client: &Client) -> Arc<Self> {
+        client.metrics.kms_keys.with_label_values(&[VALID]).inc();
+        Arc::new(Self {
+            name,
+            since: asked,
+            end: AtomicU64::new(millis(client.cache)),
+            shown_over: AtomicBool::new(false),
+            metrics: Arc::clone(&client.metrics),
+        })
+    }
+
+    fn left(&self) -> Duration {
+        Duration::from_millis(self.end.load(Ordering::Acquire)).saturating_sub(self.since.elapsed())
+    }
+
+    fn prolong(&self, asked: Instant, cache: Duration) {
+        self.end.store(millis(asked.duration_since(self.since) + cache), Ordering::Release);
+    }
+
+    fn end_now(&self) {
+        self.end.store(0, Ordering::Release);
+    }
+
+    /// Tells metrics and log of a change.
+    fn show(&self, why: &str) {
+        let over = self.left().is_zero();
+        if self.shown_over.swap(over, Ordering::AcqRel) == over {
+            return;
+        }
+        let (from, to) = if over { (VALID, ENDED) } else { (ENDED, VALID) };
+        self.metrics.kms_keys.with_label_values(&[from]).dec();
+        self.metrics.kms_keys.with_label_values(&[to]).inc();
+        if over {
+            log::error!("the key {} has ended, and what needs it is refused: {why}", self.name);
+        } else {
+            log::info!("AWS KMS has given the key {} again", self.name);
+        }
+    }
+}
+
+impl contract::Lease for Lease {
+    fn is_over(&self) -> bool {
+        self.left().is_zero()
+    }
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let shown = if *self.shown_over.get_mut() { ENDED } else { VALID };
+        self.metrics.kms_keys.with_label_values(&[shown]).dec();
+    }
+}
+
+/// Prolongs a lease for as long as anybody holds it.
+pub(super) async fn keep(client: Arc<Client>, lease: Weak<Lease>, ciphertext: Vec<u8>) {
+    let mut next = Instant::now() + client.cache.mul_f64(between(0.5, 0.75));
+    let mut why = String::new();
+    loop {
+        // Its end is noticed when it comes, not at the next question.
+        let Some(left) = lease.upgrade().map(|lease| lease.left()) else { return };
+        let pause = next.saturating_duration_since(Instant::now());
+        tokio::time::sleep(if left.is_zero() { pause } else { pause.min(left + Duration::from_millis(1)) }).await;
+        let Some(lease) = lease.upgrade() else { return };
+        if Instant::now() < next {
+            lease.show(&why);
+            continue;
+        }
+        let asked = Instant::now();
+        let pause = match client.open(&ciphertext).await {
+            // The ciphertext is the same, and so is the key: it is only wiped again.
+            Ok(_same) => {
+                lease.prolong(asked, client.cache);
+                client.cache.mul_f64(between(0.5, 0.75))
+            }
+            Err(trouble) => {
+                if matches!(trouble, Trouble::No(_)) {
+                    lease.end_now();
+                }
+                why = trouble.to_string();
+                log::warn!("the key {} is not prolonged: {why}", lease.name);
+                (client.cache / 20).min(LONGEST_PAUSE).mul_f64(between(0.5, 1.0))
+            }
+        };
+        lease.show(&why);
+        next = Instant::now() + pause;
+    }
+}
+
+/// Between two questions without an answer.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+fn between(least: f64, most: f64) -> f64 {
+    rand::random_range(least..most)
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,294 @@
+//! Keys that AWS KMS lends: they serve as any other, no longer than KMS says yes, and again as soon as it does.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::json;
+use sha2::Sha256;
+
+use crate::support::{
+    Answer, Curl, Gateway, Moto, Setup, Token, Upstream, expect_problem,
+    gateway::{API_KEY_SALT, JWT_SECRET, MASTER_KEY, command},
+    moto::credentials,
+    node::Sealer,
+    token,
+    wait::until_true,
+    wire,
+};
+
+const SESSION_SECRET: &str = "session-secret-4c1e9a7b3f5d2860-not-for-any-log";
+
+const TABLES: &str = r#"
+[kms]
+region = "eu-west-1"
+endpoint = "@KMS@"
+encryption_context = { service = "gapura" }
+cache = "@CACHE@"
+timeout = "@TIMEOUT@"
+
+[upstreams.backend]
+servers = ["@BACKEND@"]
+
+[jwt.users]
+algorithms = ["HS256"]
+secret = "kms:file:@DIR@/jwt.enc"
+
+[jwt.known]
+algorithms = ["HS256"]
+secret = "env:JWT_SECRET"
+
+[api_keys.partners]
+header = "X-Api-Key"
+salt = "kms:env:SEALED_SALT"
+keys = [{ id = "p", hash = "@PARTNER@", user_id = "partner", email = "p@example.com" }]
+
+[keyrings.sessions]
+kind = "secret"
+versions = [{ id = "1", key = "kms:env:SEALED_SESSIONS", state = "active" }]
+
+[encryption.founding]
+profile = ["aes128gcm", "cryptojs"]
+master_key = "kms:file:@DIR@/master.enc"
+keyrings = ["sessions"]
+
+[[routes]]
+name = "sealed"
+path = "/sealed"
+upstream = "backend"
+auth = ["jwt.users", "api_keys.partners"]
+encryption = "founding"
+
+[[routes]]
+name = "keyed"
+path = "/keyed"
+upstream = "backend"
+auth = ["jwt.users", "api_keys.partners"]
+
+[[routes]]
+name = "apart"
+path = "/apart"
+upstream = "backend"
+auth = ["jwt.known"]
+"#;
+
+/// Everything that the configuration has encrypted, in base64 or as it is.
+fn setup(moto: &Moto, upstream: &Upstream, key: &str) -> Setup {
+    use base64::engine::general_purpose::STANDARD;
+    let sealed = |secret: &str| moto.encrypt(key, secret, json!({"service": "gapura"}));
+    let server = "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = [\"127.0.0.1:0\"]\nplaintext = true\nadmin = \"127.0.0.1:0\"\n\
+                  key_delivery = true\n\n[tls]\nself_signed = true\n";
+    let setup = Setup::new(&format!("{server}{TABLES}"))
+        .put("BACKEND", upstream.address())
+        .put("PARTNER", crate::support::credential::key_hash("the-partners-key"))
+        .file("jwt.enc", STANDARD.decode(sealed(JWT_SECRET)).unwrap())
+        .file("master.enc", sealed(MASTER_KEY) + "\n")
+        .env("SEALED_SALT", &sealed(API_KEY_SALT))
+        .env("SEALED_SESSIONS", &sealed(SESSION_SECRET));
+    moto.serve(setup)
+}
+
+/// With terms that no slow machine reaches by itself.
+fn lasting(setup: Setup) -> Setup {
+    setup.put("CACHE", "5m").put("TIMEOUT", "30s")
+}
+
+/// With terms that a test can wait for.
+fn fleeting(setup: Setup) -> Setup {
+    setup.put("CACHE", "4s").put("TIMEOUT", "2s")
+}
+
+fn symmetric(moto: &Moto) -> String {
+    moto.key("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT")
+}
+
+/// Of an ARN.
+fn id(key: &str) -> &str {
+    key.rsplit('/').next().unwrap()
+}
+
+#[track_caller]
+fn sealed(gateway: &Gateway) -> Answer {
+    let envelope = Sealer::alice().seal(r#"{"amount":1}"#).to_string();
+    let headers = [("Authorization", &*token()), ("Content-Type", "application/json")];
+    gateway.request("POST", "/sealed", &headers, envelope)
+}
+
+/// HKDF-SHA-256 with an empty salt, as docs/envelope-formats.md has session keys.
+fn session_key(kid: &str, subject: &str, token_id: &str) -> Vec<u8> {
+    let mac = |key: &[u8], message: &[u8]| {
+        let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
+        mac.update(message);
+        mac.finalize().into_bytes().to_vec()
+    };
+    let mut info = Vec::new();
+    for field in ["gapura session key v1", kid, subject, token_id] {
+        info.extend(u32::try_from(field.len()).unwrap().to_be_bytes());
+        info.extend(field.as_bytes());
+    }
+    info.push(1);
+    mac(&mac(&[], SESSION_SECRET.as_bytes()), &info)
+}
+
+#[test]
+fn what_kms_holds_serves_as_any_other_key() {
+    let (moto, upstream) = (Moto::start(), Upstream::ok());
+    let key = symmetric(&moto);
+    let setup = lasting(setup(&moto, &upstream, &key));
+
+    // `check` asks nobody and says so; `check --online` does.
+    let checked = setup.command(&["check"]);
+    let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert!(checked.status.success(), "{said}");
+    assert!(said.contains("AWS KMS was not asked") && said.contains("check --online"), "{said}");
+    assert_eq!(moto.calls("Decrypt"), 0);
+    let checked = setup.command(&["check", "--online"]);
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    assert_eq!(moto.calls("Decrypt"), 4, "each key once");
+
+    // What is not needed is not asked for; what is shown is where keys are, never what they are.
+    let explained = setup.command(&["explain", "POST", "/sealed"]);
+    let text = String::from_utf8_lossy(&explained.stdout).into_owned();
+    assert!(
+        text.contains("leases") && text.contains("kms:env:SEALED_SESSIONS") && text.contains("/master.enc"),
+        "{text}"
+    );
+    let gateway = setup.start();
+    let file = gateway.directory().join("gapura.toml");
+    let listed = command(&["keyring", "list", "--config", file.to_str().unwrap()], &[], "");
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(listed.contains(r#""key":"kms:env:SEALED_SESSIONS""#), "{listed}");
+    // The master key of the founding format, the secret of tokens.
+    let answer = sealed(&gateway);
+    assert_eq!(answer.status, 200, "{}", answer.lossy());
+    assert_eq!(Sealer::alice().open(&answer.json()), upstream_body());
+    assert_eq!(upstream.last().text(), r#"{"amount":1}"#);
+    // The salt of API keys.
+    assert_eq!(gateway.request("GET", "/keyed", &[("X-Api-Key", "the-partners-key")], b"").status, 200);
+    expect_problem(&gateway.request("GET", "/keyed", &[("X-Api-Key", "another-key")], b""), 401, "CREDENTIALS_INVALID");
+    // A keyring of kind secret.
+    let target = "/.well-known/gapura/session-key?path=/sealed&method=POST";
+    let bearer = Token::alice().with("jti", "t-1").bearer();
+    let answer = Curl::h1(gateway.https(), target).method("POST").header("Authorization", &bearer).answer().json();
+    let kid = answer["kid"].as_str().expect("a kid");
+    assert_eq!(answer["session_key"], URL_SAFE_NO_PAD.encode(session_key(kid, "u-1001", "t-1")));
+
+    assert_eq!(gateway.metric("gapura_kms_keys", &["state=\"valid\""]), 4.0);
+    assert_eq!(gateway.metric("gapura_kms_calls_total", &["operation=\"decrypt\"", "result=\"success\""]), 4.0);
+    // A reload asks anew, and gives the leases of before back.
+    assert_eq!(gateway.reload().status, 200);
+    until_true("the leases of before are gone", || gateway.metric("gapura_kms_keys", &["state=\"valid\""]) == 4.0);
+
+    let told = [gateway.log(), gateway.output(), text, listed, said].concat();
+    for secret in [JWT_SECRET, API_KEY_SALT, MASTER_KEY, SESSION_SECRET, "credential-of-aws"] {
+        assert!(!told.contains(secret), "{secret}");
+    }
+}
+
+fn upstream_body() -> &'static str {
+    "ok"
+}
+
+#[test]
+fn an_outage_lasts_until_the_end_of_the_keys_and_heals_by_itself() {
+    let (moto, upstream) = (Moto::start(), Upstream::ok());
+    let gateway = fleeting(setup(&moto, &upstream, &symmetric(&moto))).start();
+    until_true("envelopes are opened", || sealed(&gateway).status == 200);
+
+    moto.mode("hang");
+    until_true("what needs a key is refused", || {
+        gateway.request("GET", "/keyed", &[("Authorization", &*token())], b"").status == 503
+    });
+    until_true("the other key has ended, too", || sealed(&gateway).status == 503);
+    let before = upstream.requests().len();
+    let problem = expect_problem(&sealed(&gateway), 503, "OVERLOADED");
+    assert!(!problem.to_string().contains("kms"), "{problem}");
+    // Even who has no good credential learns no more.
+    expect_problem(&gateway.request("GET", "/keyed", &[("X-Api-Key", "another-key")], b""), 503, "OVERLOADED");
+    assert_eq!(upstream.requests().len(), before, "nothing refused reaches an upstream");
+    assert_eq!(gateway.request("GET", "/apart", &[("Authorization", &*token())], b"").status, 200);
+
+    until_true("the metrics tell", || gateway.metric("gapura_kms_keys", &["state=\"ended\""]) == 4.0);
+    let ready = wire::request(gateway.admin(), "GET", "/readyz", &[], b"");
+    assert_eq!(ready.status, 503);
+    assert!(ready.lossy().contains("/jwt.enc: the key has ended"), "{}", ready.lossy());
+    assert!(gateway.metric("gapura_kms_calls_total", &["result=\"unavailable\""]) > 0.0);
+
+    // Without KMS there is no other configuration; the one that runs stays.
+    let refused = gateway.reload();
+    assert_eq!(refused.status, 422, "{}", refused.lossy());
+    assert!(refused.lossy().contains("AWS KMS gives no answer"), "{}", refused.lossy());
+    assert_eq!(gateway.request("GET", "/apart", &[("Authorization", &*token())], b"").status, 200);
+
+    moto.mode("");
+    until_true("KMS is back", || sealed(&gateway).status == 200);
+    until_true("all keys are", || wire::request(gateway.admin(), "GET", "/readyz", &[], b"").status == 200);
+    assert!(
+        gateway.log().contains("has ended, and what needs it is refused: AWS KMS gives no answer"),
+        "{}",
+        gateway.log()
+    );
+    assert!(gateway.log().contains("has given the key kms:env:SEALED_SALT again"));
+}
+
+#[test]
+fn a_key_that_is_disabled_ends_and_comes_back() {
+    let (moto, upstream) = (Moto::start(), Upstream::ok());
+    let key = symmetric(&moto);
+    let gateway = fleeting(setup(&moto, &upstream, &key)).start();
+    until_true("envelopes are opened", || sealed(&gateway).status == 200);
+    moto.call("DisableKey", json!({"KeyId": id(&key)}));
+    until_true("what needs the key is refused", || sealed(&gateway).status == 503);
+    until_true("the log says why", || gateway.log().contains("is refused: AWS KMS says no: DisabledException"));
+    moto.call("EnableKey", json!({"KeyId": id(&key)}));
+    until_true("it is enabled again", || sealed(&gateway).status == 200);
+}
+
+#[test]
+fn no_gateway_starts_without_its_keys() {
+    let (moto, upstream) = (Moto::start(), Upstream::ok());
+    let key = symmetric(&moto);
+    let short = |setup: Setup| setup.put("CACHE", "5m").put("TIMEOUT", "1s");
+    for (mode, exit, said) in [
+        ("hang", 3, "AWS KMS gives no answer: no answer in time"),
+        ("garbage", 3, "AWS KMS gives no answer"),
+        ("error", 3, "AWS KMS gives no answer: KMSInternalException"),
+        ("throttle", 3, "AWS KMS gives no answer: ThrottlingException"),
+        ("deny", 1, "AWS KMS says no: AccessDeniedException"),
+    ] {
+        moto.mode("");
+        let setup = short(setup(&moto, &upstream, &key));
+        moto.mode(mode);
+        refuses(setup.spawn(), exit, said);
+    }
+    moto.mode("");
+    // Nobody there.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let elsewhere = TABLES.replace("@KMS@", &format!("http://{nobody}"));
+    let server = "[server]\nhttp = [\"127.0.0.1:0\"]\nplaintext = true\n";
+    let alone = Setup::new(&format!("{server}{elsewhere}"))
+        .put("BACKEND", upstream.address())
+        .put("PARTNER", "0".repeat(64))
+        .file("jwt.enc", "AAAA")
+        .file("master.enc", "AAAA")
+        .env("SEALED_SALT", "AAAA")
+        .env("SEALED_SESSIONS", "AAAA");
+    refuses(short(credentials(alone)).spawn(), 3, "AWS KMS gives no answer");
+    // Of another context, of no key, of a key that is disabled.
+    let other = moto.encrypt(&key, JWT_SECRET, json!({"service": "another"}));
+    refuses(
+        lasting(setup(&moto, &upstream, &key)).file("jwt.enc", other).spawn(),
+        1,
+        "of another `encryption_context`",
+    );
+    refuses(lasting(setup(&moto, &upstream, &key)).file("jwt.enc", "AAAA").spawn(), 1, "InvalidCiphertextException");
+    let disabled = lasting(setup(&moto, &upstream, &key));
+    moto.call("DisableKey", json!({"KeyId": id(&key)}));
+    refuses(disabled.spawn(), 1, "AWS KMS says no: DisabledException");
+}
+
+/// It ends, says why, and where.
+#[track_caller]
+fn refuses(gateway: Gateway, exit: i32, said: &str) {
+    assert_eq!(gateway.exit().code(), Some(exit), "{}", gateway.log());
+    until_true(said, || gateway.log().contains(said));
+    assert!(!gateway.log().contains("is ready"));
+}
