@@ -1,7 +1,6 @@
 //! Profile `aes128gcm`: see [`crate::crypto::aes128gcm`] for the format. The context goes into the key, so that a message
 //! under another context is a message under another key.
 
-use bytes::Bytes;
 use gapura_config::model::Profile;
 use http::StatusCode;
 
@@ -31,17 +30,17 @@ pub(in crate::encryption) struct Reply {
 impl Encryption {
     pub(in crate::encryption) fn open_aes128gcm(
         &self,
-        message: &Message<'_>,
+        message: Message<'_>,
         bound: Bound,
         now: Now,
     ) -> Result<Opened, Failure> {
+        let content_type = message.content_type.to_owned();
         let mut bytes = message.binary()?;
         let header = Header::read(&bytes).ok().flatten().ok_or(Failure("the header of the message cannot be read"))?;
         let named = KeyId::parse(header.key_id).and_then(|key_id| Some((key_id, MessageId::parse(key_id.id)?)));
         let (key_id, id) = named.ok_or(Failure("the key id of the message is none of ours"))?;
         let (kid, iat) = (key_id.kid.to_owned(), key_id.iat);
         let key = self.keys.session(&kid, &bound, now).ok_or(Failure("no session key of this name opens"))?;
-        let content_type = message.content_type.to_owned();
         let label = Label { profile: Profile::Aes128Gcm, kid: &kid, iat, id: &id, content_type: &content_type };
         let input_key = aes128gcm::input_key(key.bytes(), &bound.request(label));
         let (start, salt, record_size) = (header.end(), header.salt, header.record_size);
@@ -49,7 +48,7 @@ impl Encryption {
         let opened = aes128gcm::open_in_place(&mut bytes[start..], &header, &input_key[..]);
         let len = opened.map_err(|_| Failure("the message is not for this key and request"))?;
         Ok(Opened {
-            plaintext: Bytes::from(bytes).slice(start..start + len),
+            plaintext: bytes.freeze().slice(start..start + len),
             content_type: if len == 0 { String::new() } else { content_type },
             iat: Some(iat),
             unique: id.0.to_vec(),
