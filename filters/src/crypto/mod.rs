@@ -7,6 +7,7 @@
 //! [`aes128gcm`] (RFC 8188) stand here.
 
 pub mod aes128gcm;
+mod bulk_base64;
 mod derive;
 mod fields;
 pub mod hkdf;

@@ -1,13 +1,13 @@
 //! `Salted__` ‖ salt ‖ AES-256-CBC/PKCS#7, in base64: what `openssl enc -aes-256-cbc -md md5` and `CryptoJS.AES` write.
 
 use aes::{Aes256Dec, Aes256Enc};
-use base64::{Engine, engine::general_purpose::STANDARD};
 use cbc::cipher::{Array, BlockModeDecrypt, BlockModeEncrypt, KeyIvInit, array::typenum::U16};
 use sha2::{Digest, Sha256};
 use subtle::Choice;
 use zeroize::Zeroize;
 
 use super::{
+    bulk_base64::STANDARD,
     derive::evp_bytes_to_key,
     json::is_json,
     padding::{blank, unpad},
@@ -43,7 +43,7 @@ impl Ciphertext {
     /// Strict and canonical (RFC 4648, section 3.5): padding required, unused bits zero, no white space. One message has
     /// one spelling, or a replayed one could be written anew.
     pub fn decode(base64: &[u8]) -> Result<Self, LocalFailure> {
-        let bytes = STANDARD.decode(base64).map_err(|_| LocalFailure::Base64)?;
+        let bytes = STANDARD.decode_to_vec(base64).map_err(|_| LocalFailure::Base64)?;
         if !bytes.starts_with(MAGIC) {
             return Err(LocalFailure::Prefix);
         }
@@ -129,7 +129,6 @@ pub fn seal(plaintext: &[u8], passphrase: &[u8], salt: [u8; SALT_LEN], out: &mut
     let mut cipher = cbc::Encryptor::<Aes256Enc>::new(&secret.key.into(), &secret.iv.into());
 
     let mut piece = [0; PIECE];
-    let mut text = [0; PIECE / 3 * 4];
     piece[..MAGIC.len()].copy_from_slice(MAGIC);
     piece[MAGIC.len()..HEADER].copy_from_slice(&salt);
     let mut start = HEADER;
@@ -146,9 +145,7 @@ pub fn seal(plaintext: &[u8], passphrase: &[u8], salt: [u8; SALT_LEN], out: &mut
             end += padding;
         }
         cipher.encrypt_blocks(blocks(&mut piece[start..end]));
-        // The buffer has the room that base64 needs, so that this cannot fail.
-        let written = STANDARD.encode_slice(&piece[..end], &mut text).unwrap_or_default();
-        out.extend_from_slice(&text[..written]);
+        STANDARD.encode_append(&piece[..end], out);
         if last {
             return;
         }

@@ -303,7 +303,7 @@ impl Filter for Encryption {
                 let profile = self.accepted.of_header(name, message.as_bytes());
                 let why = "X-Gapura-Envelope names a profile that has no such message here";
                 let profile = profile.ok_or_else(|| self.not_envelope(why))?;
-                let message = Message { bytes: message.as_bytes(), content_type: "", encoded: true, in_header: true };
+                let message = Message::of_header(message);
                 let bound = Bound::new(head, exchange, principal);
                 let opened = self.open_strong(profile, message, bound, exchange.now).await?;
                 self.unwrap_into(opened, head, body, exchange)
@@ -313,7 +313,7 @@ impl Filter for Encryption {
             (None, false) => match self.strong_body(head, body) {
                 Some((profile, message)) => {
                     let content_type = fields::content_type(&head.headers);
-                    let message = Message { bytes: &message, content_type, encoded: false, in_header: false };
+                    let message = Message { bytes: message, content_type, encoded: false, in_header: false };
                     let bound = Bound::new(head, exchange, principal);
                     let opened = self.open_strong(profile, message, bound, exchange.now).await?;
                     self.unwrap_into(opened, head, body, exchange)
@@ -341,16 +341,21 @@ impl Filter for Encryption {
 
 impl Encryption {
     /// The message of a strong profile, by what the body looks like. None: it is none, or of the founding format.
-    fn strong_body<'b>(&self, head: &request::Parts, body: &'b [u8]) -> Option<(Profile, Cow<'b, [u8]>)> {
-        match self.accepted.of_body(&head.headers)? {
-            Carrier::Hpke => Some((Profile::Hpke, Cow::Borrowed(body))),
-            Carrier::Coded => Some((Profile::Aes128Gcm, Cow::Borrowed(body))),
-            Carrier::Jose => Some((self.accepted.of_jwe(body)?, Cow::Borrowed(body))),
-            Carrier::Json => match self.jwe_rsa.as_ref()?.unwrap(body)? {
-                Cow::Borrowed(text) => Some((Profile::JweRsa, Cow::Borrowed(text.as_bytes()))),
-                Cow::Owned(text) => Some((Profile::JweRsa, Cow::Owned(text.into_bytes()))),
-            },
-        }
+    /// The body is taken for it: a message is decrypted in place where nobody else holds its bytes.
+    fn strong_body(&self, head: &request::Parts, body: &mut Bytes) -> Option<(Profile, Bytes)> {
+        let profile = match self.accepted.of_body(&head.headers)? {
+            Carrier::Hpke => Profile::Hpke,
+            Carrier::Coded => Profile::Aes128Gcm,
+            Carrier::Jose => self.accepted.of_jwe(body)?,
+            Carrier::Json => {
+                let message = match self.jwe_rsa.as_ref()?.unwrap(body)? {
+                    Cow::Borrowed(text) => body.slice_ref(text.as_bytes()),
+                    Cow::Owned(text) => text.into(),
+                };
+                return Some((Profile::JweRsa, message));
+            }
+        };
+        Some((profile, std::mem::take(body)))
     }
 
     fn refuse_unreadable(&self, head: &request::Parts) -> Result<(), Refusal> {

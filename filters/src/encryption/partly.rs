@@ -121,7 +121,8 @@ impl Encryption {
         };
         let mut bound = Bound::new(head, exchange, Arc::clone(principal));
         pointer.as_str().clone_into(&mut bound.part);
-        let message = Message { bytes: text, content_type: JSON, encoded: true, in_header: false };
+        let message =
+            Message { bytes: Bytes::copy_from_slice(text), content_type: JSON, encoded: true, in_header: false };
         let opened = self.open_strong(profile, message, bound, exchange.now).await?;
         if opened.plaintext.is_empty() || !crypto::is_json(&opened.plaintext) {
             return Err(self.failed("the content of a member is no JSON"));
@@ -160,7 +161,7 @@ impl Encryption {
         };
         let profile = self.accepted.of_header(name, message.as_bytes());
         let profile = profile.ok_or_else(|| self.not_envelope("X-Gapura-Envelope names no profile of this entry"))?;
-        let message = Message { bytes: message.as_bytes(), content_type: "", encoded: true, in_header: true };
+        let message = Message::of_header(message);
         let bound = Bound::new(head, exchange, Arc::clone(principal));
         let opened = self.open_strong(profile, message, bound, exchange.now).await?;
         Ok(Sealing::due(opened.sealing, head))

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use gapura_config::model::{self, KeyKind, Profile};
 use http::{HeaderValue, header, request};
 use sha2::{Digest, Sha256};
@@ -39,7 +39,7 @@ pub(super) struct Terms {
 
 /// A message before it is opened.
 pub(super) struct Message<'m> {
-    pub(super) bytes: &'m [u8],
+    pub(super) bytes: Bytes,
     /// What the head says that the content is, for the profile that says it there.
     pub(super) content_type: &'m str,
     /// A binary message stands as text: in base64url.
@@ -49,13 +49,20 @@ pub(super) struct Message<'m> {
 }
 
 impl Message<'_> {
-    /// The bytes of a binary message.
-    pub(super) fn binary(&self) -> Result<Vec<u8>, Failure> {
-        if self.encoded {
-            URL_SAFE_NO_PAD.decode(self.bytes).map_err(|_| Failure("the message is not base64url"))
+    /// A message without content.
+    pub(super) fn of_header(text: &str) -> Self {
+        Self { bytes: Bytes::copy_from_slice(text.as_bytes()), content_type: "", encoded: true, in_header: true }
+    }
+
+    /// The bytes of a binary message, to be decrypted where they were received: nobody else holds them.
+    pub(super) fn binary(self) -> Result<BytesMut, Failure> {
+        let bytes = if self.encoded {
+            let decoded = URL_SAFE_NO_PAD.decode(self.bytes).map_err(|_| Failure("the message is not base64url"))?;
+            Bytes::from(decoded)
         } else {
-            Ok(self.bytes.to_vec())
-        }
+            self.bytes
+        };
+        Ok(BytesMut::from(bytes))
     }
 }
 
@@ -141,7 +148,7 @@ impl Encryption {
         let in_header = message.in_header;
         let principal = bound.principal();
         self.refuse_downgrade(&principal, strength(profile)).await?;
-        let opened = self.open_as(profile, &message, bound, now).map_err(|Failure(why)| self.failed(why))?;
+        let opened = self.open_as(profile, message, bound, now).map_err(|Failure(why)| self.failed(why))?;
         if in_header && !opened.plaintext.is_empty() {
             return Err(self.failed("the message in X-Gapura-Envelope has content"));
         }
@@ -172,13 +179,13 @@ impl Encryption {
         Ok(())
     }
 
-    fn open_as(&self, profile: Profile, message: &Message<'_>, bound: Bound, now: Now) -> Result<Opened, Failure> {
+    fn open_as(&self, profile: Profile, message: Message<'_>, bound: Bound, now: Now) -> Result<Opened, Failure> {
         match profile {
             Profile::Hpke => self.open_hpke(message, bound, now),
             Profile::Aes128Gcm => self.open_aes128gcm(message, bound, now),
-            Profile::Jwe => jwe::open(message, bound, &self.keys, now),
+            Profile::Jwe => jwe::open(&message, bound, &self.keys, now),
             Profile::JweRsa => match &self.jwe_rsa {
-                Some(jwe_rsa) => jwe_rsa.open(message, &self.keys, now),
+                Some(jwe_rsa) => jwe_rsa.open(&message, &self.keys, now),
                 None => Err(Failure("the profile is not listed")),
             },
             Profile::CryptoJs => Err(Failure("the founding format is opened elsewhere")),

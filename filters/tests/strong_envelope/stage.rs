@@ -153,14 +153,26 @@ impl Stage {
     /// The real request, whatever the message thinks that it is.
     pub(crate) fn send(&self, facts: &Facts, fields: &[(&str, &str)], body: &[u8]) -> Result<Passed, Refusal> {
         let mut body = Bytes::copy_from_slice(body);
+        let (mut head, mut exchange) = self.begin(facts, fields, body.len())?;
+        ready(self.filter.on_request_body(&mut head, &mut body, &mut exchange))?;
+        Ok(Passed { head, body, exchange })
+    }
+
+    /// Up to where the body is there.
+    pub(crate) fn begin(
+        &self,
+        facts: &Facts,
+        fields: &[(&str, &str)],
+        len: usize,
+    ) -> Result<(request::Parts, Exchange), Refusal> {
         let mut request = Request::builder().method(facts.method.as_str()).uri("/");
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
-        if !body.is_empty() {
-            request = request.header("content-length", body.len());
+        if len > 0 {
+            request = request.header("content-length", len);
         }
-        let mut head = request.body(()).unwrap().into_parts().0;
+        let head = request.body(()).unwrap().into_parts().0;
         let now = Now { monotonic: Duration::from_millis(self.now.saturating_sub(NOW)), unix_ms: self.now };
         let mut exchange = Exchange::new(now, [127, 0, 0, 1].into());
         exchange.authority = HeaderValue::from_str(&facts.authority).unwrap();
@@ -178,8 +190,7 @@ impl Stage {
             claims: Default::default(),
         }));
         ready(self.filter.on_request(&head, &mut exchange))?;
-        ready(self.filter.on_request_body(&mut head, &mut body, &mut exchange))?;
-        Ok(Passed { head, body, exchange })
+        Ok((head, exchange))
     }
 
     pub(crate) fn answer(

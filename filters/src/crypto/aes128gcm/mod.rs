@@ -138,6 +138,18 @@ impl Records {
         }
     }
 
+    /// Appends a record of this content.
+    fn append(&mut self, content: &[u8], delimiter: u8, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.resize(start + content.len(), 0);
+        let mut end = [0; 1 + TAG];
+        let nonce = self.next_nonce();
+        self.cipher
+            .seal_out_of_place_scatter(nonce, Aad::empty(), content, &mut out[start..], &[delimiter], &mut end)
+            .expect("a record is far below the limit of the cipher");
+        out.extend_from_slice(&end);
+    }
+
     /// Encrypts the bytes of `out` from `start` on, as one record.
     fn seal(&mut self, out: &mut Vec<u8>, start: usize, delimiter: u8) {
         self.seal_padded(out, start, delimiter, 0);

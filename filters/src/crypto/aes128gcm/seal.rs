@@ -5,9 +5,15 @@ use super::{FIXED, Header, LAST, MORE, Records, TAG};
 /// A body of one piece. The salt must be fresh and random.
 pub fn seal(plaintext: &[u8], input_key: &[u8], header: &Header<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(sealed_len(plaintext.len(), header));
-    let mut sealer = Sealer::new(input_key, header, &mut out);
-    sealer.push(plaintext, &mut out);
-    sealer.finish(&mut out);
+    header.write(&mut out);
+    let mut records = Records::new(input_key, &header.salt);
+    let mut rest = plaintext;
+    // Its bytes are here to stay, so that none has to wait in `out` as those of a stream do.
+    while let Some((content, more)) = rest.split_at_checked(content_of(header)).filter(|(_, more)| !more.is_empty()) {
+        records.append(content, MORE, &mut out);
+        rest = more;
+    }
+    records.append(rest, LAST, &mut out);
     out
 }
 

@@ -74,10 +74,13 @@ impl ResponseKeys {
         text(header.content_type, &mut out);
         out.extend_from_slice(&nonce);
         let start = out.len();
-        out.extend_from_slice(plaintext);
+        // The cipher writes here what it reads there: clearing the room costs half of what a copy to encrypt in place would.
+        out.resize(start + plaintext.len(), 0);
         let (key, nonce) = self.key(&nonce);
-        let tag = key.seal_in_place_separate_tag(nonce, Aad::from(context), &mut out[start..]);
-        out.extend_from_slice(tag.expect("a body is far below the limit of the cipher").as_ref());
+        let mut tag = [0; TAG];
+        key.seal_out_of_place_scatter(nonce, Aad::from(context), plaintext, &mut out[start..], &[], &mut tag)
+            .expect("a body is far below the limit of the cipher");
+        out.extend_from_slice(&tag);
         out
     }
 

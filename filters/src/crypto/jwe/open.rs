@@ -13,6 +13,7 @@ use super::{
     agreement::{Purpose, agree},
     content, decode,
 };
+use crate::crypto::bulk_base64;
 
 /// A key of the receiver's. It fits only the algorithms of its kind: a message never chooses what a key is used as.
 #[derive(Clone, Copy)]
@@ -39,15 +40,10 @@ impl Compact<'_> {
         let part = |text: &[u8]| decode(text).ok_or(Unopened);
         let (encrypted_key, iv, tag) = (part(self.encrypted_key)?, part(self.iv)?, part(self.tag)?);
         let mut ciphertext = Vec::with_capacity(self.ciphertext.len() / 4 * 3 + 2 + tag.len());
-        decode_into(self.ciphertext, &mut ciphertext).ok_or(Unopened)?;
+        bulk_base64::URL_SAFE_NO_PAD.decode_append(self.ciphertext, &mut ciphertext).map_err(|_| Unopened)?;
         let cek = cek(header, &encrypted_key, key).ok_or(Unopened)?;
         content::open(header.enc, &cek, &iv, self.protected, ciphertext, &tag).ok_or(Unopened)
     }
-}
-
-fn decode_into(text: &[u8], bytes: &mut Vec<u8>) -> Option<()> {
-    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-    URL_SAFE_NO_PAD.decode_vec(text, bytes).ok()
 }
 
 /// The content encryption key. None: key and algorithm are no pair, which anybody can see; a key that does not unwrap is

@@ -15,7 +15,7 @@ use super::{
     agreement::{Purpose, agree, ephemeral},
     content,
 };
-use crate::crypto::PublicJwk;
+use crate::crypto::{PublicJwk, bulk_base64};
 
 /// A key of the receiver's, and the algorithm that it is used with.
 #[derive(Clone, Copy)]
@@ -114,7 +114,7 @@ impl Prepared {
         URL_SAFE_NO_PAD.encode_string(iv, &mut message);
         for part in [&content, &tag] {
             message.push('.');
-            URL_SAFE_NO_PAD.encode_string(part, &mut message);
+            bulk_base64::URL_SAFE_NO_PAD.encode_append(part, &mut message);
         }
         Ok(message)
     }

@@ -129,13 +129,34 @@ fn headers_are_read_strictly() {
 
 #[test]
 fn forms_are_five_parts_within_bounds() {
-    for text in ["", "a.b.c.d", "a.b.c", "....."] {
+    for text in ["", "a.b.c.d", "a.b.c"] {
         assert!(Compact::split(text.as_bytes()).is_err(), "{text}");
     }
     assert!(Compact::split(b"....").is_ok());
     assert!(Compact::split(format!("{}....", "A".repeat(MAX_HEADER)).as_bytes()).is_ok());
     assert!(Compact::split(format!("{}....", "A".repeat(MAX_HEADER + 1)).as_bytes()).is_err());
     assert!(Compact::split(format!(".{}...", "A".repeat(685)).as_bytes()).is_err());
+}
+
+#[test]
+fn a_sixth_part_never_opens() {
+    let key = [7; 32];
+    let message = super::seal(Enc::A256Gcm, SealingKey::Direct(&key), &json!({}), b"content").unwrap();
+    let open = |text: &str| {
+        let message = Compact::split(text.as_bytes()).expect("it looks like one");
+        let json = message.header().expect("its header is whole");
+        message.open(&Header::read(&json).expect("and good"), OpeningKey::Direct(&key))
+    };
+    assert_eq!(open(&message).as_deref(), Ok(&b"content"[..]));
+    let tag = message.rfind('.').unwrap();
+    for dots in [format!("{message}."), format!(".{message}")[1..].replacen("..", "...", 1), {
+        let mut text = message.clone();
+        text.insert(tag, '.');
+        text
+    }] {
+        assert_ne!(dots, message);
+        assert_eq!(open(&dots), Err(super::Unopened));
+    }
 }
 
 /// X25519 points of small order: the agreed secret would be zeros, known to all.

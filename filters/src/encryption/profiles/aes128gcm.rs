@@ -1,7 +1,6 @@
 //! Profile `aes128gcm`: see [`crate::crypto::aes128gcm`] for the format. The context goes into the key, so that a message
 //! under another context is a message under another key.
 
-use bytes::Bytes;
 use gapura_config::model::Profile;
 use http::StatusCode;
 use zeroize::Zeroizing;
@@ -32,20 +31,21 @@ pub(in crate::encryption) struct Reply {
 impl Encryption {
     pub(in crate::encryption) fn open_aes128gcm(
         &self,
-        message: &Message<'_>,
+        message: Message<'_>,
         bound: Bound,
         now: Now,
     ) -> Result<Opened, Failure> {
+        let content_type = message.content_type.to_owned();
         let mut bytes = message.binary()?;
         let header = Header::read(&bytes).ok().flatten().ok_or(Failure("the header of the message cannot be read"))?;
-        let (input_key, iat, reply) = self.keyed(&header, message.content_type, bound, now)?;
+        let (input_key, iat, reply) = self.keyed(&header, &content_type, bound, now)?;
         let (start, salt, record_size) = (header.end(), header.salt, header.record_size);
         let header = Header { salt, record_size, key_id: "" };
         let opened = aes128gcm::open_in_place(&mut bytes[start..], &header, &input_key[..]);
         let len = opened.map_err(|_| Failure("the message is not for this key and request"))?;
         Ok(Opened {
-            plaintext: Bytes::from(bytes).slice(start..start + len),
-            content_type: if len == 0 { String::new() } else { message.content_type.to_owned() },
+            plaintext: bytes.freeze().slice(start..start + len),
+            content_type: if len == 0 { String::new() } else { content_type },
             iat: Some(iat),
             unique: reply.request.0.to_vec(),
             sealing: How::Aes128Gcm(reply),

@@ -1,6 +1,5 @@
 //! Profile `hpke`: see [`crate::crypto::hpke`] for the format. What is added here are keys and context.
 
-use bytes::Bytes;
 use gapura_config::model::Profile;
 use http::StatusCode;
 
@@ -30,7 +29,7 @@ pub(in crate::encryption) struct Reply {
 impl Encryption {
     pub(in crate::encryption) fn open_hpke(
         &self,
-        message: &Message<'_>,
+        message: Message<'_>,
         bound: Bound,
         now: Now,
     ) -> Result<Opened, Failure> {
@@ -45,7 +44,7 @@ impl Encryption {
         let opened = hpke::open(&mut bytes, key.into(), &bound.request(label));
         let opened = opened.map_err(|_| Failure("the message is not for this key and request"))?;
         Ok(Opened {
-            plaintext: Bytes::from(bytes).slice(opened.plaintext),
+            plaintext: bytes.freeze().slice(opened.plaintext),
             content_type,
             iat: Some(iat),
             unique: id.0.to_vec(),

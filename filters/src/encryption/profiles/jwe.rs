@@ -46,7 +46,7 @@ pub(in crate::encryption) fn open(
     keys: &Keys,
     now: Now,
 ) -> Result<Opened, Failure> {
-    let compact = Compact::split(message.bytes).map_err(|why| Failure(why.0))?;
+    let compact = Compact::split(&message.bytes).map_err(|why| Failure(why.0))?;
     let json = compact.header().map_err(|why| Failure(why.0))?;
     let header = Header::read(&json).map_err(|why| Failure(why.0))?;
     if header.enc != Enc::A256Gcm {

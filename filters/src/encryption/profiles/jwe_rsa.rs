@@ -86,7 +86,7 @@ impl JweRsa {
     }
 
     pub(in crate::encryption) fn open(&self, message: &Message<'_>, keys: &Keys, now: Now) -> Result<Opened, Failure> {
-        let compact = Compact::split(message.bytes).map_err(|why| Failure(why.0))?;
+        let compact = Compact::split(&message.bytes).map_err(|why| Failure(why.0))?;
         let json = compact.header().map_err(|why| Failure(why.0))?;
         let header = Header::read(&json).map_err(|why| Failure(why.0))?;
         if header.alg != Alg::RsaOaep256 || !matches!(header.enc, Enc::A128Gcm | Enc::A256Gcm) {
