@@ -96,7 +96,7 @@ impl Encryption {
         let profile = self.accepted.of_header(name, message.as_bytes());
         let why = "X-Gapura-Envelope names a profile that has no such message here";
         let profile = profile.ok_or_else(|| self.not_envelope(why))?;
-        let message = Message { bytes: message.as_bytes(), content_type: "", encoded: true, in_header: true };
+        let message = Message::of_header(message);
         let bound = Bound::new(head, exchange, caller(exchange)?);
         let opened = self.open_strong(profile, message, bound, exchange.now).await?;
         self.unwrap_into(opened, head, &mut Bytes::new(), exchange)
@@ -132,7 +132,7 @@ enum State {
     /// Bytes of a header that is not complete: a few hundred at most. The context is boxed for its size.
     Header(Vec<u8>, Box<Bound>),
     Records {
-        opener: Opener,
+        opener: Box<Opener>,
         iat: u64,
         reply: Option<aes128gcm::Reply>,
     },
@@ -161,7 +161,7 @@ impl Incoming {
         let State::Header(start, bound) = mem::replace(&mut self.state, State::Over) else { return Err(SPOILED) };
         let header = Header::read(&start).ok().flatten().ok_or(SPOILED)?;
         let (input_key, iat, reply) = self.entry.keyed(&header, &self.content_type, *bound, now)?;
-        let mut opener = Opener::new(&header, &input_key[..]);
+        let mut opener = Box::new(Opener::new(&header, &input_key[..]));
         opener.push(&start[header.end()..]).map_err(|_| SPOILED)?;
         self.state = State::Records { opener, iat, reply: Some(reply) };
         Ok(())

@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use gapura_config::model::OnOutage;
 use gapura_filters::encryption::{CallerId, Known};
-use redis::{Pipeline, aio::MultiplexedConnection};
 
-use super::{hex, servers::Servers};
+use super::{hex, road::Road, servers::Servers};
 
 pub(super) struct Downgrades {
     on_outage: OnOutage,
@@ -23,7 +22,7 @@ impl Downgrades {
     /// False: there is no answer.
     pub(super) async fn tell(&self, servers: &Servers, id: CallerId, strength: u8, keep: Duration) -> bool {
         let tag = hex("", &id);
-        let question = async |mut connection: MultiplexedConnection| {
+        let question = async |mut connection: Road| {
             let mut set = redis::cmd("SET");
             set.arg(key(&tag, strength)).arg(1).arg("EX").arg(keep.as_secs());
             set.query_async::<()>(&mut connection).await
@@ -33,18 +32,18 @@ impl Downgrades {
 
     pub(super) async fn strongest(&self, servers: &Servers, id: CallerId, above: u8, most: u8) -> Known {
         let tag = hex("", &id);
-        let question = async |mut connection: MultiplexedConnection| {
-            let mut pipeline = Pipeline::new();
-            for strength in above + 1..=most {
-                pipeline.cmd("GET").arg(key(&tag, strength));
+        // One command after the other: they are few, and a question is no pipeline.
+        let question = async |mut connection: Road| {
+            for strength in (above + 1..=most).rev() {
+                let shown: Option<u8> = redis::cmd("GET").arg(key(&tag, strength)).query_async(&mut connection).await?;
+                if shown.is_some() {
+                    return Ok(strength);
+                }
             }
-            pipeline.query_async::<Vec<Option<u8>>>(&mut connection).await
+            Ok(0)
         };
         match (servers.ask(&tag, question).await, self.on_outage) {
-            (Ok(found), _) => {
-                let shown = (above + 1..=most).zip(found).filter(|(_, found)| found.is_some());
-                Known::Strength(shown.map(|(strength, _)| strength).max().unwrap_or(0))
-            }
+            (Ok(strength), _) => Known::Strength(strength),
             (Err(_), OnOutage::Closed) => Known::Refused("Redis does not answer, and on_outage is \"closed\""),
             (Err(_), OnOutage::Local | OnOutage::Open) => Known::Unknown,
         }
