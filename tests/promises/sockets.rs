@@ -255,7 +255,7 @@ fn events_that_answer_a_streamed_request_end_with_their_token() {
         Flow::Close
     });
     let gateway = start(upstream.address());
-    let (bearer, end) = short_token(2);
+    let (bearer, end) = short_token(3);
     let mut wire = gateway.connect();
     let head = "Host: gateway.test\r\nTransfer-Encoding: chunked\r\nConnection: close";
     wire.send(format!("POST /events HTTP/1.1\r\n{head}\r\nAuthorization: {bearer}\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n"));
