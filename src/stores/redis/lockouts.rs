@@ -37,6 +37,8 @@ pub(super) struct Lockouts {
 
 /// Hashed, as keys of counters are: an address is personal data.
 type Mark = [u8; 16];
+/// Who is locked, and by when that ends: µs of Redis' clock.
+type Told = (Vec<u8>, f64);
 
 impl Lockouts {
     pub(super) fn new() -> Self {
@@ -85,10 +87,9 @@ impl Lockouts {
             if let Some(link) = servers.link(TAG)
                 && let Some(connection) = link.connection()
             {
-                match timeout(STEP, self.look(connection, &mut seen)).await {
-                    Ok(Err(fault)) => link.heard(&fault),
-                    // The breaker hears of a Redis that is silent from those who wait for it.
-                    Ok(Ok(())) | Err(_) => {}
+                // The breaker hears of a Redis that is silent from those who wait for it.
+                if let Ok(Err(fault)) = timeout(STEP, self.look(connection, &mut seen)).await {
+                    link.heard(&fault);
                 }
             }
             sleep(POLL).await;
@@ -103,14 +104,14 @@ impl Lockouts {
         let mut both = Pipeline::with_capacity(2);
         both.cmd("TIME").cmd("ZRANGEBYSCORE").arg(LOCKED).arg("-inf").arg("+inf").arg("WITHSCORES");
         both.arg("LIMIT").arg(0).arg(MOST);
-        let ((seconds, rest), told): ((u64, u64), Vec<(Vec<u8>, f64)>) = both.query_async(&mut connection).await?;
-        self.learn(seconds * 1_000_000 + rest, &told, Instant::now());
+        let (time, told): ((u64, u64), Vec<Told>) = both.query_async(&mut connection).await?;
+        self.learn(time.0 * 1_000_000 + time.1, &told, Instant::now());
         *seen = changed;
         Ok(())
     }
 
-    /// Who is locked until when, by Redis' clock in µs. A Redis that has forgotten unlocks nobody.
-    fn learn(&self, there: u64, told: &[(Vec<u8>, f64)], now: Instant) {
+    /// What Redis says when its clock shows `there`. A Redis that has forgotten unlocks nobody.
+    fn learn(&self, there: u64, told: &[Told], now: Instant) {
         let mut locked: HashMap<Mark, Instant> = self.locked.load().iter().map(|(mark, end)| (*mark, *end)).collect();
         locked.retain(|_, end| *end > now);
         for (mark, end) in told {
