@@ -211,6 +211,8 @@ impl Gateway {
 
     /// Keys of a set that is new are fetched at once.
     fn follow_keys(self: &Arc<Self>) {
+        let ends = self.live().trust.as_ref().map_or(0, |trust| trust.first_end);
+        self.services.metrics.client_crls_end.set(ends);
         for set in &self.live().policy.key_sets {
             keys::follow(set, Providers(Arc::clone(self)), &self.services.metrics);
         }

@@ -36,6 +36,7 @@ pub struct Metrics {
     pub in_flight: IntGaugeVec,
     pub queued: IntGaugeVec,
     pub load: IntGauge,
+    pub client_crls_end: IntGauge,
     pub shed: IntCounterVec,
     pub key_fetches: IntCounterVec,
     pub keys: IntGaugeVec,
@@ -73,6 +74,9 @@ impl Metrics {
         };
         let load = IntGauge::new("gapura_load", "Requests with an upstream, where limits.max_in_flight bounds them.")?;
         registry.register(Box::new(load.clone()))?;
+        let end = "When the first list of tls.client_crls should have been replaced; 0: there are none.";
+        let client_crls_end = IntGauge::new("gapura_client_crls_end_timestamp_seconds", end)?;
+        registry.register(Box::new(client_crls_end.clone()))?;
         let metrics = Self {
             requests: counter("gapura_requests_total", "Requests answered.", &["route", "method", "status"])?,
             refusals: counter("gapura_refusals_total", "Requests the gateway itself refused.", &["code"])?,
@@ -148,6 +152,7 @@ impl Metrics {
             in_flight: gauge("gapura_in_flight", "Requests with an upstream, on routes with max_in_flight.", "route")?,
             queued: gauge("gapura_queued", "Requests that wait for one of those to end.", "route")?,
             load,
+            client_crls_end,
             shed: counter(
                 "gapura_shed_total",
                 "Requests refused because limits.max_in_flight is near.",

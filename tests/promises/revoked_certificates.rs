@@ -7,7 +7,7 @@ use std::{
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
-use crate::support::{Curl, Gateway, Setup, Upstream, tool};
+use crate::support::{Curl, Gateway, Setup, Upstream, credential::now_ms, tool};
 
 const TABLES: &str = r#"
 [server]
@@ -190,7 +190,11 @@ fn an_authority_whose_list_has_ended_lets_nobody_in() {
     let good = site.authority.client("good");
     assert_eq!(site.call(&good), None);
     site.upstream.expect_untouched();
+    let end = || site.gateway.metric("gapura_client_crls_end_timestamp_seconds", &[]);
+    // 2020-02-01, and 30 days from now.
+    assert_eq!(end(), 1_580_515_200.0);
     site.publish(MONTH);
+    assert!(end() > now_ms() as f64 / 1000.0 + 29.0 * 86_400.0);
     assert_eq!(site.call(&good), Some(200));
     let mut open = Open::new(&site, &good);
     assert_eq!(open.ask(), OK);

@@ -6,7 +6,7 @@ use gapura_config::model::OnOutage;
 use gapura_filters::authentication::{Failed, LockoutTerms, SharedLockouts};
 use tokio::time::sleep;
 
-use crate::{AMPLE, Instance, run, server::Server};
+use crate::{AMPLE, Instance, run, server::Server, until};
 
 pub(crate) const TERMS: LockoutTerms = LockoutTerms {
     failures: 3,
@@ -35,7 +35,7 @@ fn failures_at_all_instances_lock_an_address_out_and_each_lock_is_longer() {
         }
         assert_eq!(instances[0].store.fail(&[2; 16], None, &TERMS).await, Some(Failed::default()), "another address");
         // What is written holds no address, and expires.
-        let keys: Vec<String> = server.ask(&["KEYS", "gapura:{lockouts}:*"]);
+        let keys: Vec<String> = server.ask(&["KEYS", "gapura:{lockouts}:address:*"]);
         assert_eq!(keys.len(), 2);
         for key in keys {
             assert!(!key.contains("0101010101"), "{key}");
@@ -44,6 +44,45 @@ fn failures_at_all_instances_lock_an_address_out_and_each_lock_is_longer() {
         }
         server.kill();
         assert_eq!(fail(0).await, None, "then it counts for itself");
+    });
+}
+
+/// Without a failure of its own.
+#[test]
+fn a_lock_at_one_instance_is_known_to_all_and_outlives_redis() {
+    run(async {
+        let mut server = Server::start();
+        let (one, other) = (Instance::of(&server).await, Instance::of(&server).await);
+        let terms =
+            LockoutTerms { duration: Duration::from_secs(600), max_duration: Duration::from_secs(600), ..TERMS };
+        for _ in 0..3 {
+            assert!(one.store.fail(&[1; 16], None, &terms).await.is_some());
+        }
+        until(async || [&one, &other].iter().all(|instance| instance.store.left(&[1; 16]).is_some())).await;
+        assert!(other.store.left(&[1; 16]).is_some_and(|left| left <= terms.duration));
+        assert_eq!(other.store.left(&[2; 16]), None);
+        // As many as are told, and then some: those are learnt by a failure.
+        for number in 0..1100_u64 {
+            let mut address = [7; 16];
+            address[..8].copy_from_slice(&number.to_be_bytes());
+            assert!(one.store.fail(&address, None, &LockoutTerms { failures: 1, ..terms }).await.unwrap().begins);
+        }
+        assert_eq!(server.ask::<usize>(&["ZCARD", "gapura:{lockouts}:locked"]), 1024);
+        let left: i64 = server.ask(&["PTTL", "gapura:{lockouts}:locked"]);
+        assert!((1..=601_000).contains(&left), "{left}");
+        // One that is new is told, too.
+        let third = Instance::of(&server).await;
+        until(async || third.store.left(&[1; 16]).is_some()).await;
+        server.kill();
+        third.is(false).await;
+        server.restart();
+        third.is(true).await;
+        assert_eq!(
+            third.store.fail(&[9; 16], None, &LockoutTerms { failures: 1, ..terms }).await.map(|failed| failed.begins),
+            Some(true)
+        );
+        until(async || other.store.left(&[9; 16]).is_some()).await;
+        assert!(third.store.left(&[1; 16]).is_some() && other.store.left(&[1; 16]).is_some());
     });
 }
 

@@ -28,6 +28,8 @@ pub(crate) struct Trust {
     digest: [u8; 32],
     /// When each list should have been replaced, in seconds since 1970, in order. Empty where that is not held against clients.
     ends: Vec<i64>,
+    /// Of all lists the first, in seconds since 1970. 0: there are none, or they have no end.
+    pub(crate) first_end: i64,
     /// Lists that had ended when they were read.
     pub(crate) warnings: Vec<Fault>,
 }
@@ -75,6 +77,8 @@ impl Trust {
         if !faults.is_empty() {
             return Err(faults);
         }
+        ends.sort_unstable();
+        let first_end = ends.first().copied().unwrap_or_default();
         let mut builder = builder().with_crls(lists);
         if tls.client_crls_expired == RevocationExpiry::Closed {
             builder = builder.enforce_revocation_expiration();
@@ -85,8 +89,7 @@ impl Trust {
             builder = builder.allow_unauthenticated();
         }
         let verifier = builder.build().map_err(|why| vec![no_authority(path, &why).at(place.key("client_ca"))])?;
-        ends.sort_unstable();
-        Ok(Some(Arc::new(Self { verifier, digest: hash.finalize().into(), ends, warnings })))
+        Ok(Some(Arc::new(Self { verifier, digest: hash.finalize().into(), ends, first_end, warnings })))
     }
 
     pub(super) fn verifier(&self) -> Arc<dyn ClientCertVerifier> {

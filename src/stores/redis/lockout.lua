@@ -1,7 +1,9 @@
 -- Notes one failed authentication, as an instance would in its memory.
 --
--- KEYS   the record of the address; behind it, where an identity was claimed, the record of that
--- ARGV   failures that lock, within this window; how long the first lock lasts, and the longest: all in µs but the first
+-- KEYS   the record of the address; who is locked, by when that ends, and when this was changed last; behind them, where an identity was
+--        claimed, the record of that
+-- ARGV   failures that lock, within this window; how long the first lock lasts, and the longest: all in µs but the first. The address as
+--        it stands among the locked, and the most of them
 -- reply  how long the address is locked in µs (or 0), whether that begins now (1 or 0), how long the identity is watched (or 0, unless
 --        that begins now)
 --
@@ -44,11 +46,27 @@ local function fail(record)
 end
 
 local watched, is_watched = 0, false
-if KEYS[2] then
-  local identity = read(KEYS[2])
+if KEYS[4] then
+  local identity = read(KEYS[4])
   watched = fail(identity)
   is_watched = identity[4] > now
-  write(KEYS[2], identity)
+  write(KEYS[4], identity)
+end
+
+-- For the other instances. Of more than so many at once they learn with a failure of their own.
+local function tell(ends)
+  local over = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 500)
+  if #over > 0 then
+    redis.call('ZREM', KEYS[2], unpack(over))
+  end
+  if redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[6]) then
+    return
+  end
+  redis.call('ZADD', KEYS[2], string.format('%.0f', ends), ARGV[5])
+  local last = tonumber(redis.call('ZRANGE', KEYS[2], -1, -1, 'WITHSCORES')[2])
+  local lives = string.format('%.0f', math.ceil((last - now) / 1000) + 1000)
+  redis.call('PEXPIRE', KEYS[2], lives)
+  redis.call('SET', KEYS[3], string.format('%.0f', now), 'PX', lives)
 end
 
 local address = read(KEYS[1])
@@ -57,5 +75,8 @@ if locked <= 0 then
   locked = is_watched and lock(address) or fail(address)
   begins = locked > 0 and 1 or 0
   write(KEYS[1], address)
+  if begins == 1 then
+    tell(address[4])
+  end
 end
 return { locked, begins, watched }

@@ -69,7 +69,7 @@ pub struct RedisStore {
     servers: Servers,
     meters: Arc<Meters>,
     adaptive: Option<Arc<Adaptive>>,
-    lockouts: Lockouts,
+    lockouts: Arc<Lockouts>,
     downgrades: Downgrades,
     revocations: Arc<Revocations>,
     duties: Arc<Duties>,
@@ -114,7 +114,12 @@ impl RedisStore {
             }
         };
         let revocations = Arc::new(Revocations::new(redis.on_outage));
-        let mut tasks = vec![keeper, tokio::spawn(revocations.clone().follow(servers.clone())).abort_handle()];
+        let lockouts = Arc::new(Lockouts::new());
+        let mut tasks = vec![
+            keeper,
+            tokio::spawn(revocations.clone().follow(servers.clone())).abort_handle(),
+            tokio::spawn(lockouts.clone().follow(servers.clone())).abort_handle(),
+        ];
         let adaptive = (redis.mode == RedisMode::Adaptive).then(|| {
             let adaptive = Arc::new(Adaptive::new(redis.instances.unwrap_or(1), max_keys, budget));
             let (reporter, servers, duties) = (adaptive.clone(), servers.clone(), duties.clone());
@@ -122,7 +127,7 @@ impl RedisStore {
             tasks.push(tokio::spawn(report).abort_handle());
             adaptive
         });
-        let (lockouts, downgrades) = (Lockouts::new(), Downgrades::new(redis.on_outage));
+        let downgrades = Downgrades::new(redis.on_outage);
         Ok(Arc::new(Self { servers, meters, adaptive, lockouts, downgrades, revocations, duties, tasks }))
     }
 
@@ -205,6 +210,10 @@ impl SharedLockouts for RedisStore {
         terms: &'a LockoutTerms,
     ) -> Pending<'a, Option<Failed>> {
         Box::pin(self.lockouts.fail(&self.servers, address, identity, terms))
+    }
+
+    fn left(&self, address: &LockoutKey) -> Option<Duration> {
+        self.lockouts.left(address)
     }
 }
 

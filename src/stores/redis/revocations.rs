@@ -32,7 +32,7 @@ const KEYS: [&str; 4] = [
     "gapura:{revocations}:ends",
 ];
 /// Between looks. What is revoked elsewhere is known here after this and the time to read it.
-const POLL: Duration = Duration::from_millis(200);
+pub(super) const POLL: Duration = Duration::from_millis(200);
 /// Before there was one: the start waits for it.
 const FIRST: Duration = Duration::from_millis(20);
 /// Each question of a look; a hundred thousand are read and written in hundreds of them.

@@ -10,8 +10,8 @@
 //! The answer to a locked address is the same whatever it presents, and given before anything is looked at; so it tells neither
 //! which identities exist nor whether a guess was right.
 //!
-//! With a shared store failures of all instances are counted together. Only a failure asks it; an instance learns of a lock
-//! elsewhere with the first failure that it sees itself, and good requests cost nothing.
+//! With a shared store failures of all instances are counted together. Only a failure asks it; of locks elsewhere it tells on its own,
+//! and good requests cost nothing.
 
 mod memory;
 mod record;
@@ -56,6 +56,9 @@ pub trait SharedLockouts: Send + Sync {
         identity: Option<&'a Key>,
         terms: &'a Terms,
     ) -> Pin<Box<dyn Future<Output = Option<Failed>> + Send + 'a>>;
+
+    /// How long an address is locked out still, by any instance. Nothing is asked for it: it is what is known here.
+    fn left(&self, address: &Key) -> Option<Duration>;
 }
 
 /// What comes of a failure.
@@ -97,6 +100,10 @@ impl fmt::Display for Claimed {
 impl Lockouts {
     pub fn shared(store: Arc<dyn SharedLockouts>) -> Self {
         Self { shared: Some(store), ..Self::default() }
+    }
+
+    fn left(&self, address: &Key, now: Duration) -> Option<Duration> {
+        self.addresses.left(address, now).or_else(|| self.shared.as_ref()?.left(address))
     }
 
     async fn fail(&self, address: &Key, identity: Option<&Key>, now: Duration, terms: &Terms) -> Failed {
@@ -201,7 +208,7 @@ impl Lockout {
 
     /// The refusal for an address that is locked out.
     pub fn admit(&self, address: IpAddr, now: Now) -> Result<(), Refusal> {
-        let Some(left) = self.state.addresses.left(&address_key(address), now.monotonic) else { return Ok(()) };
+        let Some(left) = self.state.left(&address_key(address), now.monotonic) else { return Ok(()) };
         if self.observes || self.exempt.contains(address) {
             return Ok(());
         }

@@ -221,6 +221,10 @@ impl SharedLockouts for Store {
         store.1.push((*address, identity.copied()));
         Box::pin(std::future::ready(store.0))
     }
+
+    fn left(&self, _: &Key) -> Option<Duration> {
+        None
+    }
 }
 
 #[test]
