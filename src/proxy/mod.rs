@@ -1,8 +1,9 @@
 //! The path of an exchange: Pingora's hooks, one file per moment.
 //!
-//! Two ways lead to an upstream. *Whole* ([`whole`]): the request is read first, then the gateway itself talks to the
+//! Three ways lead to an upstream. *Whole* ([`whole`]): the request is read first, then the gateway itself talks to the
 //! upstream, on its own pooled connections; so go requests with a small body or none, WebSockets, and all whose bodies a filter
-//! must see. *Streamed* ([`hooks`]): Pingora's own flow, for bodies that are large or of unknown length.
+//! must see. *Streamed* ([`hooks`]): Pingora's own flow, for bodies that are large or of unknown length. *Sealed* ([`sealed`]): the gateway
+//! drives both directions itself, record by record.
 
 mod access;
 mod admit;

@@ -9,7 +9,10 @@ use bytes::Bytes;
 use gapura_filters::{
     authentication::Ended,
     contract::Clock,
-    encryption::{Encryption, stream::Outgoing},
+    encryption::{
+        Encryption,
+        stream::{Aborted, Outgoing},
+    },
 };
 use http::{
     StatusCode, Version,
@@ -27,6 +30,7 @@ use super::{
 use crate::{upstream::Failure, wiring::Gateway};
 
 pub(super) struct Reply {
+    entry: Arc<Encryption>,
     /// None: it has no body.
     out: Option<Outgoing>,
     /// When content that waits for more has waited enough.
@@ -47,7 +51,7 @@ impl Reply {
         gateway: &Arc<Gateway>,
         session: &mut ServerSession,
         context: &mut Context,
-        entry: &Encryption,
+        entry: &Arc<Encryption>,
         (mut head, length): (ResponseHeader, Option<u64>),
     ) -> Result<Self, Broken> {
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -74,7 +78,7 @@ impl Reply {
         let tenures = if events { std::mem::take(&mut context.exchange.tenures) } else { Default::default() };
         let ended = Box::pin(lasting::until_ended(Arc::clone(gateway), tenures));
         answer::write_head(session, head, out.is_none()).await?;
-        Ok(Self { out, due: None, ended })
+        Ok(Self { entry: Arc::clone(entry), out, due: None, ended })
     }
 
     pub(super) async fn piece(&mut self, session: &mut ServerSession, content: &[u8]) -> Result<(), Broken> {
@@ -86,23 +90,33 @@ impl Reply {
         if out.waits() && self.due.is_none() {
             self.due = Some(Instant::now() + out.patience());
         }
-        send(session, sealed).await
+        self.send(session, sealed, false).await
     }
 
     pub(super) async fn flush(&mut self, session: &mut ServerSession) -> Result<(), Broken> {
         self.due = None;
         let Some(out) = &mut self.out else { return Ok(()) };
         let sealed = out.flush();
-        send(session, sealed).await
+        self.send(session, sealed, false).await
     }
 
     /// The response is whole.
     pub(super) async fn finish(&mut self, session: &mut ServerSession) -> Result<(), Broken> {
         self.due = None;
-        if let Some(out) = self.out.take() {
-            session.write_response_body(out.finish(), true).await?;
+        match self.out.take() {
+            Some(out) => self.send(session, out.finish(), true).await,
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    async fn send(&mut self, session: &mut ServerSession, sealed: Bytes, last: bool) -> Result<(), Broken> {
+        if sealed.is_empty() {
+            return Ok(());
+        }
+        session.write_response_body(sealed, last).await.map_err(|_| {
+            self.entry.aborted(Aborted::Client);
+            Broken::Cut
+        })
     }
 
     /// Safe to drop while it waits.
@@ -120,11 +134,4 @@ impl Reply {
             () = flush => Turn::Flush,
         }
     }
-}
-
-async fn send(session: &mut ServerSession, sealed: Bytes) -> Result<(), Broken> {
-    if !sealed.is_empty() {
-        session.write_response_body(sealed, false).await?;
-    }
-    Ok(())
 }

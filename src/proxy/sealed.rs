@@ -213,8 +213,8 @@ impl Way<'_> {
                     if !body.ended && upload.is_over() {
                         session.set_keepalive(None);
                     }
-                    let begun = Reply::begin(self.gateway, session, context, self.entry, (*head, length)).await?;
-                    reply = Some(begun);
+                    let begun = Reply::begin(self.gateway, session, context, self.entry, (*head, length)).await;
+                    reply = Some(begun.inspect_err(|_| self.entry.aborted(Aborted::Upstream))?);
                 }
                 (Step::Event(Event::Piece(piece)), Some(reply)) => reply.piece(session, &piece).await?,
                 (Step::Event(Event::End), Some(reply)) => reply.finish(session).await?,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::key_delivery::ask;
 use crate::support::{
-    Answer, Backend, Curl, Flow, Gateway, Setup, Upstream, Wire,
+    Answer, Backend, Curl, Flow, Gateway, Setup, Upstream,
     credential::now_ms,
     expect_problem, nghttp, node, token,
     wait::{until, until_true},
@@ -183,7 +183,7 @@ fn records_pass_as_they_come() {
             let start = if at == 0 { 0 } else { sealed.record(at) + 500 };
             wire.send(frame(&sealed.bytes[start..sealed.record(until) + 500]));
             let plain = until * (RS - 17);
-            let there = content[plain - 100..plain].as_bytes();
+            let there = &content.as_bytes()[plain - 100..plain];
             until_true("what has come is at the upstream", || wire::find(&upstream.bytes(), there).is_some());
         }
         wire.send(frame(&sealed.bytes[sealed.record(70) + 500..]));

@@ -129,15 +129,18 @@ pub struct Incoming {
 }
 
 enum State {
-    /// Bytes of a header that is not complete: a few hundred at most. The context is boxed for its size.
+    /// Bytes of a header that is not complete: a few hundred at most.
     Header(Vec<u8>, Box<Bound>),
-    Records {
-        opener: Box<Opener>,
-        iat: u64,
-        reply: Option<aes128gcm::Reply>,
-    },
+    Records(Box<Reading>),
     /// It has failed.
     Over,
+}
+
+struct Reading {
+    opener: Opener,
+    iat: u64,
+    /// Until the message is accepted.
+    reply: Option<aes128gcm::Reply>,
 }
 
 impl Incoming {
@@ -149,7 +152,7 @@ impl Incoming {
     fn take_in(&mut self, piece: &[u8], now: Now) -> Result<(), Failure> {
         const SPOILED: Failure = Failure("a record is not for this key and place");
         let start = match &mut self.state {
-            State::Records { opener, .. } => return opener.push(piece).map_err(|_| SPOILED),
+            State::Records(reading) => return reading.opener.push(piece).map_err(|_| SPOILED),
             State::Over => return Err(Failure("the message has failed before")),
             State::Header(start, _) => start,
         };
@@ -161,26 +164,26 @@ impl Incoming {
         let State::Header(start, bound) = mem::replace(&mut self.state, State::Over) else { return Err(SPOILED) };
         let header = Header::read(&start).ok().flatten().ok_or(SPOILED)?;
         let (input_key, iat, reply) = self.entry.keyed(&header, &self.content_type, *bound, now)?;
-        let mut opener = Box::new(Opener::new(&header, &input_key[..]));
+        let mut opener = Opener::new(&header, &input_key[..]);
         opener.push(&start[header.end()..]).map_err(|_| SPOILED)?;
-        self.state = State::Records { opener, iat, reply: Some(reply) };
+        self.state = State::Records(Box::new(Reading { opener, iat, reply: Some(reply) }));
         Ok(())
     }
 
     /// A record has opened: the message is its caller's, and for this request.
     pub fn is_authentic(&self) -> bool {
-        matches!(&self.state, State::Records { opener, .. } if opener.is_authentic())
+        matches!(&self.state, State::Records(reading) if reading.opener.is_authentic())
     }
 
     /// Its last record has opened: nothing may follow.
     pub fn is_last(&self) -> bool {
-        matches!(&self.state, State::Records { opener, .. } if opener.is_last())
+        matches!(&self.state, State::Records(reading) if reading.opener.is_last())
     }
 
     /// The content of the records that have opened since the last call.
     pub fn take(&mut self) -> Bytes {
         match &mut self.state {
-            State::Records { opener, .. } => opener.take(),
+            State::Records(reading) => reading.opener.take(),
             _ => Bytes::new(),
         }
     }
@@ -188,7 +191,7 @@ impl Incoming {
     /// The body has ended.
     pub fn finish(&mut self) -> Result<(), Refusal> {
         let finished = match &mut self.state {
-            State::Records { opener, .. } => opener.finish().is_ok(),
+            State::Records(reading) => reading.opener.finish().is_ok(),
             _ => false,
         };
         if finished { Ok(()) } else { Err(self.refuse(Failure("the message has no last record"), Aborted::Truncated)) }
@@ -214,7 +217,9 @@ impl Incoming {
     ) -> Result<(), Refusal> {
         let empty = self.is_last() && content.is_empty();
         let (iat, reply) = match &mut self.state {
-            State::Records { opener, iat, reply } if opener.is_authentic() => (*iat, reply.take().ok_or_else(lost)?),
+            State::Records(reading) if reading.opener.is_authentic() => {
+                (reading.iat, reading.reply.take().ok_or_else(lost)?)
+            }
             _ => return Err(lost()),
         };
         if !empty && self.content_type.is_empty() {
