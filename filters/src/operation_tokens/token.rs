@@ -6,6 +6,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use gapura_config::{
     fault::{Fault, Place},
     model::{self, IssuedFor, UsedFor},
+    secret::SecretRef,
 };
 use http::{HeaderName, HeaderValue};
 use prometheus::IntCounter;
@@ -17,7 +18,7 @@ use crate::{
     contract::Services,
     json::{self, Json, Number},
     replay::{ReplayId, ReplayStore},
-    signing::{Jws, SharedKey, random_id},
+    signing::{Jws, SharedKey, Signer, of_service, random_id},
 };
 
 /// One `[operation_tokens.NAME]`, compiled. Shared by the routes that give tokens out and the one that takes them.
@@ -76,20 +77,16 @@ impl OperationTokens {
         services: &Services,
     ) -> Result<Self, Fault> {
         let place = Place::root().key("operation_tokens").key(name);
-        let key = services.keys.read(&config.key).map_err(|why| {
-            Fault::at(place.key("key"), why).help("set the variable or name a readable file that holds the key")
-        })?;
-        if key.bytes().len() < MIN_KEY {
-            let fault = Fault::at(place.key("key"), format!("`{}` has fewer than {MIN_KEY} bytes", config.key));
-            return Err(fault.help("`openssl rand -hex 32` makes one"));
-        }
+        let at = place.key("key");
+        let key = signing_key(&config.key, &format!("operation_tokens.{name}"), services)
+            .map_err(|(why, help)| Fault::at(at, why).help(help))?;
         let header = config.header.parse().map_err(|_| {
             Fault::at(place.key("header"), "this is not a header name").help("write \"X-Operation-Token\"")
         })?;
         let name = format!("operation_tokens.{name}");
         let result = |result: &str| services.metrics.operation_tokens.with_label_values(&[&name, result]);
         Ok(Self {
-            jws: Jws::new(Arc::new(SharedKey::new(key.bytes(), &name)), TYP),
+            jws: Jws::new(key, TYP),
             route: route.to_owned(),
             lifetime_ms: u64::try_from(config.lifetime.get().as_millis()).unwrap_or(u64::MAX),
             header,
@@ -194,6 +191,22 @@ impl OperationTokens {
     pub(super) fn explain(&self) -> String {
         format!("{} in {}, {}s", self.name, self.header, self.lifetime_ms / 1000)
     }
+}
+
+/// What is wrong with it, and what to do.
+type Unfit = (String, &'static str);
+
+/// A secret of this process, or a key pair that a key service keeps: then tokens are verified here all the same.
+fn signing_key(reference: &SecretRef, purpose: &str, services: &Services) -> Result<Arc<dyn Signer>, Unfit> {
+    const HELP: &str = "set the variable or name a readable file that holds the key";
+    if let Some(found) = of_service(&services.keys, reference) {
+        return found.map_err(|why| (why, "name a key of ECC_NIST_P256 or RSA_2048 to RSA_4096, for SIGN_VERIFY"));
+    }
+    let key = services.keys.read(reference).map_err(|why| (why, HELP))?;
+    if key.bytes().len() < MIN_KEY {
+        return Err((format!("`{reference}` has fewer than {MIN_KEY} bytes"), "`openssl rand -hex 32` makes one"));
+    }
+    Ok(Arc::new(SharedKey::new(key.bytes(), purpose)))
 }
 
 /// Ours have some 400 bytes, and a user id may have 256 more.
