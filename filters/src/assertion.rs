@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     contract::{Code, Exchange, Filter, Principal, Refusal, Services, Stage},
-    signing::{Jws, LocalKey, Signer, random_id},
+    signing::{Jws, LocalKey, Signer, of_service, random_id},
 };
 
 /// Where verifiers find the keys, on every public listener and on the admin one.
@@ -91,9 +91,12 @@ impl Assertions {
         let (mut keys, mut faults) = (Vec::<Arc<dyn Signer>>::new(), Vec::new());
         for (i, reference) in config.keys.iter().enumerate() {
             let at = place.key("keys").index(i);
-            let read = services.keys.read(reference).and_then(|pem| {
-                LocalKey::from_pem(pem.bytes()).map_err(|why| format!("`{reference}` cannot sign: {why}"))
-            });
+            let local = || {
+                let pem = services.keys.read(reference)?;
+                let key = LocalKey::from_pem(pem.bytes()).map_err(|why| format!("`{reference}` cannot sign: {why}"))?;
+                Ok(Arc::new(key) as Arc<dyn Signer>)
+            };
+            let read = of_service(&services.keys, reference).unwrap_or_else(local);
             match read {
                 Ok(key) if keys.iter().any(|known| known.kid() == key.kid()) => {
                     faults.push(
@@ -101,7 +104,7 @@ impl Assertions {
                             .help("remove it"),
                     );
                 }
-                Ok(key) => keys.push(Arc::new(key)),
+                Ok(key) => keys.push(key),
                 Err(why) => faults.push(Fault::at(at, why).help(KEY_HELP)),
             }
         }

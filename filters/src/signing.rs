@@ -4,12 +4,16 @@
 //! process there is nothing to wait for.
 
 mod local;
+mod service;
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
-pub use self::local::{LocalKey, MAX_KEY, SharedKey};
+pub use self::{
+    local::{LocalKey, MAX_KEY, SharedKey},
+    service::of_service,
+};
 
 /// What a key says when it is asked; why it cannot, for the log.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, String>> + Send + 'a>>;

@@ -97,6 +97,7 @@ pub(super) fn decrypt(options: &JweOptions, shared: &StrongOptions, message: &[u
         let key = match &key {
             Key::Agreement(key) => OpeningKey::Agreement(&key.private),
             Key::Rsa(key) => OpeningKey::Rsa(&key.private),
+            Key::Remote(_) => return Err("the key never leaves its service, and this command has no way to it".into()),
             Key::Secret(secret) => OpeningKey::Wrapping(secret.bytes()),
         };
         compact.open(&header, key)

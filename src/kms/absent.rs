@@ -17,3 +17,16 @@ impl KeyService for Absent {
         Err(ABSENT.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_without_kms_says_so() {
+        let sealed = "kms:file:/run/secrets/key".parse().unwrap();
+        let why = Absent.open(&sealed).err().unwrap();
+        assert!(why.contains("without the feature `kms`"), "{why}");
+        assert_eq!(Absent.key("alias/a", Purpose::Sign).err().as_deref(), Some(ABSENT));
+    }
+}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aws_sdk_kms::{
     operation::get_public_key::GetPublicKeyOutput,
-    types::{EncryptionAlgorithmSpec, KeySpec, KeyUsageType, SigningAlgorithmSpec},
+    types::{EncryptionAlgorithmSpec, KeyUsageType, SigningAlgorithmSpec},
 };
 use gapura_config::secret::Secret;
 use gapura_filters::contract::{Asked, Purpose, RemoteKey, Unanswered};
@@ -23,22 +23,18 @@ const UNREADABLE: &str = "what AWS KMS says of the key cannot be read";
 
 impl Key {
     pub(super) fn new(client: Arc<Client>, found: GetPublicKeyOutput, purpose: Purpose) -> Result<Self, String> {
-        let rsa = matches!(found.key_spec, Some(KeySpec::Rsa2048 | KeySpec::Rsa3072 | KeySpec::Rsa4096));
+        // What the public key is, and of how many bits, is held to by whoever reads it.
         let signs_by = match purpose {
             Purpose::Decrypt => {
-                let fits = rsa
-                    && found.key_usage == Some(KeyUsageType::EncryptDecrypt)
-                    && found.encryption_algorithms().contains(&EncryptionAlgorithmSpec::RsaesOaepSha256);
-                if !fits {
+                let oaep = found.encryption_algorithms().contains(&EncryptionAlgorithmSpec::RsaesOaepSha256);
+                if !oaep || found.key_usage != Some(KeyUsageType::EncryptDecrypt) {
                     return Err("it must be a key of RSA_2048, RSA_3072 or RSA_4096, for ENCRYPT_DECRYPT".into());
                 }
                 None
             }
             Purpose::Sign => {
-                let by = match found.key_spec {
-                    Some(KeySpec::EccNistP256) => Some(SigningAlgorithmSpec::EcdsaSha256),
-                    _ => rsa.then_some(SigningAlgorithmSpec::RsassaPkcs1V15Sha256),
-                };
+                let known = [SigningAlgorithmSpec::EcdsaSha256, SigningAlgorithmSpec::RsassaPkcs1V15Sha256];
+                let by = known.into_iter().find(|known| found.signing_algorithms().contains(known));
                 if by.is_none() || found.key_usage != Some(KeyUsageType::SignVerify) {
                     return Err("it must be a key of ECC_NIST_P256 or RSA_2048 to RSA_4096, for SIGN_VERIFY".into());
                 }

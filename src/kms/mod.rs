@@ -2,6 +2,8 @@
 //!
 //! Nothing of the SDK is known outside this folder, and nothing of it is built without the feature `kms`.
 
+#[cfg(any(not(feature = "kms"), test))]
+mod absent;
 #[cfg(feature = "kms")]
 mod answer;
 #[cfg(feature = "kms")]
@@ -39,6 +41,3 @@ pub(crate) fn reader(_: &model::Kms, _: &Arc<Metrics>) -> KeyReader {
 pub(crate) fn offline() -> KeyReader {
     KeyReader::new(Arc::new(absent::Absent))
 }
-
-#[cfg(not(feature = "kms"))]
-mod absent;

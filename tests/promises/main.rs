@@ -35,6 +35,7 @@ mod jose_tokens;
 mod key_delivery;
 mod key_limits;
 mod kms;
+mod kms_keys;
 mod limits;
 mod listeners;
 mod load;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Rules, at};
 use crate::{
     fault::Fault,
-    model::{KeyKind, KeyState, Kms},
+    model::{KeyKind, KeyState, KeyVersion, Kms},
     secret::SecretRef,
 };
 
@@ -34,6 +34,18 @@ pub(super) fn check(rules: &mut Rules<'_>) {
         if !Kms::is_private(endpoint) {
             let fault = Fault::at(place, "keys would travel in the clear, or this is no address");
             rules.add(fault.help("write https://host, or http:// of this machine: http://127.0.0.1:4566"));
+        }
+    }
+    for (name, jwt) in &rules.config.jwt {
+        let ring = jwt.decryption.as_ref().and_then(|decryption| rules.config.keyrings.get(&decryption.keyring));
+        let elsewhere = |version: &KeyVersion| matches!(version.key, SecretRef::KmsKey(_));
+        if ring.is_some_and(|ring| ring.versions.iter().any(elsewhere)) {
+            let place = at(&["jwt", name, "decryption", "keyring"]);
+            let fault = Fault::at(
+                place,
+                "tokens would be asked about before anybody is known: their keys do not stay in AWS KMS",
+            );
+            rules.add(fault.help("write a keyring with \"kms:file:/path\", the key encrypted by KMS"));
         }
     }
     for (name, ring) in &rules.config.keyrings {

@@ -70,6 +70,21 @@ impl Message<'_> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Failure(pub(super) &'static str);
 
+/// Why a message was not opened.
+#[derive(Debug)]
+pub(super) enum Unopened {
+    /// It does not open.
+    Failed(Failure),
+    /// Whoever has the key did not say: for the log.
+    Away(String),
+}
+
+impl From<Failure> for Unopened {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
 impl Keys {
     pub(super) fn new(rings: Vec<Arc<Keyring>>, config: &model::Encryption) -> Self {
         Self { rings, session_key_lifetime: config.session_key_lifetime.get() }
@@ -148,7 +163,13 @@ impl Encryption {
         let in_header = message.in_header;
         let principal = bound.principal();
         self.refuse_downgrade(&principal, strength(profile)).await?;
-        let opened = self.open_as(profile, message, bound, now).map_err(|Failure(why)| self.failed(why))?;
+        let opened = self.open_as(profile, message, bound, now).await.map_err(|unopened| match unopened {
+            Unopened::Failed(Failure(why)) => self.failed(why),
+            // No fault of the message, so it tells nothing of it.
+            Unopened::Away(why) => {
+                Refusal::new(Code::Overloaded, "The envelope cannot be opened at the moment.").reason(why)
+            }
+        })?;
         if in_header && !opened.plaintext.is_empty() {
             return Err(self.failed("the message in X-Gapura-Envelope has content"));
         }
@@ -179,17 +200,23 @@ impl Encryption {
         Ok(())
     }
 
-    fn open_as(&self, profile: Profile, message: Message<'_>, bound: Bound, now: Now) -> Result<Opened, Failure> {
-        match profile {
-            Profile::Hpke => self.open_hpke(message, bound, now),
-            Profile::Aes128Gcm => self.open_aes128gcm(message, bound, now),
-            Profile::Jwe => jwe::open(&message, bound, &self.keys, now),
+    async fn open_as(
+        &self,
+        profile: Profile,
+        message: Message<'_>,
+        bound: Bound,
+        now: Now,
+    ) -> Result<Opened, Unopened> {
+        Ok(match profile {
+            Profile::Hpke => self.open_hpke(message, bound, now)?,
+            Profile::Aes128Gcm => self.open_aes128gcm(message, bound, now)?,
+            Profile::Jwe => jwe::open(&message, bound, &self.keys, now)?,
             Profile::JweRsa => match &self.jwe_rsa {
-                Some(jwe_rsa) => jwe_rsa.open(&message, &self.keys, now),
-                None => Err(Failure("the profile is not listed")),
+                Some(jwe_rsa) => jwe_rsa.open(&message, &self.keys, now).await?,
+                None => return Err(Failure("the profile is not listed").into()),
             },
-            Profile::CryptoJs => Err(Failure("the founding format is opened elsewhere")),
-        }
+            Profile::CryptoJs => return Err(Failure("the founding format is opened elsewhere").into()),
+        })
     }
 
     /// One text for whatever is wrong with a message that has not proved itself.

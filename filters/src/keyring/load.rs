@@ -1,20 +1,22 @@
 //! From `[keyrings.NAME]` as written to keys, or to everything that is wrong with them.
 
+use std::sync::Arc;
+
 use aws_lc_rs::{
     agreement,
     encoding::{AsDer, PublicKeyX509Der},
-    rsa::{OaepPrivateDecryptingKey, PrivateDecryptingKey},
+    rsa::{OaepPrivateDecryptingKey, PrivateDecryptingKey, PublicEncryptingKey},
 };
 use gapura_config::{
     fault::{Fault, Place},
     model::{self, KeyKind, KeyState},
-    secret::Secret,
+    secret::{Secret, SecretRef},
 };
 use zeroize::Zeroizing;
 
-use super::{AgreementKey, Key, Keyring, RsaKey, Version};
+use super::{AgreementKey, Key, Keyring, RemoteRsa, RsaKey, Version};
 use crate::{
-    contract::KeyReader,
+    contract::{KeyReader, Purpose, RemoteKey},
     crypto::{Curve, PublicJwk},
     instant,
     pem::{self, NotPem},
@@ -59,18 +61,10 @@ fn version(
         let fault = Fault::at(place.key("until"), "without an offset this is no instant");
         instant::unix_ms(until).ok_or_else(|| fault.help("write one as 2027-01-01T00:00:00Z"))
     });
-    let key =
-        match written.state {
-            KeyState::Revoked => None,
-            _ => {
-                let bytes = keys.read(&written.key).map_err(|why| {
-                    Fault::at(place.key("key"), why).help("set it before the gateway starts or reloads")
-                })?;
-                Some(key(kind, bytes).map_err(|(why, help)| {
-                    Fault::at(place.key("key"), format!("`{}`: {why}", written.key)).help(help)
-                })?)
-            }
-        };
+    let key = match written.state {
+        KeyState::Revoked => None,
+        _ => Some(read(kind, &written.key, keys).map_err(|(why, help)| Fault::at(place.key("key"), why).help(help))?),
+    };
     Ok(Version {
         kid: written.kid.clone().unwrap_or_else(|| format!("{ring}.{}", written.id)),
         state: written.state,
@@ -78,6 +72,21 @@ fn version(
         key,
         leases: keys.leases().into(),
     })
+}
+
+fn read(kind: KeyKind, reference: &SecretRef, keys: &KeyReader) -> Result<Key, Unfit> {
+    const HELP: &str = "set it before the gateway starts or reloads";
+    let unfit = |(why, help)| (format!("`{reference}`: {why}"), help);
+    if kind == KeyKind::Rsa
+        && let Some(found) = keys.remote(reference, Purpose::Decrypt)
+    {
+        let private = found.map_err(|why| (why, HELP))?;
+        return remote(private)
+            .map(Key::Remote)
+            .map_err(|why| unfit((why, "name a key of RSA_2048, RSA_3072 or RSA_4096")));
+    }
+    let bytes = keys.read(reference).map_err(|why| (why, HELP))?;
+    key(kind, bytes).map_err(unfit)
 }
 
 /// What is wrong, and what to do.
@@ -143,17 +152,31 @@ fn secret(bytes: Secret) -> Result<Secret, Unfit> {
 }
 
 fn rsa(der: &[u8]) -> Result<RsaKey, String> {
-    let key = PrivateDecryptingKey::from_pkcs8(der).map_err(|_| "an RSA key that cannot be used")?;
-    if !RSA_BITS.contains(&key.key_size_bits()) {
-        return Err(format!("an RSA key of {} bits; it must have 2048 to 4096", key.key_size_bits()));
-    }
-    let public: PublicKeyX509Der<'_> = key.public_key().as_der().map_err(|_| "an RSA key that cannot be used")?;
-    let numbers = pem::spki(public.as_ref()).and_then(|(_, key)| pem::rsa(key));
-    let (n, e) = numbers.ok_or("an RSA key that cannot be used")?;
-    let public =
-        PublicJwk::Rsa { n: pem::without_leading_zeros(n).to_vec(), e: pem::without_leading_zeros(e).to_vec() };
-    let private = OaepPrivateDecryptingKey::new(key).map_err(|_| "an RSA key that cannot be used")?;
+    let key = PrivateDecryptingKey::from_pkcs8(der).map_err(|_| UNUSABLE)?;
+    in_range(key.key_size_bits())?;
+    let public: PublicKeyX509Der<'_> = key.public_key().as_der().map_err(|_| UNUSABLE)?;
+    let public = public_rsa(public.as_ref())?;
+    let private = OaepPrivateDecryptingKey::new(key).map_err(|_| UNUSABLE)?;
     Ok(RsaKey { private, public })
+}
+
+/// What a key service says of its key is held to the same.
+fn remote(private: Arc<dyn RemoteKey>) -> Result<RemoteRsa, String> {
+    let public = PublicEncryptingKey::from_der(private.public()).map_err(|_| UNUSABLE)?;
+    in_range(public.key_size_bits())?;
+    Ok(RemoteRsa { public: public_rsa(private.public())?, bytes: public.key_size_bytes(), private })
+}
+
+const UNUSABLE: &str = "an RSA key that cannot be used";
+
+fn in_range(bits: usize) -> Result<(), String> {
+    let fits = RSA_BITS.contains(&bits);
+    fits.then_some(()).ok_or_else(|| format!("an RSA key of {bits} bits; it must have 2048 to 4096"))
+}
+
+fn public_rsa(spki: &[u8]) -> Result<PublicJwk, String> {
+    let (n, e) = pem::spki(spki).and_then(|(_, key)| pem::rsa(key)).ok_or(UNUSABLE)?;
+    Ok(PublicJwk::Rsa { n: pem::without_leading_zeros(n).to_vec(), e: pem::without_leading_zeros(e).to_vec() })
 }
 
 impl AgreementKey {

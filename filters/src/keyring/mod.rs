@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 pub use self::{generate::generate, session::SessionKey};
 use crate::{
-    contract::Lease,
+    contract::{Lease, RemoteKey},
     crypto::{Curve, PublicJwk},
 };
 
@@ -51,6 +51,8 @@ pub struct Version {
 pub enum Key {
     Agreement(AgreementKey),
     Rsa(RsaKey),
+    /// An RSA key pair whose private half a key service keeps.
+    Remote(RemoteRsa),
     Secret(Secret),
 }
 
@@ -67,6 +69,14 @@ pub struct AgreementKey {
 pub struct RsaKey {
     pub private: OaepPrivateDecryptingKey,
     pub public: PublicJwk,
+}
+
+/// What of an RSA key pair is here, and who has the rest.
+pub struct RemoteRsa {
+    pub private: Arc<dyn RemoteKey>,
+    pub public: PublicJwk,
+    /// Of the modulus, and so of every message to it.
+    pub bytes: usize,
 }
 
 impl Keyring {
@@ -137,6 +147,7 @@ impl Version {
         match self.key.as_ref()? {
             Key::Agreement(key) => Some(&key.public),
             Key::Rsa(key) => Some(&key.public),
+            Key::Remote(key) => Some(&key.public),
             Key::Secret(_) => None,
         }
     }

@@ -18,7 +18,7 @@ use crate::{
     contract::{KeyReader, Services},
     json::{self, Json, Number},
     replay::{ReplayId, ReplayStore},
-    signing::{Jws, LocalKey, SharedKey, Signer, random_id},
+    signing::{Jws, LocalKey, SharedKey, Signer, of_service, random_id},
 };
 
 /// One `[operation_tokens.NAME]`, compiled. Shared by the routes that give tokens out and the one that takes them.
@@ -234,8 +234,12 @@ fn keys(
     if faults.is_empty() { Ok(keys) } else { Err(faults) }
 }
 
-/// A private key in PEM says itself how it signs (text may stand before it: RFC 7468, section 2); anything else is a secret.
+/// A private key in PEM says itself how it signs, and one of a key service is verified here all the same (text may stand before it: RFC 7468, section 2); anything else is a secret.
 fn signer(place: Place, reference: &SecretRef, (name, reader): (&str, &KeyReader)) -> Result<Arc<dyn Signer>, Fault> {
+    if let Some(found) = of_service(reader, reference) {
+        let help = "name a key of ECC_NIST_P256 or RSA_2048 to RSA_4096, for SIGN_VERIFY";
+        return found.map_err(|why| Fault::at(place, why).help(help));
+    }
     let key = reader.read(reference).map_err(|why| {
         Fault::at(place.clone(), why).help("set the variable or name a readable file that holds the key")
     })?;

@@ -68,6 +68,11 @@ impl<'m> Compact<'m> {
         [self.iv, self.ciphertext, self.tag]
     }
 
+    /// The content encryption key, encrypted: for whoever unwraps it elsewhere.
+    pub fn encrypted_key(&self) -> Result<Vec<u8>, Malformed> {
+        decode(self.encrypted_key).ok_or(Malformed("its encrypted key is not canonical base64url"))
+    }
+
     /// The JSON of the header, for [`Header::read`].
     pub fn header(&self) -> Result<Vec<u8>, Malformed> {
         decode(self.protected).ok_or(Malformed("its header is not canonical base64url"))

@@ -24,6 +24,8 @@ pub enum OpeningKey<'k> {
     Wrapping(&'k [u8]),
     /// For `RSA-OAEP-256`.
     Rsa(&'k OaepPrivateDecryptingKey),
+    /// For `RSA-OAEP-256` with a private key that is elsewhere: the content encryption key as it was unwrapped there, if it was.
+    Unwrapped(Option<&'k [u8]>),
     /// For `ECDH-ES` and its two with key wrapping.
     Agreement(&'k agreement::PrivateKey),
 }
@@ -58,6 +60,9 @@ fn cek(header: &Header<'_>, encrypted_key: &[u8], key: OpeningKey<'_>) -> Option
             (Some(key.len()) == header.alg.wrapping_len()).then(|| or_random(unwrap(key, encrypted_key, len), len))?
         }
         (Alg::RsaOaep256, OpeningKey::Rsa(key)) => or_random(decrypt(key, encrypted_key, len), len),
+        (Alg::RsaOaep256, OpeningKey::Unwrapped(cek)) => {
+            or_random(cek.filter(|cek| cek.len() == len).map(|cek| Zeroizing::new(cek.to_vec())), len)
+        }
         (Alg::EcdhEs | Alg::EcdhEsA128Kw | Alg::EcdhEsA256Kw, OpeningKey::Agreement(private)) => {
             let purpose = Purpose { alg: header.alg, enc: header.enc, apu: &header.apu, apv: &header.apv };
             let agreed = agree(private, header.epk.as_ref()?, purpose)?;

@@ -9,21 +9,22 @@ use aws_lc_rs::rsa::{OaepPublicEncryptingKey, PublicEncryptingKey};
 use gapura_config::{
     fault::{Fault, Place},
     model::{self, Preset},
+    secret::Secret,
 };
 use serde::Serialize;
 
 use super::{
     super::{
         response::How,
-        strong::{Failure, Keys, Message},
+        strong::{Failure, Keys, Message, Unopened},
     },
     Opened,
 };
 use crate::{
-    contract::Now,
+    contract::{Now, Unanswered},
     crypto::jwe::{Alg, Compact, Enc, Header, OpeningKey, Prepared, SealingKey, Unsealable},
     json::{self, Json, Number},
-    keyring::Key,
+    keyring::{Key, RemoteRsa},
     pem,
 };
 
@@ -85,29 +86,38 @@ impl JweRsa {
         }
     }
 
-    pub(in crate::encryption) fn open(&self, message: &Message<'_>, keys: &Keys, now: Now) -> Result<Opened, Failure> {
+    /// Nothing is asked of a key elsewhere before the message is one in form and names a key that opens.
+    pub(in crate::encryption) async fn open(
+        &self,
+        message: &Message<'_>,
+        keys: &Keys,
+        now: Now,
+    ) -> Result<Opened, Unopened> {
         let compact = Compact::split(&message.bytes).map_err(|why| Failure(why.0))?;
         let json = compact.header().map_err(|why| Failure(why.0))?;
         let header = Header::read(&json).map_err(|why| Failure(why.0))?;
         if header.alg != Alg::RsaOaep256 || !matches!(header.enc, Enc::A128Gcm | Enc::A256Gcm) {
-            return Err(Failure("it is not of RSA-OAEP-256 with A128GCM or A256GCM"));
+            return Err(Failure("it is not of RSA-OAEP-256 with A128GCM or A256GCM").into());
         }
         let known = ["alg", "enc", "kid", "iat", "cty", "typ"];
         if header.members().iter().any(|(name, _)| !known.contains(&name)) {
-            return Err(Failure("its header has a member that it should not have"));
+            return Err(Failure("its header has a member that it should not have").into());
         }
         let iat = match (header.members().get("iat"), self.preset) {
             (Some(iat), _) => Some(milliseconds(iat).ok_or(Failure("its `iat` is no whole number"))?),
             (None, Some(Preset::Mastercard)) => None,
-            (None, _) => return Err(Failure("its header has no `iat`")),
+            (None, _) => return Err(Failure("its header has no `iat`").into()),
         };
         let kid = header.kid().ok_or(Failure("its header has no `kid`"))?;
-        let Some(Key::Rsa(key)) = keys.private(kid, now) else {
-            return Err(Failure("no key of this entry opens with its `kid`"));
+        let plaintext = match keys.private(kid, now) {
+            Some(Key::Rsa(key)) => compact.open(&header, OpeningKey::Rsa(&key.private)),
+            Some(Key::Remote(key)) => {
+                let unwrapped = unwrap_elsewhere(key, &compact).await?;
+                compact.open(&header, OpeningKey::Unwrapped(unwrapped.as_ref().map(Secret::bytes)))
+            }
+            _ => return Err(Failure("no key of this entry opens with its `kid`").into()),
         };
-        let plaintext = compact
-            .open(&header, OpeningKey::Rsa(&key.private))
-            .map_err(|_| Failure("it does not open: another key, or changed on the way"))?;
+        let plaintext = plaintext.map_err(|_| Failure("it does not open: another key, or changed on the way"))?;
         let content_type = match header.text("cty") {
             _ if plaintext.is_empty() => String::new(),
             // RFC 7516, section 4.1.12: `application/` may be left out.
@@ -139,6 +149,19 @@ impl JweRsa {
     /// What stands around a message, before and behind it.
     pub(in crate::encryption) fn wrapper(&self) -> Option<(String, &'static str)> {
         self.preset.map(|preset| (format!("{{\"{}\":\"", member(preset)), "\"}"))
+    }
+}
+
+/// The content key of a message, by whoever has the private key. None: it is none of that key, which is for the content to show.
+async fn unwrap_elsewhere(key: &RemoteRsa, compact: &Compact<'_>) -> Result<Option<Secret>, Unopened> {
+    let encrypted = compact.encrypted_key().map_err(|why| Failure(why.0))?;
+    if encrypted.len() != key.bytes {
+        return Ok(None);
+    }
+    match key.private.decrypt(&encrypted).await {
+        Ok(cek) => Ok(Some(cek)),
+        Err(Unanswered::Unfit) => Ok(None),
+        Err(Unanswered::Away(why)) => Err(Unopened::Away(why)),
     }
 }
 
