@@ -1,7 +1,5 @@
 //! What an encrypted route costs: a request opened (envelope JSON, key derivation, base64, AES, the check of the content, the
 //! replay fingerprint) and a response sealed, both through the filter itself.
-//!
-//! `timing` compares refusals for bad padding and for bad content. It is reported, not asserted: a busy machine would fail it.
 
 use std::{
     future::Future,
@@ -9,10 +7,9 @@ use std::{
     pin::pin,
     sync::Arc,
     task::{Context, Poll, Waker},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use gapura_config::model::{self, KeyDerivation};
@@ -182,67 +179,5 @@ fn ready<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// As dudect does (Reparaz, Balasch, Verbauwhede 2017): the two kinds in random order, the slowest tenth cut, Welch's t.
-/// |t| above 4.5 over many rounds would mean that time tells them apart.
-fn timing(_: &mut Criterion) {
-    const ROUNDS: usize = 40_000;
-    let passphrase = [b'a'; 64];
-    let sealed = |plaintext: &[u8]| {
-        let mut out = Vec::new();
-        crypto::seal(plaintext, &passphrase, [7; 8], &mut out);
-        out
-    };
-    // Good JSON, as long as whole blocks less one byte.
-    let mut json = document(4 << 10);
-    json.splice(1..1, vec![b' '; 15 - json.len() % 16]);
-    let damaged = |change: &dyn Fn(&mut [u8])| {
-        let mut bytes = STANDARD.decode(sealed(&json)).expect("base64");
-        change(&mut bytes);
-        STANDARD.encode(bytes).into_bytes()
-    };
-    // The attack itself: a changed last byte of the last block but one garbles that block, and makes the padding wrong or,
-    // for one value, right. Here the byte is left, and another one is changed, so that the padding is right.
-    let wrong_padding = damaged(&|bytes| bytes[bytes.len() - 17] ^= 0x40);
-    let right_padding = damaged(&|bytes| bytes[bytes.len() - 32] ^= 0x40);
-    let changed = |change: &dyn Fn(&mut Vec<u8>)| {
-        let mut json = json.clone();
-        change(&mut json);
-        sealed(&json)
-    };
-    for (name, other) in [
-        ("right padding behind the same garbled block", right_padding),
-        ("right padding, a wrong first byte", changed(&|json| json[0] = b'!')),
-        ("right padding, no last bracket", changed(&|json| *json.last_mut().expect("a byte") = b' ')),
-        (
-            "right padding, one text without its end",
-            changed(&|json| {
-                json.fill(b'x');
-                json[0] = b'"';
-            }),
-        ),
-        ("right padding, no text at all", changed(&|json| json.fill(0xFF))),
-    ] {
-        let kinds = [wrong_padding.clone(), other];
-        assert!(kinds[0].len() == kinds[1].len());
-        let mut times: [Vec<f64>; 2] = Default::default();
-        for _ in 0..ROUNDS {
-            let kind = usize::from(rand::random::<bool>());
-            let begun = Instant::now();
-            let refused = crypto::open(black_box(&kinds[kind]), &passphrase).is_err();
-            times[kind].push(begun.elapsed().as_nanos() as f64);
-            assert!(refused);
-        }
-        let [(n0, m0, v0), (n1, m1, v1)] = times.map(|mut times| {
-            times.sort_by(f64::total_cmp);
-            times.truncate(times.len() * 9 / 10);
-            let n = times.len() as f64;
-            let mean = times.iter().sum::<f64>() / n;
-            (n, mean, times.iter().map(|time| (time - mean).powi(2)).sum::<f64>() / (n - 1.0))
-        });
-        let t = (m0 - m1) / (v0 / n0 + v1 / n1).sqrt();
-        println!("timing/wrong padding {m0:.0} ns; {name} {m1:.0} ns; t = {t:.1}");
-    }
-}
-
-criterion_group!(benches, envelope, parts, timing);
+criterion_group!(benches, envelope, parts);
 criterion_main!(benches);

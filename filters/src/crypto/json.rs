@@ -2,34 +2,38 @@
 //!
 //! A parser stops at the first fault, so that its time tells where a decrypted message stops making sense: for 1 MiB, bad
 //! padding behind good JSON would take a millisecond longer to refuse than a wrong first byte. This recogniser is a state
-//! machine of one table look-up per byte. After a fault it goes on, to no effect, over what is left.
-//! What remains is that a processor runs ahead at each bracket: text full of them takes a tenth less time than text without.
+//! machine of one look-up per byte that waits for the one before it; nothing cuts that chain short, so that it is as long as
+//! the text, whatever the text is. After a fault it goes on, to no effect, over what is left. Where a bracket leads stands in the
+//! table, too: which row that is was known when the bracket before it was read.
 //! Nesting costs a byte of memory per level and no call, so that no depth overflows.
 
 /// Well-formed UTF-8 JSON (RFC 8259), nothing but white space around it.
 ///
 /// As in `JSON.stringify`, an escaped surrogate may stand alone, and numbers have any size: the grammar does not mind.
 pub fn is_json(bytes: &[u8]) -> bool {
-    let mut within = TOP;
+    // What the next byte stands in, and what that stands in; of all that is around them, a list.
+    let (mut within, mut outer) = (TOP, TOP);
     let mut around = Vec::new();
     let mut state = START;
     for byte in bytes {
-        // Only the look-up by state waits for the byte before; that by class runs ahead.
-        let row = &TABLE[usize::from(CLASS[usize::from(*byte)])];
-        state = row[usize::from(state)];
-        if state > DEAD {
-            (within, state) = match state {
-                OPEN_ARRAY => {
-                    around.push(within);
-                    (ARRAY, number(ARRAY, FIRST))
+        let row = ROWS[outer][usize::from(*byte)];
+        // Only this look-up waits for the byte before.
+        state = TABLE[usize::from(row)][usize::from(state)];
+        if row >= BRACKETS {
+            let opened = match row {
+                OPEN_ARRAY if state == number(ARRAY, FIRST) => ARRAY,
+                OPEN_OBJECT if state == number(OBJECT, FIRST) => OBJECT,
+                OPEN_ARRAY | OPEN_OBJECT => continue,
+                _ => {
+                    // A bracket closes only what was opened, so that something is there.
+                    if state == number(outer, AFTER) {
+                        (within, outer) = (outer, around.pop().map_or(TOP, usize::from));
+                    }
+                    continue;
                 }
-                OPEN_OBJECT => {
-                    around.push(within);
-                    (OBJECT, number(OBJECT, FIRST))
-                }
-                // A bracket closes only what was opened, so that something is there.
-                _ => around.pop().map_or((TOP, DEAD), |outer| (outer, number(outer, AFTER))),
             };
+            around.push(outer as u8);
+            (outer, within) = (within, opened);
         }
     }
     ENDS.contains(&state)
@@ -74,11 +78,8 @@ const AFTER_F0: usize = 11; // no overlong form
 const AFTER_F4: usize = 12; // nothing above U+10FFFF
 const IN_STRING: usize = 13;
 
-// In the table each state has a number for each place. Those above DEAD are no states but things to do.
+// In the table each state has a number for each place.
 const DEAD: u8 = (3 * STATES) as u8;
-const OPEN_ARRAY: u8 = DEAD + 1;
-const OPEN_OBJECT: u8 = DEAD + 2;
-const CLOSE: u8 = DEAD + 3;
 const START: u8 = number(TOP, VALUE);
 const ENDS: [u8; 5] =
     [number(TOP, AFTER), number(TOP, ZERO), number(TOP, INTEGER), number(TOP, FRACTION), number(TOP, POWER)];
@@ -87,13 +88,20 @@ const fn number(within: usize, state: usize) -> u8 {
     (within * STATES + state) as u8
 }
 
-/// A byte of each class, in the order of the classes: bytes of one class are alike in every state.
+/// A byte of each class, in the order of the classes: bytes of one class are alike in every state. Brackets come last.
 const EXAMPLES: [u8; CLASSES] = [
-    b' ', b'\n', 0, b'"', b'\\', b'/', b'{', b'}', b'[', b']', b':', b',', b'-', b'+', b'.', b'0', b'1', b'a', b'b',
-    b'c', b'e', b'E', b'f', b'l', b'n', b'r', b's', b't', b'u', b'x', 0x80, 0x90, 0xA0, 0xC2, 0xE0, 0xE1, 0xED, 0xF0,
-    0xF1, 0xF4, 0xFF,
+    b' ', b'\n', 0, b'"', b'\\', b'/', b':', b',', b'-', b'+', b'.', b'0', b'1', b'a', b'b', b'c', b'e', b'E', b'f',
+    b'l', b'n', b'r', b's', b't', b'u', b'x', 0x80, 0x90, 0xA0, 0xC2, 0xE0, 0xE1, 0xED, 0xF0, 0xF1, 0xF4, 0xFF, b'[',
+    b'{', b']', b'}',
 ];
 const CLASSES: usize = 41;
+
+// Rows of the table: one for each class, and the two that close once more for each place that they may lead back to.
+const BRACKETS: u8 = 37;
+const OPEN_ARRAY: u8 = 37;
+const OPEN_OBJECT: u8 = 38;
+const CLOSE: usize = 39;
+const ROW_COUNT: usize = CLOSE + 2 * 3;
 
 /// The byte that stands for all of its class.
 const fn example(byte: u8) -> u8 {
@@ -115,45 +123,51 @@ const fn example(byte: u8) -> u8 {
     }
 }
 
-static CLASS: [u8; 256] = {
-    let mut classes = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let mut class = 0;
-        while EXAMPLES[class] != example(byte as u8) {
-            class += 1;
+/// The row of each byte, by what the place stands in that the byte stands in.
+static ROWS: [[u8; 256]; 3] = {
+    let mut rows = [[0; 256]; 3];
+    let mut outer = 0;
+    while outer < 3 {
+        let mut byte = 0;
+        while byte < 256 {
+            let mut class = 0;
+            while EXAMPLES[class] != example(byte as u8) {
+                class += 1;
+            }
+            rows[outer][byte] = (if class < CLOSE { class } else { class + 2 * outer }) as u8;
+            byte += 1;
         }
-        classes[byte] = class as u8;
-        byte += 1;
+        outer += 1;
     }
-    classes
+    rows
 };
 
-/// By class, then by state: the next state. Rows have 256 places so that no state can miss them.
-static TABLE: [[u8; 256]; CLASSES] = {
-    let mut table = [[DEAD; 256]; CLASSES];
-    let mut class = 0;
-    while class < CLASSES {
+/// By row, then by state: the next state. Rows have 256 places so that no state can miss them.
+static TABLE: [[u8; 256]; ROW_COUNT] = {
+    let mut table = [[DEAD; 256]; ROW_COUNT];
+    let mut row = 0;
+    while row < ROW_COUNT {
+        let (class, outer) = if row < CLOSE { (row, TOP) } else { (CLOSE + (row - CLOSE) % 2, (row - CLOSE) / 2) };
         let mut state = 0;
         while state < 3 * STATES {
-            table[class][state] = step(state / STATES, state % STATES, EXAMPLES[class]);
+            table[row][state] = step((outer, state / STATES), state % STATES, EXAMPLES[class]);
             state += 1;
         }
-        class += 1;
+        row += 1;
     }
     table
 };
 
-const fn step(within: usize, state: usize, byte: u8) -> u8 {
+const fn step((outer, within): (usize, usize), state: usize, byte: u8) -> u8 {
     let next = match (state, byte) {
         (VALUE | FIRST | AFTER | BEFORE_NAME | COLON, b' ' | b'\n') => state,
-        (FIRST, b'}') if within == OBJECT => return CLOSE,
+        (FIRST, b'}') if within == OBJECT => return number(outer, AFTER),
         (FIRST | BEFORE_NAME, b'"') if within == OBJECT => NAME,
         (FIRST | BEFORE_NAME, _) if within == OBJECT => return DEAD,
         (COLON, b':') => VALUE,
-        (FIRST, b']') => return CLOSE,
-        (FIRST | VALUE, b'{') => return OPEN_OBJECT,
-        (FIRST | VALUE, b'[') => return OPEN_ARRAY,
+        (FIRST, b']') => return number(outer, AFTER),
+        (FIRST | VALUE, b'{') => return number(OBJECT, FIRST),
+        (FIRST | VALUE, b'[') => return number(ARRAY, FIRST),
         (FIRST | VALUE, b'"') => STRING,
         (FIRST | VALUE, b't') => TRUE,
         (FIRST | VALUE, b'f') => FALSE,
@@ -169,11 +183,13 @@ const fn step(within: usize, state: usize, byte: u8) -> u8 {
         (EXPONENT, b'+' | b'-') => EXPONENT_SIGN,
         (EXPONENT | EXPONENT_SIGN | POWER, b'0' | b'1') => POWER,
         // A number has no end of its own: what ends it is what follows any value.
-        (ZERO | INTEGER | FRACTION | POWER, b' ' | b'\n' | b',' | b']' | b'}') => return step(within, AFTER, byte),
+        (ZERO | INTEGER | FRACTION | POWER, b' ' | b'\n' | b',' | b']' | b'}') => {
+            return step((outer, within), AFTER, byte);
+        }
         (AFTER, b',') if within == ARRAY => VALUE,
         (AFTER, b',') if within == OBJECT => BEFORE_NAME,
-        (AFTER, b']') if within == ARRAY => return CLOSE,
-        (AFTER, b'}') if within == OBJECT => return CLOSE,
+        (AFTER, b']') if within == ARRAY => return number(outer, AFTER),
+        (AFTER, b'}') if within == OBJECT => return number(outer, AFTER),
         (STRING..NAME, _) => return number_or_dead(within, in_string(STRING, AFTER, state, byte)),
         (NAME..BEFORE_NAME, _) => return number_or_dead(within, in_string(NAME, COLON, state, byte)),
         _ => return DEAD,

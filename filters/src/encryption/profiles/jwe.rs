@@ -5,6 +5,7 @@
 //! the message to it. The response goes to the ephemeral key that the client sent along, or under the same session key.
 
 use serde::Serialize;
+use zeroize::Zeroize;
 
 use super::{
     super::{
@@ -71,8 +72,10 @@ pub(in crate::encryption) fn open(
     let opened = compact.open(&header, key);
     // Compared whatever came of the decryption: what differs is not told, nor how soon it did.
     let same = ctx.is_of(&bound);
-    let plaintext = opened.map_err(|_| Failure("it does not open: another key, or changed on the way"))?;
+    let mut plaintext = opened.map_err(|_| Failure("it does not open: another key, or changed on the way"))?;
     if !same {
+        // As what does not open is wiped, too.
+        plaintext.zeroize();
         return Err(Failure("its `ctx` is of another request"));
     }
     let key = match (session, &ctx.reply_to) {
