@@ -53,12 +53,14 @@ fn context() -> Vec<u8> {
     fields(fields_of.map(str::as_bytes))
 }
 
+type Run = Box<dyn Fn(&mut Vec<u8>) -> Vec<u8>>;
+
 /// A message, and what is done with each: opened where it stands, and its content sealed as a response.
 struct Case {
     name: &'static str,
     size: usize,
     message: Vec<u8>,
-    run: Box<dyn Fn(&mut Vec<u8>) -> Vec<u8>>,
+    run: Run,
 }
 
 fn cases() -> Vec<Case> {

@@ -67,8 +67,10 @@ pub(super) async fn read_body(session: &mut ServerSession, max: u64, pause: Dura
     let Some(second) = read_piece(session, pause).await? else {
         return if first.len() as u64 > max { Err(admit::too_large(max).into()) } else { Ok(first) };
     };
-    // Never more than `max` is held, whatever was declared.
-    let mut body = BytesMut::from(first);
+    // Never more than `max` is held, whatever was declared; and a declaration alone makes room for no more than a megabyte.
+    let declared = declared_length(session).min(max).min(ROOM) as usize;
+    let mut body = BytesMut::with_capacity(declared.max(first.len() + second.len()));
+    body.extend_from_slice(&first);
     let mut piece = Some(second);
     while let Some(bytes) = piece {
         if (body.len() + bytes.len()) as u64 > max {
@@ -78,6 +80,14 @@ pub(super) async fn read_body(session: &mut ServerSession, max: u64, pause: Dura
         piece = read_piece(session, pause).await?;
     }
     Ok(body.freeze())
+}
+
+/// What a declared length makes room for at once, so that a body is not moved as it grows.
+const ROOM: u64 = 1 << 20;
+
+fn declared_length(session: &ServerSession) -> u64 {
+    let declared = session.req_header().headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    declared.and_then(|length| length.parse().ok()).unwrap_or(0)
 }
 
 /// Tells a client that waits for leave to send its body.

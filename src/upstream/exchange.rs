@@ -59,6 +59,8 @@ pub(super) const MAX_HEAD: usize = 256 * 1024;
 pub(crate) const MAX_INTERIM: usize = 16;
 const FIRST_READ: usize = 8 * 1024;
 pub(super) const READ: usize = 64 * 1024;
+/// What the length of an answer makes room for at once, so that the answer is not moved as it grows.
+const ROOM: usize = 1 << 20;
 /// A body up to this leaves with its head.
 const ONE_WRITE: usize = 64 * 1024;
 /// The most of an answer that is held while its request is still being sent.
@@ -282,7 +284,9 @@ impl Answer {
         }
         let Some(first) = self.read().await? else { return Ok(Some(Bytes::new())) };
         let Some(second) = self.read().await? else { return Ok((first.len() as u64 <= max).then_some(first)) };
-        let mut whole = BytesMut::from(first);
+        let left = self.length().and_then(|left| usize::try_from(left).ok()).unwrap_or(0).min(ROOM);
+        let mut whole = BytesMut::with_capacity(first.len() + second.len() + left);
+        whole.extend_from_slice(&first);
         let mut piece = Some(second);
         while let Some(bytes) = piece {
             if (whole.len() + bytes.len()) as u64 > max {
