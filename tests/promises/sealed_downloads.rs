@@ -8,7 +8,9 @@ use super::sealed_streams::{AUTHORITY, Client, Sealed, fields, lines, start};
 use crate::support::{
     Answer, Backend, Curl, Flow, Gateway, Upstream, Wire,
     credential::now_ms,
-    expect_problem, token,
+    expect_problem,
+    gateway::{JWT_SECRET, command},
+    token,
     wait::{Gate, until_true},
     wire::{self, chunked, request_bytes},
 };
@@ -228,6 +230,17 @@ fn errors_before_the_response_are_told() {
             }
         }
     }
+}
+
+#[test]
+fn explain_says_how_bodies_pass() {
+    let upstream = Upstream::ok();
+    let gateway = start(upstream.address());
+    let file = gateway.directory().join("gapura.toml").display().to_string();
+    let told = command(&["explain", "--config", &file, "POST", "/files/1"], &[("JWT_SECRET", JWT_SECRET)], "");
+    let text = String::from_utf8(told.stdout).unwrap();
+    assert!(text.contains("bodies of any length pass record by record, both ways"), "{text}");
+    assert!(text.contains("bodies           sealed both ways as they come"), "{text}");
 }
 
 /// Whatever the length of a body, and however the other side takes it, the gateway holds a few records of it.
