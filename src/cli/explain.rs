@@ -214,7 +214,9 @@ fn route(route: &Route, config: &model::Config, written: &model::Route, (method,
         );
     }
     let _ = writeln!(text, "  body limit       {} bytes", route.max_body);
-    let way = if route.chain.needs_body() {
+    let way = if route.encryption.as_ref().is_some_and(|entry| entry.streams()) {
+        "sealed both ways as they come: the first record opens before any upstream is contacted"
+    } else if route.chain.needs_body() {
         "buffered: read whole before any upstream is contacted, answered whole"
     } else {
         "pass unseen: up to 64 KiB of known length are read first, all else streams"

@@ -1,20 +1,23 @@
 //! Responses of routes with `stream = true`: sealed as they come, without waiting for what is not there yet, and never ended by anything
-//! but their end.
+//! but their end. And what passes both ways at once.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::{Value, json};
 
-use super::sealed_streams::{Client, Sealed, fields, lines, start};
+use super::sealed_streams::{AUTHORITY, Client, Sealed, fields, lines, start};
 use crate::support::{
-    Answer, Curl, Flow, Gateway, Upstream, Wire,
+    Answer, Backend, Curl, Flow, Gateway, Upstream, Wire,
     credential::now_ms,
-    expect_problem, token,
+    expect_problem,
+    gateway::{JWT_SECRET, command},
+    token,
     wait::{Gate, until_true},
     wire::{self, chunked, request_bytes},
 };
 
 /// A request without a body, over a connection of its own.
 fn ask(gateway: &Gateway, client: &Client, method: &str, target: &str) -> (Sealed, Wire) {
-    let sealed = client.seal_for("", (method, "gateway.test", target), now_ms());
+    let sealed = client.seal_for("", (method, AUTHORITY, target), now_ms());
     let value = format!("aes128gcm={}", URL_SAFE_NO_PAD.encode(&sealed.bytes));
     let mut wire = gateway.connect();
     wire.send(request_bytes(method, target, &[("Authorization", &*token()), ("X-Gapura-Envelope", &value)], b""));
@@ -226,5 +229,38 @@ fn errors_before_the_response_are_told() {
                 expect_problem(&answer, 502, "UPSTREAM_UNAVAILABLE");
             }
         }
+    }
+}
+
+#[test]
+fn explain_says_how_bodies_pass() {
+    let upstream = Upstream::ok();
+    let gateway = start(upstream.address());
+    let file = gateway.directory().join("gapura.toml").display().to_string();
+    let told = command(&["explain", "--config", &file, "POST", "/files/1"], &[("JWT_SECRET", JWT_SECRET)], "");
+    let text = String::from_utf8(told.stdout).unwrap();
+    assert!(text.contains("bodies of any length pass record by record, both ways"), "{text}");
+    assert!(text.contains("bodies           sealed both ways as they come"), "{text}");
+}
+
+/// Whatever the length of a body, and however the other side takes it, the gateway holds a few records of it.
+#[test]
+fn memory_is_bounded() {
+    const SIZE: usize = 96 << 20;
+    let [mut node, _] = Backend::recorders();
+    let gateway = start(node.address());
+    let client = Client::of(&gateway);
+    let mut call = json!({
+        "port": gateway.http().port(), "path": "/files/echo", "authority": AUTHORITY, "authorization": token(),
+        "sessionKey": client.session["session_key"], "kid": client.session["kid"], "subject": "u-1001", "size": 1 << 20,
+    });
+    // The first one has the code in memory, and the allocator has what it keeps.
+    for (size, most) in [(8 << 20, u64::MAX), (SIZE, 32 << 10)] {
+        let before = gateway.memory("VmHWM");
+        call["size"] = size.into();
+        let answer: Value = serde_json::from_str(&node.ask(&call.to_string())).unwrap();
+        assert_eq!(answer, json!({"status": 200, "equal": true}));
+        let grown = gateway.memory("VmHWM").saturating_sub(before);
+        assert!(grown <= most, "{grown} KiB for a body of {size} bytes");
     }
 }
