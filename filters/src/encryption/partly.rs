@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     contract::{Code, Exchange, Principal, Refusal},
-    crypto::{self, aes128gcm, hpke},
+    crypto::{self, aes128gcm, hpke, jwe::Compact},
 };
 
 const JSON: &str = "application/json";
@@ -133,10 +133,12 @@ impl Encryption {
     fn member_message<'v>(&self, value: &'v [u8]) -> Option<(Profile, &'v [u8])> {
         let text = value.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
         let listed = |profile| self.accepted.profiles.contains(&profile);
-        if text.contains(&b'.') {
-            return listed(Profile::Jwe).then_some((Profile::Jwe, text));
-        }
         // By its outer form: what has none is content in clear.
+        if text.contains(&b'.') {
+            let header = Compact::split(text).and_then(|compact| compact.header());
+            let formed = header.is_ok_and(|json| json.starts_with(b"{"));
+            return (formed && listed(Profile::Jwe)).then_some((Profile::Jwe, text));
+        }
         let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
         if listed(Profile::Hpke) && hpke::Header::read(&bytes).is_ok() {
             return Some((Profile::Hpke, text));
