@@ -18,6 +18,7 @@ const CVV: &str = "/card/cvv";
 fn start(upstream: &Upstream) -> Gateway {
     let members = "members = [\"/card/number\", \"/card/cvv\"]";
     let strong = "keyrings = [\"curves\", \"points\", \"sessions\"]";
+    let founding = "master_key = \"env:MASTER_KEY\"";
     let tables = [
         route("fields", &format!("profile = [\"hpke\", \"jwe\", \"aes128gcm\"]\n{strong}\n{members}")),
         route(
@@ -26,13 +27,9 @@ fn start(upstream: &Upstream) -> Gateway {
                 "profile = [\"hpke\", \"jwe\", \"aes128gcm\"]\n{strong}\n{members}\nrequired = false\ndowngrade_lock = false"
             ),
         ),
-        route("founding", &format!("profile = \"cryptojs\"\nmaster_key = \"env:MASTER_KEY\"\n{members}")),
-        route(
-            "both",
-            &format!(
-                "profile = [\"hpke\", \"cryptojs\"]\nkeyrings = [\"curves\"]\nmaster_key = \"env:MASTER_KEY\"\n{members}"
-            ),
-        ),
+        route("founding", &format!("profile = \"cryptojs\"\n{founding}\n{members}")),
+        route("relaxed", &format!("profile = \"cryptojs\"\n{founding}\n{members}\nrequired = false")),
+        route("both", &format!("profile = [\"hpke\", \"cryptojs\"]\nkeyrings = [\"curves\"]\n{founding}\n{members}")),
     ];
     setup(&tables.concat(), upstream.address()).start()
 }
@@ -225,6 +222,14 @@ fn of_the_founding_format_a_member_is_the_object() {
         let again = post(&gateway, target, &body(&number.to_string(), &alice.seal("1").to_string()));
         expect_problem(&again, 409, "ENVELOPE_REPLAYED");
     }
+    // Where plaintext may pass, what begins as an envelope and is none does not; as with whole bodies.
+    let sealed = alice.seal("1");
+    let mut torn = sealed.clone();
+    torn.as_object_mut().unwrap().remove("keyHash");
+    let target = "/relaxed/as/200";
+    expect_problem(&post(&gateway, target, &body(&torn.to_string(), "1")), 400, "ENVELOPE_REQUIRED");
+    assert_eq!(post(&gateway, target, &body("{\"a\":1}", &sealed.to_string())).status, 200);
+    assert_eq!(upstream.last().text(), body("{\"a\":1}", "1"));
     // Without a body the caller's key is known all the same.
     let answer = gateway.request("GET", "/founding/as/200", &[("Authorization", &token())], b"");
     assert_eq!(alice.open(&answer.json()["card"]["number"]), "\"4111 **\"");

@@ -106,11 +106,15 @@ impl Encryption {
         exchange: &Exchange,
         principal: &Arc<Principal>,
     ) -> Result<Option<(Bytes, How)>, Refusal> {
-        if let (Some(cryptojs), b'{') = (&self.cryptojs, value[0])
-            && let Reading::Envelope(envelope) = cryptojs.read(value)
-        {
-            let opened = self.open_cryptojs(cryptojs, envelope, value, head, exchange, principal).await?;
-            return Ok(Some((opened.0, How::CryptoJs(opened.1))));
+        if let (Some(cryptojs), b'{') = (&self.cryptojs, value[0]) {
+            match cryptojs.read(value) {
+                Reading::Envelope(envelope) => {
+                    let opened = self.open_cryptojs(cryptojs, envelope, value, head, exchange, principal).await?;
+                    return Ok(Some((opened.0, How::CryptoJs(opened.1))));
+                }
+                Reading::Broken(why) => return Err(self.not_envelope(why)),
+                Reading::Other(_) => {}
+            }
         }
         let Some((profile, text)) = self.member_message(value) else {
             if self.required {
