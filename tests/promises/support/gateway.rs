@@ -2,11 +2,13 @@
 
 use std::{
     collections::BTreeMap,
-    io::{Read, Write},
+    fs::File,
+    io::Write,
     net::SocketAddr,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::{Arc, Mutex},
+    sync::Mutex,
     thread,
 };
 
@@ -115,43 +117,49 @@ impl Setup {
     #[track_caller]
     pub fn spawn(self) -> Gateway {
         let path = self.write(&self.text);
-        let mut child = Command::new(BINARY)
+        let (log, output) = (Written::new(), Written::new());
+        let child = Command::new(BINARY)
             .arg("run")
             .arg("--config")
             .arg(&path)
             .env_remove("RUST_LOG")
             .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stdout(output.stdio())
+            .stderr(log.stdio())
             .spawn()
             .unwrap_or_else(|error| panic!("{BINARY}: {error}"));
-        let log = collect(child.stderr.take().unwrap());
-        let output = collect(child.stdout.take().unwrap());
         Gateway { setup: self, child: Mutex::new(child), log, output }
     }
 }
 
-type Collected = Arc<Mutex<Vec<u8>>>;
+/// What a process writes, in a file without a name: whatever it has written is there to be read, without a thread between, on
+/// which a busy machine would make the test wait.
+struct Written(File);
 
-fn collect(mut source: impl Read + Send + 'static) -> Collected {
-    let collected = Collected::default();
-    let into = collected.clone();
-    thread::spawn(move || {
-        let mut block = [0; 4096];
-        while let Ok(read @ 1..) = source.read(&mut block) {
-            into.lock().unwrap().extend_from_slice(&block[..read]);
-        }
-    });
-    collected
+impl Written {
+    fn new() -> Self {
+        Self(tempfile::tempfile().unwrap())
+    }
+
+    fn stdio(&self) -> Stdio {
+        self.0.try_clone().unwrap().into()
+    }
+
+    /// At a place of its own: where the process writes does not move.
+    fn text(&self) -> String {
+        let mut bytes = vec![0; usize::try_from(self.0.metadata().unwrap().len()).unwrap()];
+        self.0.read_exact_at(&mut bytes, 0).unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
 }
 
 /// A running gateway, killed when it is dropped. A failing test prints what it logged.
 pub struct Gateway {
     setup: Setup,
     child: Mutex<Child>,
-    log: Collected,
-    output: Collected,
+    log: Written,
+    output: Written,
 }
 
 impl Gateway {
@@ -173,12 +181,12 @@ impl Gateway {
 
     /// Everything on standard error so far.
     pub fn log(&self) -> String {
-        String::from_utf8_lossy(&self.log.lock().unwrap()).into_owned()
+        self.log.text()
     }
 
     /// Everything on standard output so far.
     pub fn output(&self) -> String {
-        String::from_utf8_lossy(&self.output.lock().unwrap()).into_owned()
+        self.output.text()
     }
 
     /// The addresses of a kind of listener (`http`, `https`, `admin http`), in the order of their log lines.
