@@ -18,15 +18,18 @@ const CVV: &str = "/card/cvv";
 fn start(upstream: &Upstream) -> Gateway {
     let members = "members = [\"/card/number\", \"/card/cvv\"]";
     let strong = "keyrings = [\"curves\", \"points\", \"sessions\"]";
+    let founding = "master_key = \"env:MASTER_KEY\"";
     let tables = [
         route("fields", &format!("profile = [\"hpke\", \"jwe\", \"aes128gcm\"]\n{strong}\n{members}")),
-        route("founding", &format!("profile = \"cryptojs\"\nmaster_key = \"env:MASTER_KEY\"\n{members}")),
         route(
-            "both",
+            "lenient",
             &format!(
-                "profile = [\"hpke\", \"cryptojs\"]\nkeyrings = [\"curves\"]\nmaster_key = \"env:MASTER_KEY\"\n{members}"
+                "profile = [\"hpke\", \"jwe\", \"aes128gcm\"]\n{strong}\n{members}\nrequired = false\ndowngrade_lock = false"
             ),
         ),
+        route("founding", &format!("profile = \"cryptojs\"\n{founding}\n{members}")),
+        route("relaxed", &format!("profile = \"cryptojs\"\n{founding}\n{members}\nrequired = false")),
+        route("both", &format!("profile = [\"hpke\", \"cryptojs\"]\nkeyrings = [\"curves\"]\n{founding}\n{members}")),
     ];
     setup(&tables.concat(), upstream.address()).start()
 }
@@ -154,20 +157,17 @@ fn a_member_opens_in_its_place_once() {
         let seal = |part: &str| client.seal_member(kind, "POST", target, part, "\"4111\"");
         let (number, cvv, whole) = (seal(NUMBER), seal(CVV), client.seal(kind, "POST", target, "\"4111\""));
         let elsewhere = client.seal_member(kind, "POST", "/fields/as/201", NUMBER, "\"4111\"");
+        let escaped = format!("\"\\u{:04x}{}\"", number.text.as_bytes()[0], &number.text[1..]);
         for (what, body, code) in [
             ("swapped", body(&quoted(&cvv), &quoted(&number)), "DECRYPTION_FAILED"),
             ("of a whole body", body(&quoted(&whole), &quoted(&cvv)), "DECRYPTION_FAILED"),
             ("of another request", body(&quoted(&elsewhere), &quoted(&cvv)), "DECRYPTION_FAILED"),
             ("in clear", body("\"4111\"", &quoted(&cvv)), "ENVELOPE_REQUIRED"),
             ("a number", body("4111", &quoted(&cvv)), "ENVELOPE_REQUIRED"),
+            ("in clear, with dots", body("\"a.b.c.d.e\"", &quoted(&cvv)), "ENVELOPE_REQUIRED"),
             ("null", body(&quoted(&seal(NUMBER)), "null"), "ENVELOPE_REQUIRED"),
             ("twice", format!(r#"{{"card":{{"number":{0},"number":{0}}}}}"#, quoted(&number)), "ENVELOPE_REQUIRED"),
-            // What is a JWE from outside, and no compact one, is a bad message; else it is content in clear.
-            (
-                "escaped",
-                body(&quoted(&number).replacen('A', "\\u0041", 1), &quoted(&cvv)),
-                if kind.profile == "jwe" { "DECRYPTION_FAILED" } else { "ENVELOPE_REQUIRED" },
-            ),
+            ("escaped", body(&escaped, &quoted(&cvv)), "ENVELOPE_REQUIRED"),
             ("no JSON", body(&quoted(&number), "\"").replace(" }", ""), "ENVELOPE_REQUIRED"),
             ("none of them", "{}".into(), "ENVELOPE_REQUIRED"),
         ] {
@@ -181,6 +181,26 @@ fn a_member_opens_in_its_place_once() {
         expect_problem(&post(&gateway, target, &once), 409, "ENVELOPE_REPLAYED");
         expect_problem(&post(&gateway, target, &body(&quoted(&number), &quoted(&seal(CVV)))), 409, "ENVELOPE_REPLAYED");
         upstream.forget();
+    }
+}
+
+/// While clients move, a text is content in clear unless it is a message from outside, whatever dots and letters it has.
+#[test]
+fn where_plaintext_may_pass_any_text_is_content() {
+    let upstream = upstream();
+    let gateway = start(&upstream);
+    let client = Client::of(&gateway, "/fields/1");
+    let target = "/lenient/as/200";
+    for text in ["\"19.90\"", "\"a.b@example.com\"", "\"a.b.c.d.e\"", "\"Zm9v\"", "\"\"", "1.5", "null", "{\"a\":1}"] {
+        let answer = post(&gateway, target, &body(text, "\"1.1\""));
+        assert_eq!((answer.status, answer.text()), (200, ANSWER), "{text}");
+        assert_eq!(upstream.last().text(), body(text, "\"1.1\""), "{text}");
+    }
+    for kind in KINDS {
+        let mut bad = client.seal_member(kind, "POST", target, CVV, "1");
+        expect_problem(&post(&gateway, target, &body(&quoted(&bad), "1")), 400, "DECRYPTION_FAILED");
+        bad = client.seal_member(kind, "POST", target, NUMBER, "1");
+        expect_sealed(&post(&gateway, target, &body(&quoted(&bad), "1.5")), &bad);
     }
 }
 
@@ -202,6 +222,14 @@ fn of_the_founding_format_a_member_is_the_object() {
         let again = post(&gateway, target, &body(&number.to_string(), &alice.seal("1").to_string()));
         expect_problem(&again, 409, "ENVELOPE_REPLAYED");
     }
+    // Where plaintext may pass, what begins as an envelope and is none does not; as with whole bodies.
+    let sealed = alice.seal("1");
+    let mut torn = sealed.clone();
+    torn.as_object_mut().unwrap().remove("keyHash");
+    let target = "/relaxed/as/200";
+    expect_problem(&post(&gateway, target, &body(&torn.to_string(), "1")), 400, "ENVELOPE_REQUIRED");
+    assert_eq!(post(&gateway, target, &body("{\"a\":1}", &sealed.to_string())).status, 200);
+    assert_eq!(upstream.last().text(), body("{\"a\":1}", "1"));
     // Without a body the caller's key is known all the same.
     let answer = gateway.request("GET", "/founding/as/200", &[("Authorization", &token())], b"");
     assert_eq!(alice.open(&answer.json()["card"]["number"]), "\"4111 **\"");

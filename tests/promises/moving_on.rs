@@ -27,6 +27,7 @@ fn start(upstream: &Upstream) -> Gateway {
         route("over", &format!("{hpke}\naccept_legacy_until = 2020-02-29")),
         route("alone", &format!("profile = \"cryptojs\"\n{FOUNDING}\naccept_legacy_until = 2020-02-29")),
         route("lax", &format!("{hpke}\naccept_legacy_until = 2020-02-29\nrequired = false")),
+        route("open", &format!("profile = [\"hpke\", \"jwe\", \"aes128gcm\"]\n{STRONG}\nrequired = false")),
     ];
     setup(&tables.concat(), upstream.address()).start()
 }
@@ -127,6 +128,25 @@ fn who_has_sent_a_stronger_message_sends_no_weaker_one() {
     // A reload takes no lock off.
     assert_eq!(gateway.reload().status, 200);
     expect_problem(&founding(&gateway, "/all/201"), 400, "ENVELOPE_REQUIRED");
+}
+
+#[test]
+fn who_has_sent_a_message_sends_no_plaintext() {
+    let upstream = echo();
+    let gateway = start(&upstream);
+    let client = Client::of(&gateway, "/all/1");
+    let headers = [("Authorization", &*token()), ("Content-Type", "text/plain")];
+    let plain = || gateway.request("POST", "/open/201", &headers, "hello");
+    assert_eq!((plain().status, plain().text()), (201, "hello"));
+    assert_eq!(bare(&gateway, "/open/200").text(), "{\"empty\": true}");
+    for kind in KINDS {
+        let message = client.seal(kind, "POST", "/open/201", JSON);
+        assert_eq!(message.open(&message.send(&gateway, "POST", "/open/201")).0, JSON);
+        upstream.forget();
+        expect_problem(&plain(), 400, "ENVELOPE_REQUIRED");
+        expect_problem(&bare(&gateway, "/open/200"), 400, "ENVELOPE_REQUIRED");
+        assert_eq!(upstream.requests().len(), 0, "{kind:?}");
+    }
 }
 
 /// Only what has proved itself locks: else anybody could take the founding format from a caller.

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     contract::{Code, Exchange, Principal, Refusal},
-    crypto::{self, aes128gcm, hpke},
+    crypto::{self, aes128gcm, hpke, jwe::Compact},
 };
 
 const JSON: &str = "application/json";
@@ -106,11 +106,15 @@ impl Encryption {
         exchange: &Exchange,
         principal: &Arc<Principal>,
     ) -> Result<Option<(Bytes, How)>, Refusal> {
-        if let (Some(cryptojs), b'{') = (&self.cryptojs, value[0])
-            && let Reading::Envelope(envelope) = cryptojs.read(value)
-        {
-            let opened = self.open_cryptojs(cryptojs, envelope, value, head, exchange, principal).await?;
-            return Ok(Some((opened.0, How::CryptoJs(opened.1))));
+        if let (Some(cryptojs), b'{') = (&self.cryptojs, value[0]) {
+            match cryptojs.read(value) {
+                Reading::Envelope(envelope) => {
+                    let opened = self.open_cryptojs(cryptojs, envelope, value, head, exchange, principal).await?;
+                    return Ok(Some((opened.0, How::CryptoJs(opened.1))));
+                }
+                Reading::Broken(why) => return Err(self.not_envelope(why)),
+                Reading::Other(_) => {}
+            }
         }
         let Some((profile, text)) = self.member_message(value) else {
             if self.required {
@@ -134,10 +138,12 @@ impl Encryption {
     fn member_message<'v>(&self, value: &'v [u8]) -> Option<(Profile, &'v [u8])> {
         let text = value.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
         let listed = |profile| self.accepted.profiles.contains(&profile);
-        if text.contains(&b'.') {
-            return listed(Profile::Jwe).then_some((Profile::Jwe, text));
-        }
         // By its outer form: what has none is content in clear.
+        if text.contains(&b'.') {
+            let header = Compact::split(text).and_then(|compact| compact.header());
+            let formed = header.is_ok_and(|json| json.starts_with(b"{"));
+            return (formed && listed(Profile::Jwe)).then_some((Profile::Jwe, text));
+        }
         let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
         if listed(Profile::Hpke) && hpke::Header::read(&bytes).is_ok() {
             return Some((Profile::Hpke, text));
