@@ -21,13 +21,13 @@ pub(super) fn check(rules: &mut Rules<'_>) {
             rules.add(fault.help(format!("write a time from {bounds}")));
         }
     }
-    if kms.timeout.get() > kms.cache.get() / 2 && rules.sound(&table.key("cache")) && rules.sound(&table.key("timeout"))
+    if kms.timeout.get() > kms.cache.get() / 4 && rules.sound(&table.key("cache")) && rules.sound(&table.key("timeout"))
     {
         let message = format!(
             "a question may take {}, and a key lasts {}: it could end while KMS is asked",
             kms.timeout, kms.cache
         );
-        rules.add(Fault::at(table.key("timeout"), message).help("write at most half of `cache`"));
+        rules.add(Fault::at(table.key("timeout"), message).help("write at most a quarter of `cache`"));
     }
     if let Some(endpoint) = &kms.endpoint {
         let place = table.key("endpoint");
