@@ -39,6 +39,7 @@ fmt: ## format the Rust sources
 lint: ## formatting, clippy; shellcheck and cargo-deny where they are installed
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) check --locked --package gapura --no-default-features
 	@if command -v shellcheck >/dev/null; then shellcheck scripts/*.sh .ci/run; else echo "lint: no shellcheck here, skipped"; fi
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --locked check; else echo "lint: no cargo-deny here, skipped"; fi
 

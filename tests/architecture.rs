@@ -149,6 +149,24 @@ fn files_are_short_and_say_what_they_are() {
     }
 }
 
+/// A build without the feature `kms` is one without that folder: nobody else may need what it brings.
+#[test]
+fn the_sdk_of_aws_stays_in_its_folder() {
+    for (path, text) in sources("src").into_iter().filter(|(path, _)| !path.starts_with("src/kms")) {
+        for (number, line) in code(&text) {
+            for banned in ["aws_sdk_kms", "aws_config", "feature = \"kms\""] {
+                assert!(!line.contains(banned), "{}:{number}: {banned}", path.display());
+            }
+        }
+    }
+    let manifest: toml::Table = toml::from_str(&read(&root().join("Cargo.toml"))).unwrap();
+    for name in ["aws-config", "aws-sdk-kms"] {
+        assert_eq!(manifest["dependencies"][name]["optional"].as_bool(), Some(true), "{name}");
+    }
+    let default = manifest["features"]["default"].as_array().unwrap();
+    assert!(default.iter().any(|feature| feature.as_str() == Some("kms")), "what is shipped speaks to KMS");
+}
+
 #[test]
 fn nothing_is_left_for_later() {
     for (path, text) in all_sources() {

@@ -148,7 +148,7 @@ const SHAPE: &[Case] = &[
     error("jwt", "[jwt.users]\nalgorithms = [\"HS256\"]\nsecret = \"kms:env:\"", (3, 10), "`env:` takes the name", "write \"env:NAME\""),
     error("limits", "[kms]\ncache = \"6m\"", (2, 9), "`6m` is out of range", "from 1 s to 5 min"),
     error("limits", "[kms]\ntimeout = \"2m\"", (2, 11), "`2m` is out of range", "from 100 ms to 30 s"),
-    error("limits", "[kms]\ncache = \"4s\"", (1, 1), "it could end while KMS is asked", "at most half of `cache`"),
+    error("limits", "[kms]\ncache = \"4s\"", (1, 1), "it could end while KMS is asked", "at most a quarter of `cache`"),
     error("limits", "[kms]\nendpoint = \"http://kms.example\"", (2, 12), "keys would travel in the clear", "https://"),
     error("limits", "[kms]\nmax_calls = 0", (2, 13), "0", "1"),
     error("api_keys", "[api_keys.devs]\nsalt = \"env:B\"\nscheme = \"ApiKey\"\nkeys = [{ id = \"a\", hash = \"0000000000000000000000000000000000000000000000000000000000000000\", user_id = \"u\", email = \"a@b.c\", key = \"k\" }]", (4, 128), "unknown key `key`", "an API key itself never stands here: write `hash`"),

@@ -1,5 +1,7 @@
 //! What runs: a configuration compiled into routes with their chains. Replaced as a whole by a reload.
 
+mod held;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use gapura_config::{
@@ -10,6 +12,7 @@ use gapura_config::{
 use http::Method;
 use ipnet::IpNet;
 
+use self::held::Held;
 use crate::{
     addresses::Addresses,
     assertion::{Assertion, Assertions},
@@ -72,9 +75,6 @@ pub struct Route {
     /// What gives out keys to its callers; and what its bodies pass, where they are not whole.
     pub encryption: Option<Arc<Encryption>>,
 }
-
-mod held;
-use self::held::Held;
 
 /// The label of requests that no route takes. No route can have this name.
 const UNROUTED: &str = "(none)";

@@ -9,7 +9,7 @@ use std::{
 };
 
 use gapura_config::{
-    model::{ApiKeys, DatabaseRef, Named, RateLimit},
+    model::{ApiKeys, DatabaseRef, Kms, Named, RateLimit},
     units::Period,
 };
 use gapura_filters::{
@@ -21,7 +21,7 @@ use rand::Rng as _;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Exit, check, print};
+use super::{Exit, check, print, seal};
 use crate::stores::sql::{Database, End, Listed};
 
 #[derive(Debug, clap::Args)]
@@ -211,6 +211,7 @@ struct Open {
     database: Database,
     config: ApiKeys,
     rate_limits: Named<RateLimit>,
+    kms: Kms,
 }
 
 impl Open {
@@ -218,7 +219,8 @@ impl Open {
     fn new_key(&self, key: HeldKey) -> Result<(String, Listed), Failure> {
         let mut random = rand::rng();
         let NewKey { id, text } = NewKey::make(|below| random.random_range(0..below));
-        let salt = self.config.salt.as_ref().ok_or_else(|| format!("`[{}]` has no `salt`", self.method))?.read()?;
+        let salt = self.config.salt.as_ref().ok_or_else(|| format!("`[{}]` has no `salt`", self.method))?;
+        let salt = seal::keys(&self.kms)?.read(salt)?;
         let key = HeldKey { id, hash: api_key_hash(salt.bytes(), text.as_bytes()), revoked: false, ..key };
         key.check()?;
         Ok((text, Listed { key, created: now(), ..Listed::default() }))
@@ -259,6 +261,7 @@ fn run(table: &Table, act: impl AsyncFnOnce(&Open) -> Result<String, Failure>) -
             database: Database::open(reference).await?,
             config: config.clone(),
             rate_limits: loaded.config.rate_limits.clone(),
+            kms: loaded.config.kms.clone(),
         };
         let done = act(&open).await;
         open.database.close().await;

@@ -4,20 +4,24 @@ use std::{
     io::{self, Read as _},
     process::ExitCode,
     str::FromStr,
+    sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use clap::{ValueEnum, builder::NonEmptyStringValueParser};
 use gapura_config::{
-    model::KeyDerivation,
+    model::{self, KeyDerivation},
     secret::{Secret, SecretRef},
 };
 use gapura_filters::{
     authentication::{MAX_API_KEY, api_key_hash},
+    contract::KeyReader,
     encryption::client::{self, Identity},
+    metrics::Metrics,
 };
 
 use super::{Exit, jwe, print, strong};
+use crate::kms;
 
 /// Where a secret is found. The text itself is never a secret: it would stand in the shell's history.
 #[derive(Debug, Clone)]
@@ -158,13 +162,23 @@ fn finish(act: impl FnOnce() -> Result<Vec<u8>, String>) -> ExitCode {
     }
 }
 
+/// Reads keys as a `[kms]` says.
+pub(super) fn keys(config: &model::Kms) -> Result<KeyReader, String> {
+    let metrics = Metrics::new().map_err(|why| why.to_string())?;
+    Ok(kms::reader(config, &Arc::new(metrics)))
+}
+
 pub(super) fn read(reference: &Reference) -> Result<Secret, String> {
     reference.read()
 }
 
 impl Reference {
+    /// The secret. KMS is asked where the environment says that it is.
     pub(super) fn read(&self) -> Result<Secret, String> {
-        self.0.read()
+        match self.0 {
+            SecretRef::Env(_) | SecretRef::File(_) => self.0.read(),
+            SecretRef::Kms(_) | SecretRef::KmsKey(_) => keys(&model::Kms::default())?.read(&self.0),
+        }
     }
 }
 

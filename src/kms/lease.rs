@@ -87,7 +87,7 @@ impl Drop for Lease {
     }
 }
 
-/// Prolongs a lease for as long as anybody holds it.
+/// Prolongs a lease for as long as anybody holds it. The rules of the configuration leave the last quarter to the question itself.
 pub(super) async fn keep(client: Arc<Client>, lease: Weak<Lease>, ciphertext: Vec<u8>) {
     let mut next = Instant::now() + client.cache.mul_f64(between(0.5, 0.75));
     let mut why = String::new();
@@ -102,11 +102,11 @@ pub(super) async fn keep(client: Arc<Client>, lease: Weak<Lease>, ciphertext: Ve
             continue;
         }
         let asked = Instant::now();
-        let pause = match client.open(&ciphertext).await {
+        next = match client.open(&ciphertext).await {
             // The ciphertext is the same, and so is the key: it is only wiped again.
             Ok(_same) => {
                 lease.prolong(asked, client.cache);
-                client.cache.mul_f64(between(0.5, 0.75))
+                asked + client.cache.mul_f64(between(0.5, 0.75))
             }
             Err(trouble) => {
                 if matches!(trouble, Trouble::No(_)) {
@@ -114,11 +114,10 @@ pub(super) async fn keep(client: Arc<Client>, lease: Weak<Lease>, ciphertext: Ve
                 }
                 why = trouble.to_string();
                 log::warn!("the key {} is not prolonged: {why}", lease.name);
-                (client.cache / 20).min(LONGEST_PAUSE).mul_f64(between(0.5, 1.0))
+                Instant::now() + (client.cache / 20).min(LONGEST_PAUSE).mul_f64(between(0.5, 1.0))
             }
         };
         lease.show(&why);
-        next = Instant::now() + pause;
     }
 }
 

@@ -21,7 +21,7 @@ pub struct Kms {
     /// The longest that a key is used after KMS last gave it: 1 s to 5 min. It is asked for again in the second half of it.
     #[serde(default = "cache")]
     pub cache: Period,
-    /// The longest that one question may take, with its repetition: 100 ms to 30 s.
+    /// The longest that one question may take, with its repetition: 100 ms to 30 s, and at most a quarter of `cache`.
     #[serde(default = "timeout")]
     pub timeout: Period,
     /// Questions at once, about messages and signatures; the next is refused with 503.

@@ -12,22 +12,23 @@ use crate::{
 pub(super) fn check(rules: &mut Rules<'_>) {
     let (table, kms) = (at(&["kms"]), &rules.config.kms);
     let ms = Duration::from_millis;
+    let mut in_range = rules.sound(&table.key("cache")) && rules.sound(&table.key("timeout"));
     for (key, period, least, most, bounds) in [
         ("cache", kms.cache, ms(1000), ms(300_000), "1 s to 5 min"),
         ("timeout", kms.timeout, ms(100), ms(30_000), "100 ms to 30 s"),
     ] {
         if !(least..=most).contains(&period.get()) {
+            in_range = false;
             let fault = Fault::at(table.key(key), format!("`{period}` is out of range"));
             rules.add(fault.help(format!("write a time from {bounds}")));
         }
     }
-    if kms.timeout.get() > kms.cache.get() / 2 && rules.sound(&table.key("cache")) && rules.sound(&table.key("timeout"))
-    {
+    if in_range && kms.timeout.get() > kms.cache.get() / 4 {
         let message = format!(
             "a question may take {}, and a key lasts {}: it could end while KMS is asked",
             kms.timeout, kms.cache
         );
-        rules.add(Fault::at(table.key("timeout"), message).help("write at most half of `cache`"));
+        rules.add(Fault::at(table.key("timeout"), message).help("write at most a quarter of `cache`"));
     }
     if let Some(endpoint) = &kms.endpoint {
         let place = table.key("endpoint");

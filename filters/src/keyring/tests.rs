@@ -2,10 +2,20 @@
 
 use std::time::Duration;
 
-use gapura_config::{fault::Fault, model};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use gapura_config::{
+    fault::Fault,
+    model,
+    secret::{Secret, SecretRef},
+};
 use serde_json::{Value, json};
 
 use super::{Key, Keyring, SessionKey, session::Holder};
+use crate::contract::{KeyReader, KeyService, Lease, Leased, Purpose, RemoteKey};
 
 const NOW: u64 = 1_790_000_000_000;
 
@@ -137,4 +147,57 @@ fn a_retiring_version_ends_at_its_instant() {
     config.versions[0].until = Some("2026-09-21".parse().unwrap());
     let fault = Keyring::build("ring", &config).unwrap_err().remove(0);
     assert_eq!(fault.place.to_string(), "keyrings.ring.versions[0].until");
+}
+
+/// Lends one secret, for as long as it is told.
+#[derive(Default)]
+struct Lender(Arc<Loan>);
+
+#[derive(Default)]
+struct Loan(AtomicBool);
+
+impl Lease for Loan {
+    fn is_over(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+    fn name(&self) -> &str {
+        "kms:env:SEALED"
+    }
+}
+
+impl KeyService for Lender {
+    fn open(&self, _: &SecretRef) -> Result<Leased, String> {
+        Ok(Leased { secret: Secret::new(vec![7; 32]), lease: Arc::clone(&self.0) as Arc<dyn Lease> })
+    }
+    fn key(&self, _: &str, _: Purpose) -> Result<Arc<dyn RemoteKey>, String> {
+        Err("there is none".into())
+    }
+}
+
+#[test]
+fn a_key_on_loan_opens_until_its_lease_is_over() {
+    let loan = Arc::new(Loan::default());
+    let reader = KeyReader::new(Arc::new(Lender(Arc::clone(&loan))));
+    let config: model::Keyring = serde_json::from_value(json!({ "kind": "secret", "versions": [
+        { "id": "own", "key": reference("hs256.secret"), "state": "active" },
+        { "id": "lent", "key": "kms:env:SEALED", "state": "retiring" },
+    ] }))
+    .unwrap();
+    let ring = Keyring::reading("ring", &config, &reader).unwrap();
+    assert!(ring.opening("ring.lent", NOW).is_some());
+    assert_eq!(ring.active().unwrap().leases().len(), 0, "the active one is ours");
+    loan.0.store(true, Ordering::Relaxed);
+    assert!(ring.opening("ring.lent", NOW).is_none() && ring.opening("ring.own", NOW).is_some());
+    assert_eq!(ring.all_opening(NOW).count(), 1);
+    loan.0.store(false, Ordering::Relaxed);
+    assert!(ring.opening("ring.lent", NOW).is_some(), "given again");
+
+    let faults = Keyring::build("ring", &config).unwrap_err();
+    assert!(faults[0].message.contains("AWS KMS was not asked"), "{faults:?}");
+    let config: model::Keyring = serde_json::from_value(json!({ "kind": "rsa", "versions": [
+        { "id": "1", "key": "kms:key:alias/a", "state": "active" },
+    ] }))
+    .unwrap();
+    let faults = Keyring::reading("ring", &config, &reader).unwrap_err();
+    assert!(faults[0].message.contains("`kms:key:alias/a`: there is none"), "{faults:?}");
 }

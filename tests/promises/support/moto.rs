@@ -4,6 +4,7 @@ use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
     process::{Child, Command, Stdio},
+    sync::OnceLock,
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -35,6 +36,13 @@ impl Moto {
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let port: u16 = line.trim().parse().unwrap_or_else(|_| panic!("moto did not say its port: {line:?}"));
         Self { child, address: ([127, 0, 0, 1], port).into() }
+    }
+
+    /// One for all that leave its mode alone, and count operations that nobody else asks for. It ends with this process.
+    #[track_caller]
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Moto> = OnceLock::new();
+        SHARED.get_or_init(Self::start)
     }
 
     pub fn endpoint(&self) -> String {
