@@ -123,7 +123,7 @@ fn session_key(kid: &str, subject: &str, token_id: &str) -> Vec<u8> {
         mac.finalize().into_bytes().to_vec()
     };
     let mut info = Vec::new();
-    for field in ["gapura session key v1", kid, subject, token_id] {
+    for field in ["gapura session key v2", kid, "jwt.users", subject, token_id] {
         info.extend(u32::try_from(field.len()).unwrap().to_be_bytes());
         info.extend(field.as_bytes());
     }

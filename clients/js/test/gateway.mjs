@@ -87,7 +87,7 @@ function openHpke(message, place, keys) {
 }
 
 const sessionKey = (secret, kid, subject, tokenId) =>
-  Buffer.from(hkdfSync("sha256", secret, "", fields("gapura session key v1", kid, subject, tokenId), 32));
+  Buffer.from(hkdfSync("sha256", secret, "", fields("gapura session key v2", kid, "jwt.users", subject, tokenId), 32));
 
 function openAes128gcm(message, place, secret, type) {
   const crypt = (c, salt, direction, ...more) => {
