@@ -56,12 +56,14 @@ impl<P: Posts> Source for Endpoint<P> {
             },
             // It is this key that cannot be one: no outage, which a caller could feign.
             StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => Ok(vec![br#"{"active":false}"#.to_vec()]),
-            // It has too much to do, or is broken.
-            other if other.is_server_error() || other == StatusCode::TOO_MANY_REQUESTS => {
-                Err(Silence::Outage(format!("it answers {}", other.as_u16())))
-            }
-            // A redirect would send the key elsewhere; 401 is about the gateway's own login; 403 may come from a filter before the endpoint
-            // that dislikes what stands in the key.
+            // It has too much to do, or what answers is a proxy before it.
+            StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT => Err(Silence::Outage(format!("it answers {}", status.as_u16()))),
+            // 500 is what an application says that stumbled over this key: were it an outage, whoever finds such a key could shut all
+            // others out. A redirect would send the key elsewhere; 401 is about the gateway's own login; 403 may come from a filter
+            // before the endpoint that dislikes what stands in the key.
             other => Err(Silence::Unreadable(format!("it answers {}", other.as_u16()))),
         }
     }

@@ -18,6 +18,7 @@ const KEYS = {
 const odd = {
   deep: (response) => response.end(`${'{"a":'.repeat(20_000)}1${"}".repeat(20_000)}`),
   huge: (response) => response.end(`{"active":true,"sub":"ann","p":"${"x".repeat(100_000)}"}`),
+  stumbled: (response) => response.writeHead(500).end("Internal Server Error"),
   filtered: (response) => response.writeHead(403).end("<html>Blocked</html>"),
 };
 const LOGIN = `Basic ${Buffer.from("gate%3Away:p%25ss+word").toString("base64")}`;
@@ -30,7 +31,7 @@ const answers = {
   twice: (response) => response.end('{"active":false,"active":true,"sub":"ann"}'),
   huge: (response, answer) => response.end(JSON.stringify({ ...answer, padding: "x".repeat(10_000_000) })),
   refused: (response) => response.writeHead(400).end(),
-  error: (response) => response.writeHead(500).end('{"active":true,"sub":"ann"}'),
+  error: (response) => response.writeHead(503).end('{"active":true,"sub":"ann"}'),
   redirect: (response) => response.writeHead(307, { location: "https://elsewhere.test/" }).end(),
   slow: () => {},
 };

@@ -8,7 +8,7 @@ use gapura_filters::encryption::{Mark, SharedReplays};
 use crate::{
     ALGORITHMS, Instance, MINUTE,
     adaptive_fleets::over_a_cluster,
-    demand,
+    demand, downgrades,
     fleets::{Cluster, PASSWORD, Watched},
     keeps_its_word, quota,
     resharding::moves_a_counter,
@@ -37,6 +37,7 @@ fn a_cluster() {
         let instance = of(&cluster);
         instance.is(true).await;
         moves_a_counter(&instance, &cluster).await;
+        downgrades::move_with_their_slot(&instance, &cluster).await;
         over_a_cluster(&cluster).await;
     });
 }

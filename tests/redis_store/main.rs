@@ -5,6 +5,7 @@ mod adaptive_fleets;
 mod clock;
 mod contract;
 mod counters;
+mod downgrades;
 mod failover;
 mod fleets;
 mod gateways;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use gapura_config::model::OnOutage;
 use gapura_filters::encryption::{CallerId, Known};
 
-use super::{hex, road::Road, servers::Servers};
+use super::{hex, link::Down, road::Road, servers::Servers};
 
 pub(super) struct Downgrades {
     on_outage: OnOutage,
@@ -32,21 +32,24 @@ impl Downgrades {
 
     pub(super) async fn strongest(&self, servers: &Servers, id: CallerId, above: u8, most: u8) -> Known {
         let tag = hex("", &id);
-        // One command after the other: they are few, and a question is no pipeline.
-        let question = async |mut connection: Road| {
-            for strength in (above + 1..=most).rev() {
-                let shown: Option<u8> = redis::cmd("GET").arg(key(&tag, strength)).query_async(&mut connection).await?;
-                if shown.is_some() {
-                    return Ok(strength);
-                }
-            }
-            Ok(0)
-        };
-        match (servers.ask(&tag, question).await, self.on_outage) {
+        match (self.find(servers, &tag, above, most).await, self.on_outage) {
             (Ok(strength), _) => Known::Strength(strength),
             (Err(_), OnOutage::Closed) => Known::Refused("Redis does not answer, and on_outage is \"closed\""),
             (Err(_), OnOutage::Local | OnOutage::Open) => Known::Unknown,
         }
+    }
+
+    /// A question for each key: while a slot moves some of them may still be at the old server, and others at the new one.
+    async fn find(&self, servers: &Servers, tag: &str, above: u8, most: u8) -> Result<u8, Down> {
+        for strength in (above + 1..=most).rev() {
+            let name = key(tag, strength);
+            let question = async |mut connection: Road| redis::cmd("GET").arg(&name).query_async(&mut connection).await;
+            let shown: Option<u8> = servers.ask(tag, question).await?;
+            if shown.is_some() {
+                return Ok(strength);
+            }
+        }
+        Ok(0)
     }
 }
 
