@@ -9,7 +9,7 @@ use std::{
 };
 
 use gapura_config::{Loaded, units::Address};
-use gapura_filters::{contract::NO_ANSWER, metrics::RouteMetrics};
+use gapura_filters::metrics::RouteMetrics;
 use pingora::server::ShutdownWatch;
 use tokio::{
     net::TcpListener,
@@ -52,8 +52,7 @@ async fn serve(path: PathBuf, loaded: Loaded) -> ExitCode {
         Ok(gateway) => gateway,
         Err(CannotStart::Faults(faults)) => {
             let _ = writeln!(io::stderr(), "{}", source.render(&faults, false));
-            let outage = faults.iter().all(|fault| fault.message.contains(NO_ANSWER));
-            return if outage { Exit::Environment.code() } else { Exit::Input.code() };
+            return Exit::of(&faults).code();
         }
         Err(CannotStart::Environment(why)) => return Exit::Environment.with(&why),
     };

@@ -154,13 +154,13 @@ fn files_are_short_and_say_what_they_are() {
 fn the_sdk_of_aws_stays_in_its_folder() {
     for (path, text) in sources("src").into_iter().filter(|(path, _)| !path.starts_with("src/kms")) {
         for (number, line) in code(&text) {
-            for banned in ["aws_sdk_kms", "aws_config", "feature = \"kms\""] {
+            for banned in ["aws_sdk_kms", "aws_config", "aws_smithy", "feature = \"kms\""] {
                 assert!(!line.contains(banned), "{}:{number}: {banned}", path.display());
             }
         }
     }
     let manifest: toml::Table = toml::from_str(&read(&root().join("Cargo.toml"))).unwrap();
-    for name in ["aws-config", "aws-sdk-kms"] {
+    for name in ["aws-config", "aws-sdk-kms", "aws-smithy-http-client"] {
         assert_eq!(manifest["dependencies"][name]["optional"].as_bool(), Some(true), "{name}");
     }
     let default = manifest["features"]["default"].as_array().unwrap();

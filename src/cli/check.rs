@@ -21,7 +21,7 @@ pub(super) fn run(path: &Path, online: bool) -> ExitCode {
         }
         Err((source, faults)) => {
             report(&source, &faults);
-            Exit::Input.code()
+            Exit::of(&faults).code()
         }
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn run(path: &Path, method: &str, url: &str, credentials: &Credential
         Ok(loaded) => loaded,
         Err((source, faults)) => {
             check::report(&source, &faults);
-            return Exit::Input.code();
+            return Exit::of(&faults).code();
         }
     };
     let Ok(method) = method.parse::<Method>() else {
@@ -50,7 +50,7 @@ pub(super) fn run(path: &Path, method: &str, url: &str, credentials: &Credential
         }
         Err(faults) => {
             check::report(&loaded.source, &faults);
-            Exit::Input.code()
+            Exit::of(&faults).code()
         }
     }
 }

@@ -85,7 +85,7 @@ struct Failure(Exit, String);
 
 impl From<String> for Failure {
     fn from(why: String) -> Self {
-        Self(Exit::Input, why)
+        Self(Exit::why(&why), why)
     }
 }
 

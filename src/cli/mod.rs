@@ -23,6 +23,8 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 use clap_complete::Shell;
+use gapura_config::fault::{Fault, Severity};
+use gapura_filters::contract::NO_ANSWER;
 
 use crate::serve;
 
@@ -127,6 +129,18 @@ pub(crate) enum Exit {
 }
 
 impl Exit {
+    /// Of a configuration that is refused: nothing is wrong with it where a key service is silent and that is all.
+    pub(crate) fn of(faults: &[Fault]) -> Self {
+        let mut errors = faults.iter().filter(|fault| fault.severity == Severity::Error).peekable();
+        let outage = errors.peek().is_some() && errors.all(|fault| fault.message.contains(NO_ANSWER));
+        if outage { Self::Environment } else { Self::Input }
+    }
+
+    /// Of a command that says why it cannot be done.
+    fn why(message: &str) -> Self {
+        if message.contains(NO_ANSWER) { Self::Environment } else { Self::Input }
+    }
+
     pub(crate) fn code(self) -> ExitCode {
         ExitCode::from(self as u8)
     }
@@ -235,7 +249,19 @@ fn harden() {
 
 #[cfg(test)]
 mod tests {
+    use gapura_config::fault::Place;
+
     use super::*;
+
+    #[test]
+    fn silence_is_of_the_environment_where_nothing_else_is_wrong() {
+        let silent = || Fault::at(Place::root(), format!("`kms:env:A`: {NO_ANSWER}: no answer in time"));
+        let wrong = || Fault::at(Place::root(), "`kms:env:A`: AWS KMS says no: AccessDeniedException");
+        let doubtful = || Fault::warning(Place::root(), "this is old");
+        assert_eq!(Exit::of(&[silent(), doubtful(), silent()]), Exit::Environment);
+        assert_eq!(Exit::of(&[silent(), wrong()]), Exit::Input);
+        assert_eq!(Exit::of(&[doubtful()]), Exit::Input);
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -158,7 +158,7 @@ fn with_identity<T>(options: &Options, act: impl FnOnce(Identity<'_>) -> Result<
 fn finish(act: impl FnOnce() -> Result<Vec<u8>, String>) -> ExitCode {
     match act() {
         Ok(bytes) => print(&bytes),
-        Err(why) => Exit::Input.with(&why),
+        Err(why) => Exit::why(&why).with(&why),
     }
 }
 

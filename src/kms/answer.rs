@@ -1,9 +1,11 @@
 //! What AWS KMS says when it does not do what it was asked: no, or nothing that counts.
 
-use std::fmt;
+use std::{error::Error, fmt};
 
 use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use gapura_filters::contract::NO_ANSWER;
+
+use super::channel;
 
 /// The difference decides over keys: a no ends a lease at once, silence lets it run to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,17 +24,24 @@ pub(super) enum Said {
 }
 
 /// Codes by which KMS says no to a key or to a message. Those about credentials, throttling and its own health are not among them.
-const NO: [&str; 9] = [
+const NO: [&str; 11] = [
     "AccessDeniedException",
     "DisabledException",
     "IncorrectKeyException",
+    "InvalidArnException",
     "InvalidCiphertextException",
     "InvalidGrantTokenException",
     "InvalidKeyUsageException",
     "KMSInvalidStateException",
     "NotFoundException",
+    "UnsupportedOperationException",
     "ValidationException",
 ];
+
+const IN_THE_CLEAR: Trouble = Trouble::no(
+    "where it is reached is neither https:// nor on this machine: keys would travel in the clear; see `endpoint` of `[kms]`, \
+     AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_KMS and `endpoint_url` of the AWS profile",
+);
 
 impl Trouble {
     pub(super) const fn away(words: &'static str) -> Self {
@@ -49,8 +58,13 @@ impl Trouble {
     }
 }
 
-pub(super) fn trouble<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> Trouble {
+pub(super) fn trouble<E, R>(error: &SdkError<E, R>) -> Trouble
+where
+    E: ProvideErrorMetadata + Error + 'static,
+    R: fmt::Debug + 'static,
+{
     match error {
+        _ if channel::was_in_the_clear(error) => IN_THE_CLEAR,
         SdkError::ServiceError(answer) => match answer.err().code() {
             Some(code) if NO.contains(&code) => Trouble::No(Said::Code(code.to_owned())),
             Some(code) if code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
@@ -73,6 +87,8 @@ impl fmt::Display for Said {
                 f.write_str(code)?;
                 f.write_str(match code.as_str() {
                     "InvalidCiphertextException" => ": no ciphertext of its keys, or of another `encryption_context`",
+                    "InvalidArnException" => ": this is the ARN of no key",
+                    "UnsupportedOperationException" => ": the key is of another kind than this asks for",
                     "AccessDeniedException" => ": the key's policy or ours does not let us, or there is no such key",
                     "DisabledException" => ": the key is disabled",
                     "KMSInvalidStateException" => ": the key is about to be deleted, or has no material",
@@ -91,5 +107,31 @@ impl fmt::Display for Trouble {
             Self::No(said) => write!(f, "AWS KMS says no: {said}"),
             Self::Away(said) => write!(f, "{NO_ANSWER}: {said}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_kms::{error::ErrorMetadata, operation::decrypt::DecryptError};
+
+    use super::*;
+
+    fn told(code: &str) -> Trouble {
+        let metadata = ErrorMetadata::builder().code(code).message("a text from outside").build();
+        trouble(&SdkError::service_error(DecryptError::generic(metadata), ()))
+    }
+
+    #[test]
+    fn what_no_repetition_changes_is_a_no() {
+        for code in NO {
+            assert!(matches!(told(code), Trouble::No(_)), "{code}");
+        }
+        for code in
+            ["ThrottlingException", "KMSInternalException", "DependencyTimeoutException", "ExpiredTokenException"]
+        {
+            assert!(matches!(told(code), Trouble::Away(_)), "{code}");
+        }
+        let said = told("UnsupportedOperationException").to_string();
+        assert!(said.contains("no: UnsupportedOperationException") && !said.contains("outside"), "{said}");
     }
 }

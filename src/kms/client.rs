@@ -8,7 +8,7 @@ use std::{
 
 use aws_config::{BehaviorVersion, Region, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_sdk_kms::{
-    Client as Sdk,
+    Client as Sdk, Config,
     operation::get_public_key::GetPublicKeyOutput,
     primitives::Blob,
     types::{EncryptionAlgorithmSpec, MessageType, SigningAlgorithmSpec},
@@ -18,7 +18,10 @@ use gapura_filters::metrics::Metrics;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{OnceCell, Semaphore};
 
-use super::answer::{Trouble, trouble};
+use super::{
+    answer::{Trouble, trouble},
+    channel::{self, Private},
+};
 
 /// KMS by one `[kms]`.
 pub(super) struct Client {
@@ -29,8 +32,9 @@ pub(super) struct Client {
     context: HashMap<String, String>,
     /// Region and credentials are found when the first question is asked.
     sdk: OnceCell<Sdk>,
-    /// Of questions that messages of strangers cause.
-    seats: Semaphore,
+    /// Of questions that messages of strangers cause; apart, so that those of one kind leave the other alone.
+    unwrapping: Semaphore,
+    signing: Semaphore,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -39,8 +43,6 @@ const BACKOFF: Duration = Duration::from_millis(100);
 /// `Sign` takes a longer message as its digest only.
 const MAX_RAW: usize = 4096;
 const BUSY: Trouble = Trouble::away("too many questions at once; see `kms.max_calls`");
-const IN_THE_CLEAR: Trouble =
-    Trouble::no("`AWS_ENDPOINT_URL` is neither https:// nor of this machine: keys would travel in the clear");
 
 impl Client {
     pub(super) fn new(config: &model::Kms, metrics: &Arc<Metrics>) -> Self {
@@ -51,7 +53,8 @@ impl Client {
             endpoint: config.endpoint.clone(),
             context: config.encryption_context.clone().into_iter().collect(),
             sdk: OnceCell::new(),
-            seats: Semaphore::new(config.max_calls),
+            unwrapping: Semaphore::new(config.max_calls),
+            signing: Semaphore::new(config.max_calls),
             metrics: Arc::clone(metrics),
         }
     }
@@ -84,12 +87,8 @@ impl Client {
         if found.region().is_none() {
             return Err(Trouble::no("no region is set: write `region` into `[kms]`, or set AWS_REGION"));
         }
-        // The model holds `endpoint` to this already; the environment is only known here.
-        let elsewhere = [found.endpoint_url().map(str::to_owned), std::env::var("AWS_ENDPOINT_URL_KMS").ok()];
-        if elsewhere.iter().flatten().any(|endpoint| !model::Kms::is_private(endpoint)) {
-            return Err(IN_THE_CLEAR);
-        }
-        Ok(Sdk::new(&found))
+        let config = Config::from(&found).to_builder().http_client(channel::http()?).interceptor(Private);
+        Ok(Sdk::from_conf(config.build()))
     }
 
     /// What a ciphertext holds.
@@ -107,7 +106,7 @@ impl Client {
     /// What a message holds that was encrypted to a key pair.
     pub(super) async fn unwrap(&self, key: &str, ciphertext: &[u8]) -> Result<Secret, Trouble> {
         let asking = async {
-            let _seat = self.seats.try_acquire().map_err(|_| BUSY)?;
+            let _seat = self.unwrapping.try_acquire().map_err(|_| BUSY)?;
             let question = self.sdk().await?.decrypt().key_id(key).ciphertext_blob(Blob::new(ciphertext));
             let question = question.encryption_algorithm(EncryptionAlgorithmSpec::RsaesOaepSha256);
             let answer = question.send().await.map_err(|why| trouble(&why))?;
@@ -118,7 +117,7 @@ impl Client {
 
     pub(super) async fn sign(&self, key: &str, by: SigningAlgorithmSpec, message: &[u8]) -> Result<Vec<u8>, Trouble> {
         let asking = async {
-            let _seat = self.seats.try_acquire().map_err(|_| BUSY)?;
+            let _seat = self.signing.try_acquire().map_err(|_| BUSY)?;
             let question = self.sdk().await?.sign().key_id(key).signing_algorithm(by);
             let question = if message.len() <= MAX_RAW {
                 question.message_type(MessageType::Raw).message(Blob::new(message))
@@ -160,4 +159,27 @@ impl Client {
 fn content(plaintext: Option<Blob>) -> Result<Secret, Trouble> {
     let plaintext = plaintext.map(|blob| Secret::new(blob.into_inner()));
     plaintext.filter(|secret| !secret.bytes().is_empty()).ok_or(Trouble::away("its answer holds no plaintext"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Messages of partners that wait take no place of the tokens that are signed.
+    #[tokio::test]
+    async fn each_kind_of_question_has_its_own_places() {
+        // Port 9 of this machine: whether or not anybody is there, nobody is KMS.
+        let config = model::Kms {
+            max_calls: 1,
+            timeout: "100ms".parse().unwrap(),
+            endpoint: Some("http://127.0.0.1:9".into()),
+            region: Some("eu-west-1".into()),
+            ..model::Kms::default()
+        };
+        let client = Client::new(&config, &Arc::new(Metrics::new().unwrap()));
+        let _message = client.unwrapping.try_acquire().unwrap();
+        assert_eq!(client.unwrap("a", b"b").await.err(), Some(BUSY));
+        let signed = client.sign("a", SigningAlgorithmSpec::EcdsaSha256, b"b").await;
+        assert!(signed.as_ref().is_err_and(|why| *why != BUSY), "{signed:?}");
+    }
 }

@@ -91,6 +91,7 @@ impl Drop for Lease {
 pub(super) async fn keep(client: Arc<Client>, lease: Weak<Lease>, ciphertext: Vec<u8>) {
     let mut next = Instant::now() + client.cache.mul_f64(between(0.5, 0.75));
     let mut why = String::new();
+    let mut told = Told::default();
     loop {
         // Its end is noticed when it comes, not at the next question.
         let Some(left) = lease.upgrade().map(|lease| lease.left()) else { return };
@@ -106,6 +107,7 @@ pub(super) async fn keep(client: Arc<Client>, lease: Weak<Lease>, ciphertext: Ve
             // The ciphertext is the same, and so is the key: it is only wiped again.
             Ok(_same) => {
                 lease.prolong(asked, client.cache);
+                told = Told::default();
                 asked + client.cache.mul_f64(between(0.5, 0.75))
             }
             Err(trouble) => {
@@ -113,16 +115,38 @@ pub(super) async fn keep(client: Arc<Client>, lease: Weak<Lease>, ciphertext: Ve
                     lease.end_now();
                 }
                 why = trouble.to_string();
-                log::warn!("the key {} is not prolonged: {why}", lease.name);
-                Instant::now() + (client.cache / 20).min(LONGEST_PAUSE).mul_f64(between(0.5, 1.0))
+                if told.is_news(&why, Instant::now()) {
+                    log::warn!("the key {} is not prolonged: {why}", lease.name);
+                }
+                Instant::now() + (client.cache / 20).clamp(PAUSE.0, PAUSE.1).mul_f64(between(0.5, 1.0))
             }
         };
         lease.show(&why);
     }
 }
 
-/// Between two questions without an answer.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// Between two questions without an answer, half of it or more: the least and the most.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
+/// Between two lines of the log that say the same.
+const REMINDER: Duration = Duration::from_secs(60);
+
+/// What the log holds of a lease that is not prolonged.
+#[derive(Default)]
+struct Told {
+    last: Option<(Instant, String)>,
+}
+
+impl Told {
+    /// Another reason than before, or the same for a minute.
+    fn is_news(&mut self, why: &str, now: Instant) -> bool {
+        let known = |(at, said): &(Instant, String)| said == why && now.duration_since(*at) < REMINDER;
+        let news = !self.last.as_ref().is_some_and(known);
+        if news {
+            self.last = Some((now, why.to_owned()));
+        }
+        news
+    }
+}
 
 fn between(least: f64, most: f64) -> f64 {
     rand::random_range(least..most)
@@ -130,4 +154,22 @@ fn between(least: f64, most: f64) -> f64 {
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_is_told_of_changes_and_reminded_once_a_minute() {
+        let (mut told, begin) = (Told::default(), Instant::now());
+        let mut lines = Vec::new();
+        for second in 0..150 {
+            let why = if second == 90 { "throttled" } else { "no answer" };
+            if told.is_news(why, begin + Duration::from_secs(second)) {
+                lines.push(second);
+            }
+        }
+        assert_eq!(lines, [0, 60, 90, 91]);
+    }
 }

@@ -7,6 +7,8 @@ mod absent;
 #[cfg(feature = "kms")]
 mod answer;
 #[cfg(feature = "kms")]
+mod channel;
+#[cfg(feature = "kms")]
 mod client;
 #[cfg(feature = "kms")]
 mod key;

@@ -1,6 +1,14 @@
 //! Keys that AWS KMS lends: they serve as any other, no longer than KMS says yes, and again as soon as it does.
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use std::{
+    io::ErrorKind,
+    net::{SocketAddr, TcpListener},
+};
+
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::json;
 use sha2::Sha256;
@@ -72,7 +80,6 @@ auth = ["jwt.known"]
 
 /// Everything that the configuration has encrypted, in base64 or as it is.
 fn setup(moto: &Moto, upstream: &Upstream, key: &str) -> Setup {
-    use base64::engine::general_purpose::STANDARD;
     let sealed = |secret: &str| moto.encrypt(key, secret, json!({"service": "gapura"}));
     let server = "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = [\"127.0.0.1:0\"]\nplaintext = true\nadmin = \"127.0.0.1:0\"\n\
                   key_delivery = true\n\n[tls]\nself_signed = true\n";
@@ -135,7 +142,14 @@ fn session_key(kid: &str, subject: &str, token_id: &str) -> Vec<u8> {
 fn what_kms_holds_serves_as_any_other_key() {
     let (moto, upstream) = (Moto::start(), Upstream::ok());
     let key = symmetric(&moto);
-    let setup = lasting(setup(&moto, &upstream, &key));
+    // What is logged most freely, and places that would lead elsewhere were they heeded.
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let setup = lasting(setup(&moto, &upstream, &key))
+        .env("RUST_LOG", "trace,aws_sigv4=trace,aws_smithy_runtime=trace,hyper_util=trace")
+        .env("LOG_SENSITIVE_BODIES", "true")
+        .env("AWS_SESSION_TOKEN", "session-of-aws-not-for-any-log")
+        .env("AWS_ENDPOINT_URL_KMS", "http://kms.example")
+        .env("HTTP_PROXY", &format!("http://{}", proxy.local_addr().unwrap()));
 
     // `check` asks nobody and says so; `check --online` does.
     let checked = setup.command(&["check"]);
@@ -182,32 +196,50 @@ fn what_kms_holds_serves_as_any_other_key() {
 
     commands_read_them_as_well(&moto, &key);
     let told = [gateway.log(), gateway.output(), text, listed, said].concat();
-    for secret in [JWT_SECRET, API_KEY_SALT, MASTER_KEY, SESSION_SECRET, "credential-of-aws"] {
-        assert!(!told.contains(secret), "{secret}");
+    for secret in [JWT_SECRET, API_KEY_SALT, MASTER_KEY, SESSION_SECRET, "credential-of-aws", "session-of-aws"] {
+        assert!(!told.contains(secret) && !told.contains(&STANDARD.encode(secret)), "{secret}");
     }
+    assert!(told.contains("TRACE"), "the log is as talkative as it gets");
+    proxy.set_nonblocking(true).unwrap();
+    assert_eq!(proxy.accept().unwrap_err().kind(), ErrorKind::WouldBlock, "a proxy was told a key");
 }
 
 /// On the command line, with nothing but the environment.
 #[track_caller]
 fn commands_read_them_as_well(moto: &Moto, key: &str) {
     let salt = moto.encrypt(key, API_KEY_SALT, json!({}));
-    let hash = |endpoint: &str| {
+    let profile = tempfile::NamedTempFile::new().unwrap();
+    let said = "[default]\nservices = here\n[services here]\nkms =\n  endpoint_url = http://kms.example\n";
+    std::fs::write(profile.path(), said).unwrap();
+    let hash = |place: &str, endpoint: &str| {
         let environment = [
             ("SALT", &*salt),
-            ("AWS_ENDPOINT_URL", endpoint),
+            (place, endpoint),
             ("AWS_REGION", "eu-west-1"),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
             ("AWS_ACCESS_KEY_ID", "TEST"),
             ("AWS_SECRET_ACCESS_KEY", "TEST"),
         ];
         command(&["keys", "hash", "--salt", "kms:env:SALT"], &environment, "the-partners-key")
     };
     // KMS has 3 s here by default: a slow machine may ask again.
-    let hashed = until("KMS is asked", || Some(hash(&moto.endpoint())).filter(|output| output.status.success()));
+    let hashed = until("KMS is asked", || {
+        Some(hash("AWS_ENDPOINT_URL", &moto.endpoint())).filter(|output| output.status.success())
+    });
     let expected = crate::support::credential::key_hash("the-partners-key");
     assert_eq!(String::from_utf8_lossy(&hashed.stdout).trim(), expected);
-    let refused = hash("http://kms.example");
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && said.contains("keys would travel in the clear"), "{said}");
+    for (place, endpoint) in [
+        ("AWS_ENDPOINT_URL", "http://kms.example"),
+        ("AWS_ENDPOINT_URL_KMS", "http://kms.example"),
+        ("AWS_CONFIG_FILE", profile.path().to_str().unwrap()),
+    ] {
+        let refused = hash(place, endpoint);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(1), "{place}: {said}");
+        assert!(said.contains("keys would travel in the clear"), "{place}: {said}");
+    }
+    let silent = hash("AWS_ENDPOINT_URL", &format!("http://{}", nobody()));
+    assert_eq!(silent.status.code(), Some(3), "{}", String::from_utf8_lossy(&silent.stderr));
 }
 
 fn upstream_body() -> &'static str {
@@ -290,8 +322,7 @@ fn no_gateway_starts_without_its_keys() {
     }
     moto.mode("");
     // Nobody there.
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let elsewhere = TABLES.replace("@KMS@", &format!("http://{nobody}"));
+    let elsewhere = TABLES.replace("@KMS@", &format!("http://{}", nobody()));
     let server = "[server]\nhttp = [\"127.0.0.1:0\"]\nplaintext = true\n";
     let alone = Setup::new(&format!("{server}{elsewhere}"))
         .put("BACKEND", upstream.address())
@@ -300,7 +331,13 @@ fn no_gateway_starts_without_its_keys() {
         .file("master.enc", "AAAA")
         .env("SEALED_SALT", "AAAA")
         .env("SEALED_SESSIONS", "AAAA");
-    refuses(short(credentials(alone)).spawn(), 3, "AWS KMS gives no answer");
+    let alone = short(credentials(alone));
+    for command in [&["check", "--online"][..], &["explain", "GET", "/apart"]] {
+        let refused = alone.command(command);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(refused.status.code() == Some(3) && said.contains("AWS KMS gives no answer"), "{command:?}: {said}");
+    }
+    refuses(alone.spawn(), 3, "AWS KMS gives no answer");
     // Of another context, of no key, of a key that is disabled.
     let other = moto.encrypt(&key, JWT_SECRET, json!({"service": "another"}));
     refuses(
@@ -312,6 +349,11 @@ fn no_gateway_starts_without_its_keys() {
     let disabled = lasting(setup(&moto, &upstream, &key));
     moto.call("DisableKey", json!({"KeyId": id(&key)}));
     refuses(disabled.spawn(), 1, "AWS KMS says no: DisabledException");
+}
+
+/// An address where nothing listens.
+fn nobody() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// It ends, says why, and where.

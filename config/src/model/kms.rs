@@ -24,7 +24,7 @@ pub struct Kms {
     /// The longest that one question may take, with its repetition: 100 ms to 30 s, and at most a quarter of `cache`.
     #[serde(default = "timeout")]
     pub timeout: Period,
-    /// Questions at once, about messages and signatures; the next is refused with 503.
+    /// Questions at once about messages, and as many about signatures; the next is refused with 503.
     #[serde(default = "max_calls")]
     #[schemars(range(min = 1, max = 1024))]
     pub max_calls: usize,
@@ -71,10 +71,14 @@ impl FromStr for Endpoint {
     fn from_str(text: &str) -> Result<Self, ()> {
         let (scheme, rest) = text.split_once("://").ok_or(())?;
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        let host = match authority.strip_prefix('[') {
-            Some(rest) => rest.split_once(']').ok_or(())?.0,
-            None => authority.split(':').next().unwrap_or_default(),
+        let (host, port) = match authority.strip_prefix('[') {
+            Some(rest) => rest.split_once(']').ok_or(())?,
+            None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
         };
+        let is_port = |port: &str| port.bytes().all(|b| b.is_ascii_digit()) && port.parse().is_ok_and(|n: u16| n > 0);
+        if !(port.is_empty() || port.strip_prefix(':').is_some_and(is_port)) {
+            return Err(());
+        }
         if host.is_empty() || authority.contains('@') || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return Err(());
         }
@@ -107,6 +111,11 @@ mod tests {
             "http://",
             "ftp://127.0.0.1",
             "https:// a",
+            "https://kms.example:99999",
+            "https://kms.example:",
+            "https://kms.example:0",
+            "https://kms.example:+1",
+            "https://[::1]1",
         ] {
             assert!(!Kms::is_private(bad), "{bad}");
         }

@@ -30,6 +30,18 @@ pub(super) fn check(rules: &mut Rules<'_>) {
         );
         rules.add(Fault::at(table.key("timeout"), message).help("write at most a quarter of `cache`"));
     }
+    let is_region = |text: &str| {
+        (1..=64).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    };
+    if let Some(region) = kms.region.as_ref().filter(|region| !is_region(region)) {
+        let fault = Fault::at(table.key("region"), format!("`{}` is no region of AWS", region.escape_debug()));
+        rules.add(fault.help("write it as in an ARN: \"eu-central-1\""));
+    }
+    if kms.encryption_context.contains_key("") {
+        let fault = Fault::at(table.key("encryption_context"), "a name in it is empty: KMS takes no such context");
+        rules.add(fault.help("write what the keys were encrypted with: { service = \"gapura\" }"));
+    }
     if let Some(endpoint) = &kms.endpoint {
         let place = table.key("endpoint");
         if !Kms::is_private(endpoint) {
