@@ -12,7 +12,7 @@ use crate::support::{
     node::Sealer,
     token, until,
     wait::until_true,
-    wire,
+    wire::{self, Wire},
 };
 
 const SESSION_SECRET: &str = "session-secret-4c1e9a7b3f5d2860-not-for-any-log";
@@ -24,6 +24,9 @@ endpoint = "@KMS@"
 encryption_context = { service = "gapura" }
 cache = "@CACHE@"
 timeout = "@TIMEOUT@"
+
+[limits]
+body_timeout = "2m"
 
 [upstreams.backend]
 servers = ["@BACKEND@"]
@@ -56,6 +59,19 @@ path = "/sealed"
 upstream = "backend"
 auth = ["jwt.users", "api_keys.partners"]
 encryption = "founding"
+
+[encryption.streamed]
+profile = "aes128gcm"
+keyrings = ["sessions"]
+inner_types = ["application/octet-stream"]
+stream = true
+
+[[routes]]
+name = "streamed"
+path = "/streamed"
+upstream = "backend"
+auth = ["jwt.users"]
+encryption = "streamed"
 
 [[routes]]
 name = "keyed"
@@ -254,6 +270,46 @@ fn an_outage_lasts_until_the_end_of_the_keys_and_heals_by_itself() {
         gateway.log()
     );
     assert!(gateway.log().contains("has given the key kms:env:SEALED_SALT again"));
+}
+
+#[test]
+fn a_body_that_comes_after_the_end_of_a_key_is_not_for_it() {
+    let (moto, upstream) = (Moto::start(), Upstream::ok());
+    let gateway = fleeting(setup(&moto, &upstream, &symmetric(&moto)));
+    let envelope = Sealer::alice().seal(r#"{"amount":1}"#).to_string();
+    let waiting = [
+        ("/sealed", "application/json", "identity", &*envelope),
+        ("/streamed", "application/octet-stream", "aes128gcm", &*envelope),
+        ("/.well-known/gapura/session-key?path=/sealed&method=POST", "application/json", "identity", "{}"),
+    ]
+    .map(|(target, kind, coding, body)| {
+        (target, until("a head is accepted", || head(&gateway, target, kind, coding, body)), body)
+    });
+
+    moto.mode("hang");
+    until_true("all keys have ended", || gateway.metric("gapura_kms_keys", &["state=\"ended\""]) == 4.0);
+    let before = upstream.requests().len();
+    for (target, mut wire, body) in waiting {
+        let answer = wire.send(body).answer("POST");
+        assert_eq!(answer.status, 503, "{target}: {}", answer.lossy());
+        expect_problem(&answer, 503, "OVERLOADED");
+    }
+    assert_eq!(upstream.requests().len(), before, "nothing refused reaches an upstream");
+}
+
+/// A request that has passed all that looks at heads, and is asked for its body.
+fn head(gateway: &Gateway, target: &str, kind: &str, coding: &str, body: &str) -> Option<Wire> {
+    let (token, length) = (token(), body.len().to_string());
+    let headers = [
+        ("Authorization", &*token),
+        ("Content-Type", kind),
+        ("Content-Encoding", coding),
+        ("Content-Length", &*length),
+        ("Expect", "100-continue"),
+    ];
+    let mut wire = Wire::tls(gateway.https(), &[]);
+    wire.send(wire::request_bytes("POST", target, &headers, b""));
+    wire.head().filter(|head| head.status == 100).map(|_| wire)
 }
 
 #[test]
