@@ -43,7 +43,7 @@ impl ServeHttp for Admin {
             ("/healthz", true, _) => text(StatusCode::OK, "ok\n"),
             (KEYS_PATH, true, _) if self.gateway.live().policy.assertions.is_some() => self.assertion_keys(),
             ("/readyz", true, _) => match self.gateway.not_ready() {
-                reasons if reasons.is_empty() => text(StatusCode::OK, "ready\n"),
+                reasons if reasons.is_empty() => text(StatusCode::OK, self.ready()),
                 reasons => text(StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n"),
             },
             ("/metrics", true, _) => {
@@ -72,6 +72,12 @@ impl ServeHttp for Admin {
 }
 
 impl Admin {
+    /// What is amiss all the same stands below.
+    fn ready(&self) -> String {
+        let ended = self.gateway.ended_keys();
+        ["ready".to_owned()].into_iter().chain(ended).map(|line| line + "\n").collect()
+    }
+
     /// As on the public listeners, for upstreams that reach only this one.
     fn assertion_keys(&self) -> Response<Vec<u8>> {
         let live = self.gateway.live();

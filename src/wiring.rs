@@ -3,6 +3,7 @@
 mod state;
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     sync::{
         Arc,
@@ -20,6 +21,7 @@ use gapura_config::{
 use gapura_filters::{
     contract::Services,
     encryption,
+    leases::over_text,
     metrics::{Metrics, RouteMetrics},
     policy::Policy,
 };
@@ -240,9 +242,15 @@ impl Gateway {
         let policy = &self.live().policy;
         let held = policy.held_keys.iter().filter_map(|keys| keys.missing());
         let foreign = policy.foreign_keys.iter().filter_map(|keys| keys.missing());
-        let lent = policy.leases.iter().filter(|lease| lease.is_over());
-        let lent = lent.map(|lease| format!("{}: the key has ended, and AWS KMS has not given it again", lease.name()));
-        policy.key_sets.iter().filter_map(|set| set.missing()).chain(held).chain(foreign).chain(lent).collect()
+        policy.key_sets.iter().filter_map(|set| set.missing()).chain(held).chain(foreign).collect()
+    }
+
+    /// Keys that have ended: one line each. All instances share them, so one that stopped taking traffic would leave it to none; the
+    /// routes that need no such key go on.
+    pub(crate) fn ended_keys(&self) -> BTreeSet<String> {
+        let live = self.live();
+        let over = live.policy.leases.iter().filter(|lease| lease.is_over());
+        over.map(|lease| over_text(lease.name())).collect()
     }
 }
 

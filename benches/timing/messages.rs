@@ -105,7 +105,7 @@ impl Keys {
 
     fn session(&self) -> (String, [u8; 32]) {
         let holder = Holder { method: "jwt.users", subject: USER, token_id: TOKEN_ID };
-        let (kid, key) = self.ring("sessions").new_session_key(holder, NOW / 1000 + 600).expect("a session key");
+        let (kid, key) = self.ring("sessions").new_session_key(holder, NOW / 1000 + 600, NOW).expect("a session key");
         (kid, *key.bytes())
     }
 

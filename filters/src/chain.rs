@@ -87,6 +87,14 @@ impl Chain {
         Ok(())
     }
 
+    /// Whether the keys of the route are still lent. For whoever has waited since [`Self::on_request`], and uses one next.
+    pub fn check_leases(&self) -> Result<(), Refusal> {
+        self.links.iter().try_for_each(|link| match &link.filter {
+            AnyFilter::Leases(leases) => leases.check(),
+            _ => Ok(()),
+        })
+    }
+
     /// The whole request body, empty where there is none.
     pub async fn on_request_body(
         &self,
@@ -95,6 +103,7 @@ impl Chain {
         body: &mut Bytes,
         exchange: &mut Exchange,
     ) -> Result<(), Refusal> {
+        self.check_leases()?;
         for link in self.links.iter().filter(|link| link.filter.needs_body()) {
             exchange.now = clock.now();
             let before = exchange.now.monotonic;
@@ -114,6 +123,7 @@ impl Chain {
         head: &request::Parts,
         exchange: &mut Exchange,
     ) -> Result<(), Refusal> {
+        self.check_leases()?;
         for link in self.links.iter().filter(|link| link.forwards) {
             exchange.now = clock.now();
             let before = exchange.now.monotonic;

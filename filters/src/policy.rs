@@ -26,7 +26,7 @@ use crate::{
     delivery::PublicKeys,
     encryption::Encryption,
     guard::Guard,
-    keyring::{Keyring, Keyrings, Version},
+    keyring::{Keyring, Keyrings},
     leases::Leases,
     metrics::RouteMetrics,
     operation_tokens::{self, IssueTokens, OperationTokens, RequireToken},
@@ -50,7 +50,7 @@ pub struct Policy {
     pub assertions: Option<Arc<Assertions>>,
     /// Keys of backends that its routes accept and somebody has to ask for, each once.
     pub foreign_keys: Box<[Arc<ForeignKeys>]>,
-    /// On which the keys of its routes are held.
+    /// On which the keys are held that its routes use.
     pub leases: Box<[Arc<dyn Lease>]>,
     /// The public keys of all envelopes.
     pub public_keys: PublicKeys,
@@ -118,7 +118,7 @@ impl Policy {
             held_keys: compiler.held_keys.into(),
             assertions: compiler.assertions,
             foreign_keys: compiler.foreign_keys.into(),
-            leases: compiler.held.all(),
+            leases: compiler.held.all(config),
             public_keys: PublicKeys::new(config, &rings),
             unrouted: RouteMetrics::new(UNROUTED, &services.metrics),
         };
@@ -168,10 +168,11 @@ impl Compiler<'_> {
         let built = self.config.identity_assertion.as_ref().map(|table| Assertions::build(table, &services));
         self.held.note("identity_assertion", &services.keys);
         self.assertions = built.transpose().map_err(|faults| self.faults.extend(faults)).ok().flatten().map(Arc::new);
-        let services = self.services.noting_keys();
-        let built = operation_tokens::build(self.config, &services);
-        self.held.note("operation_tokens", &services.keys);
+        let built = operation_tokens::build(self.config, self.services);
         self.operations = built.map_err(|faults| self.faults.extend(faults)).unwrap_or_default();
+        for (name, tokens) in &self.operations {
+            self.held.add(&format!("operation_tokens.{name}"), tokens.leases());
+        }
     }
 
     /// Filters with tokens of the gateway's own on one route.
@@ -237,9 +238,9 @@ impl Compiler<'_> {
         let mut rings = Keyrings::new();
         for (name, ring) in &self.config.keyrings {
             let built = Keyring::reading(name, ring, &self.services.keys).map_err(|faults| self.faults.extend(faults));
-            // What else opens may end alone: its messages are then refused, and no others.
-            let active = built.as_ref().ok().and_then(Keyring::active).map(Version::leases);
-            self.held.add(&format!("keyrings.{name}"), active.unwrap_or_default());
+            if let Ok(ring) = &built {
+                self.held.ring(name, ring);
+            }
             rings.insert(name.clone(), built.ok().map(Arc::new));
         }
         rings

@@ -85,6 +85,8 @@ async fn session_key(gateway: &Gateway, session: &mut ServerSession, context: &m
     context.exchange.now = context.started;
     route.chain.on_request(&gateway.clock, &head, &mut context.exchange).await?;
     let body = whole::read_body(session, MAX_ASKED, live.config.limits.body_timeout.get()).await?;
+    // It may have come long after the head.
+    route.chain.check_leases()?;
     let asked = Asked::read(&body)?;
     let (Some(encryption), Some(principal)) = (&route.encryption, context.exchange.principal.clone()) else {
         return Err(no_route().into());

@@ -58,6 +58,7 @@ pub(super) async fn exchange(
     let mut body = Body { incoming: None, max: route.max_body, received: 0, pause, ended: false };
     let content = body.first(&way, session, context, &parts).await?;
     context.place = live.lanes.enter(&route.name).await?;
+    route.chain.check_leases()?;
     context.exchange.now = gateway.clock.now();
     match &mut body.incoming {
         Some(incoming) => incoming.accept(&content, &mut parts, &mut context.exchange).await?,
@@ -132,6 +133,8 @@ impl Body {
             }
             self.count(&piece)?;
             let Some(incoming) = &mut self.incoming else { return Err(Broken::Cut) };
+            // Until a record has opened the message may still turn to a key; from then on it goes on under its own.
+            way.route.chain.check_leases()?;
             context.exchange.now = way.gateway.clock.now();
             incoming.push(&piece, context.exchange.now)?;
             content.extend_from_slice(&incoming.take());

@@ -20,7 +20,7 @@ use crate::support::{
     node::Sealer,
     token, until,
     wait::until_true,
-    wire,
+    wire::{self, Wire},
 };
 
 const SESSION_SECRET: &str = "session-secret-4c1e9a7b3f5d2860-not-for-any-log";
@@ -32,6 +32,9 @@ endpoint = "@KMS@"
 encryption_context = { service = "gapura" }
 cache = "@CACHE@"
 timeout = "@TIMEOUT@"
+
+[limits]
+body_timeout = "2m"
 
 [upstreams.backend]
 servers = ["@BACKEND@"]
@@ -64,6 +67,19 @@ path = "/sealed"
 upstream = "backend"
 auth = ["jwt.users", "api_keys.partners"]
 encryption = "founding"
+
+[encryption.streamed]
+profile = "aes128gcm"
+keyrings = ["sessions"]
+inner_types = ["application/octet-stream"]
+stream = true
+
+[[routes]]
+name = "streamed"
+path = "/streamed"
+upstream = "backend"
+auth = ["jwt.users"]
+encryption = "streamed"
 
 [[routes]]
 name = "keyed"
@@ -267,8 +283,10 @@ fn an_outage_lasts_until_the_end_of_the_keys_and_heals_by_itself() {
 
     until_true("the metrics tell", || gateway.metric("gapura_kms_keys", &["state=\"ended\""]) == 4.0);
     let ready = wire::request(gateway.admin(), "GET", "/readyz", &[], b"");
-    assert_eq!(ready.status, 503);
-    assert!(ready.lossy().contains("/jwt.enc: the key has ended"), "{}", ready.lossy());
+    assert_eq!(ready.status, 200, "what needs no key of KMS is served: {}", ready.lossy());
+    let ended: Vec<&str> = ready.text().lines().filter(|line| line.contains("has ended")).collect();
+    assert_eq!(ended.len(), 4, "each once: {ended:?}");
+    assert!(ended.iter().any(|line| line.contains("/jwt.enc has ended")), "{ended:?}");
     assert!(gateway.metric("gapura_kms_calls_total", &["result=\"unavailable\""]) > 0.0);
 
     // Without KMS there is no other configuration; the one that runs stays.
@@ -279,13 +297,53 @@ fn an_outage_lasts_until_the_end_of_the_keys_and_heals_by_itself() {
 
     moto.mode("");
     until_true("KMS is back", || sealed(&gateway).status == 200);
-    until_true("all keys are", || wire::request(gateway.admin(), "GET", "/readyz", &[], b"").status == 200);
+    until_true("all keys are", || wire::request(gateway.admin(), "GET", "/readyz", &[], b"").text() == "ready\n");
     assert!(
         gateway.log().contains("has ended, and what needs it is refused: AWS KMS gives no answer"),
         "{}",
         gateway.log()
     );
     assert!(gateway.log().contains("has given the key kms:env:SEALED_SALT again"));
+}
+
+#[test]
+fn a_body_that_comes_after_the_end_of_a_key_is_not_for_it() {
+    let (moto, upstream) = (Moto::start(), Upstream::ok());
+    let gateway = fleeting(setup(&moto, &upstream, &symmetric(&moto)));
+    let envelope = Sealer::alice().seal(r#"{"amount":1}"#).to_string();
+    let waiting = [
+        ("/sealed", "application/json", "identity", &*envelope),
+        ("/streamed", "application/octet-stream", "aes128gcm", &*envelope),
+        ("/.well-known/gapura/session-key?path=/sealed&method=POST", "application/json", "identity", "{}"),
+    ]
+    .map(|(target, kind, coding, body)| {
+        (target, until("a head is accepted", || head(&gateway, target, kind, coding, body)), body)
+    });
+
+    moto.mode("hang");
+    until_true("all keys have ended", || gateway.metric("gapura_kms_keys", &["state=\"ended\""]) == 4.0);
+    let before = upstream.requests().len();
+    for (target, mut wire, body) in waiting {
+        let answer = wire.send(body).answer("POST");
+        assert_eq!(answer.status, 503, "{target}: {}", answer.lossy());
+        expect_problem(&answer, 503, "OVERLOADED");
+    }
+    assert_eq!(upstream.requests().len(), before, "nothing refused reaches an upstream");
+}
+
+/// A request that has passed all that looks at heads, and is asked for its body.
+fn head(gateway: &Gateway, target: &str, kind: &str, coding: &str, body: &str) -> Option<Wire> {
+    let (token, length) = (token(), body.len().to_string());
+    let headers = [
+        ("Authorization", &*token),
+        ("Content-Type", kind),
+        ("Content-Encoding", coding),
+        ("Content-Length", &*length),
+        ("Expect", "100-continue"),
+    ];
+    let mut wire = Wire::tls(gateway.https(), &[]);
+    wire.send(wire::request_bytes("POST", target, &headers, b""));
+    wire.head().filter(|head| head.status == 100).map(|_| wire)
 }
 
 #[test]

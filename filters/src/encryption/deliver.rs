@@ -31,7 +31,7 @@ impl Encryption {
         let lifetime = now.unix_ms / 1000 + self.keys.session_key_lifetime().as_secs();
         let end = until_ms.and_then(|end| u64::try_from(end / 1000).ok());
         let expires = end.map_or(lifetime, |end| end.min(lifetime));
-        let session = self.keys.new_session(Holder { method: &principal.method, subject, token_id }, expires);
+        let session = self.keys.new_session(Holder { method: &principal.method, subject, token_id }, expires, now);
         let over = self.legacy.as_ref().is_some_and(|legacy| legacy.is_over(now.unix_ms));
         let founding = self.cryptojs.as_ref().filter(|_| !over);
         let founding = founding.filter(|cryptojs| cryptojs.derivation() == KeyDerivation::User);

@@ -113,8 +113,8 @@ impl Keys {
     }
 
     /// A key to give to a caller, and its name.
-    pub(super) fn new_session(&self, holder: Holder<'_>, expiry: u64) -> Option<(String, SessionKey)> {
-        self.rings.iter().find_map(|ring| ring.new_session_key(holder, expiry))
+    pub(super) fn new_session(&self, holder: Holder<'_>, expiry: u64, now: Now) -> Option<(String, SessionKey)> {
+        self.rings.iter().find_map(|ring| ring.new_session_key(holder, expiry, now.unix_ms))
     }
 }
 

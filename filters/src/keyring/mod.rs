@@ -8,7 +8,7 @@ mod generate;
 mod load;
 pub mod session;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 

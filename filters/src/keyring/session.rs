@@ -8,7 +8,7 @@ use std::{fmt, time::Duration};
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::{Key, Keyring, Version};
+use super::{Key, Keyring};
 use crate::crypto::{fields, hkdf};
 
 /// 32 bytes, wiped when dropped, absent from `Debug`.
@@ -43,10 +43,11 @@ impl Keyring {
         Some(SessionKey::derive(secret.bytes(), kid, holder))
     }
 
-    /// A key to give to a caller, and its name. `expiry` is in seconds since 1970. None: the ring holds no secrets.
-    pub fn new_session_key(&self, holder: Holder<'_>, expiry: u64) -> Option<(String, SessionKey)> {
+    /// A key to give to a caller, and its name. `expiry` is in seconds since 1970. None: the ring holds no secrets, or its active one
+    /// is over.
+    pub fn new_session_key(&self, holder: Holder<'_>, expiry: u64, now_ms: u64) -> Option<(String, SessionKey)> {
         let version = self.active()?;
-        let Version { key: Some(Key::Secret(secret)), .. } = version else { return None };
+        let Key::Secret(secret) = version.opening(now_ms)? else { return None };
         let kid = format!("{}.{expiry}", version.kid());
         let key = SessionKey::derive(secret.bytes(), &kid, holder);
         Some((kid, key))

@@ -92,7 +92,7 @@ const LIFETIME: Duration = Duration::from_secs(900);
 #[test]
 fn a_session_key_is_its_callers_until_its_end() {
     let ring = one("secret", "hs256.secret").unwrap();
-    let (kid, key) = ring.new_session_key(HOLDER, NOW / 1000 + 900).unwrap();
+    let (kid, key) = ring.new_session_key(HOLDER, NOW / 1000 + 900, NOW).unwrap();
     assert_eq!(kid, "ring.1.1790000900");
     let asked = |kid: &str, holder: Holder<'_>, now: u64| ring.session_key(kid, holder, LIFETIME, now);
     let same = |found: Option<SessionKey>| found.is_some_and(|found| found.bytes() == key.bytes());
@@ -121,7 +121,7 @@ fn a_session_key_is_its_callers_until_its_end() {
     ] {
         assert!(asked(wrong, HOLDER, NOW).is_none(), "{wrong}");
     }
-    assert!(one("x25519", "x25519.key").unwrap().new_session_key(HOLDER, 1).is_none());
+    assert!(one("x25519", "x25519.key").unwrap().new_session_key(HOLDER, 1, NOW).is_none());
 }
 
 #[test]
@@ -151,10 +151,10 @@ fn a_retiring_version_ends_at_its_instant() {
 
 /// Lends one secret, for as long as it is told.
 #[derive(Default)]
-struct Lender(Arc<Loan>);
+pub(crate) struct Lender(pub(crate) Arc<Loan>);
 
 #[derive(Default)]
-struct Loan(AtomicBool);
+pub(crate) struct Loan(pub(crate) AtomicBool);
 
 impl Lease for Loan {
     fn is_over(&self) -> bool {
@@ -189,7 +189,14 @@ fn a_key_on_loan_opens_until_its_lease_is_over() {
     loan.0.store(true, Ordering::Relaxed);
     assert!(ring.opening("ring.lent", NOW).is_none() && ring.opening("ring.own", NOW).is_some());
     assert_eq!(ring.all_opening(NOW).count(), 1);
+    let lent: model::Keyring = serde_json::from_value(
+        json!({ "kind": "secret", "versions": [{ "id": "1", "key": "kms:env:SEALED", "state": "active" }] }),
+    )
+    .unwrap();
+    let lent = Keyring::reading("lent", &lent, &reader).unwrap();
+    assert!(lent.new_session_key(HOLDER, NOW / 1000 + 900, NOW).is_none());
     loan.0.store(false, Ordering::Relaxed);
+    assert!(lent.new_session_key(HOLDER, NOW / 1000 + 900, NOW).is_some());
     assert!(ring.opening("ring.lent", NOW).is_some(), "given again");
 
     let faults = Keyring::build("ring", &config).unwrap_err();

@@ -1,5 +1,6 @@
 use std::{
     future::Future,
+    sync::atomic::Ordering,
     task::{Context, Poll, Waker},
 };
 
@@ -7,7 +8,8 @@ use http::HeaderMap;
 
 use super::*;
 use crate::{
-    contract::{Now, Principal, UserId},
+    contract::{KeyReader, Now, Principal, UserId},
+    keyring::tests::{Lender, Loan},
     metrics::Metrics,
     replay::ReplayStore,
 };
@@ -219,6 +221,21 @@ fn a_token_is_given_out_for_what_the_response_says() {
     let good = token(by_header.issue("u1", "/begin/7", 201, &[("location", "/p/7")], "")).unwrap();
     by_header.go("u1", "/pay/1/confirm", NOW_MS, &[(HEADER, &good), ("x-payment", "/p/7")]).unwrap();
     assert_eq!(token(by_header.issue("u1", "/begin/7", 201, &[("location", "a"), ("location", "b")], "")), None);
+}
+
+#[test]
+fn a_key_on_loan_signs_until_its_lease_is_over() {
+    let loan = Arc::new(Loan::default());
+    let services = Services { keys: KeyReader::new(Arc::new(Lender(Arc::clone(&loan)))), ..services() };
+    let mut config = config("body:/payment/id", "path:id");
+    config.operation_tokens.values_mut().for_each(|table| table.key = "kms:env:SEALED".parse().ok());
+    let gate = gate_with(&config, &services);
+    let begin = || gate.issue("u1", "/begin/7", 201, &[], r#"{"payment":{"id":"p-7"}}"#);
+    assert!(begin().contains_key(HEADER));
+    loan.0.store(true, Ordering::Relaxed);
+    assert!(!begin().contains_key(HEADER), "the answer of the operation before comes all the same");
+    loan.0.store(false, Ordering::Relaxed);
+    assert!(begin().contains_key(HEADER));
 }
 
 #[test]

@@ -15,8 +15,9 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::{
-    contract::{KeyReader, Services},
+    contract::{KeyReader, Lease, Services},
     json::{self, Json, Number},
+    leases::over_text,
     replay::{ReplayId, ReplayStore},
     signing::{Jws, LocalKey, SharedKey, Signer, of_service, random_id},
 };
@@ -27,6 +28,8 @@ pub struct OperationTokens {
     name: String,
     /// The first signs; what any of them has signed is taken.
     keys: Vec<Jws>,
+    /// What they are held on, where a key service lent them.
+    leases: Box<[Arc<dyn Lease>]>,
     /// The route that takes them.
     route: String,
     lifetime_ms: u64,
@@ -84,10 +87,12 @@ impl OperationTokens {
             vec![Fault::at(place.key("header"), "this is not a header name").help("write \"X-Operation-Token\"")]
         })?;
         let name = format!("operation_tokens.{name}");
-        let keys = keys(&place, config, (&name, &services.keys))?;
+        let reader = services.keys.anew();
+        let keys = keys(&place, config, (&name, &reader))?;
         let result = |result: &str| services.metrics.operation_tokens.with_label_values(&[&name, result]);
         Ok(Self {
             keys,
+            leases: reader.leases().into(),
             route: route.to_owned(),
             lifetime_ms: u64::try_from(config.lifetime.get().as_millis()).unwrap_or(u64::MAX),
             header,
@@ -110,9 +115,12 @@ impl OperationTokens {
         let exp_ms = now_ms.saturating_add(self.lifetime_ms);
         let claims =
             Claims { aud: &self.name, sub: user_id, route: &self.route, txn: &hash(transaction), exp_ms, jti: &jti };
-        let token = match self.keys.first() {
-            Some(key) => key.sign(&claims).await,
-            None => Err("there is no key".to_owned()),
+        // The upstream may have answered long after the request came.
+        let over = self.leases.iter().find(|lease| lease.is_over());
+        let token = match (over, self.keys.first()) {
+            (Some(over), _) => Err(over_text(over.name())),
+            (None, Some(key)) => key.sign(&claims).await,
+            (None, None) => Err("there is no key".to_owned()),
         };
         let token = token.and_then(|token| HeaderValue::try_from(token).map_err(|why| why.to_string()));
         if token.is_ok() {
@@ -182,6 +190,9 @@ impl OperationTokens {
     }
     pub fn header(&self) -> &HeaderName {
         &self.header
+    }
+    pub fn leases(&self) -> &[Arc<dyn Lease>] {
+        &self.leases
     }
     pub(super) fn issued_for(&self) -> Option<&IssuedFor> {
         self.issued_for.as_ref()

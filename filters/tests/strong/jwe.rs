@@ -59,7 +59,7 @@ impl<'s> Client<'s> {
 
 /// A session key, as key delivery gives it.
 pub(crate) fn session(stage: &Stage, seconds: u64) -> (String, SessionKey) {
-    stage.ring("sessions").new_session_key(HOLDER, NOW / 1000 + seconds).unwrap()
+    stage.ring("sessions").new_session_key(HOLDER, NOW / 1000 + seconds, NOW).unwrap()
 }
 
 pub(crate) fn under_session(stage: &Stage, (kid, key): &(String, SessionKey), body: &[u8]) -> String {

@@ -136,7 +136,7 @@ fn whatever_is_wrong_with_a_message_reads_the_same() {
 }
 
 fn session_at(stage: &Stage, expiry: u64) -> (String, SessionKey) {
-    stage.ring("sessions").new_session_key(HOLDER, expiry).unwrap()
+    stage.ring("sessions").new_session_key(HOLDER, expiry, NOW).unwrap()
 }
 
 #[test]

@@ -113,7 +113,7 @@ impl Stage {
     /// A kid and a session key of this caller.
     pub(crate) fn session(&self, subject: &str, token_id: &str, expiry: u64) -> (String, [u8; 32]) {
         let holder = Holder { method: self.method, subject, token_id };
-        let (kid, key) = self.ring("sessions").new_session_key(holder, expiry).unwrap();
+        let (kid, key) = self.ring("sessions").new_session_key(holder, expiry, NOW).unwrap();
         (kid, *key.bytes())
     }
 

@@ -22,6 +22,7 @@ use super::masters::Masters;
 use crate::{
     contract::{Code, Exchange, Now, Principal, Refusal},
     crypto::{self, Ciphertext, KeyHash, Passphrase, mac},
+    leases::missing,
 };
 
 pub(in crate::encryption) struct CryptoJs {
@@ -163,9 +164,7 @@ impl CryptoJs {
     ) -> Result<Key, Refusal> {
         let email = email(principal, results)?;
         let key = self.masters.active(now.unix_ms).map(|master| self.derive(principal, email, timestamp, master));
-        key.ok_or_else(|| {
-            Refusal::new(Code::Internal, "The request cannot be served.").reason("no master key is active")
-        })
+        key.ok_or_else(|| missing().reason("no master key is active"))
     }
 
     /// The caller's key under the master key that this holds for. All are derived, whichever it is.

@@ -13,12 +13,13 @@ use gapura_config::{
 };
 
 use crate::{
-    contract::KeyReader,
+    contract::{KeyReader, Lease},
     keyring::{Key, Keyring, Keyrings},
 };
 
 pub(in crate::encryption) enum Masters {
-    One(Secret),
+    /// With what it is held on, where a key service lent it.
+    One(Secret, Box<[Arc<dyn Lease>]>),
     Ring(Arc<Keyring>),
 }
 
@@ -31,10 +32,12 @@ impl Masters {
         keys: &KeyReader,
     ) -> Result<Self, Vec<Fault>> {
         match (&config.master_key, &config.master_keys) {
-            (Some(reference), _) => keys.read(reference).map(Self::One).map_err(|why| {
-                let fault = Fault::at(place.key("master_key"), why);
-                vec![fault.help("set it before the gateway starts or reloads")]
-            }),
+            (Some(reference), _) => {
+                keys.read(reference).map(|key| Self::One(key, keys.leases().into())).map_err(|why| {
+                    let fault = Fault::at(place.key("master_key"), why);
+                    vec![fault.help("set it before the gateway starts or reloads")]
+                })
+            }
             (None, Some(name)) => match rings.get(name) {
                 Some(Some(ring)) => Ok(Self::Ring(Arc::clone(ring))),
                 Some(None) => Err(Vec::new()),
@@ -51,7 +54,7 @@ impl Masters {
     /// What messages may have been sealed under that come now.
     pub(super) fn opening(&self, now_ms: u64) -> impl Iterator<Item = &Secret> {
         let (one, ring) = match self {
-            Self::One(secret) => (Some(secret), None),
+            Self::One(..) => (self.active(now_ms), None),
             Self::Ring(ring) => (None, Some(ring)),
         };
         let of_ring = ring.into_iter().flat_map(move |ring| ring.all_opening(now_ms));
@@ -62,10 +65,10 @@ impl Masters {
     }
 
     /// What is given out, and seals where a request does not tell its key. The rules of the configuration see to it that there
-    /// is one.
+    /// is one; None: it is on loan, and over.
     pub(super) fn active(&self, now_ms: u64) -> Option<&Secret> {
         match self {
-            Self::One(secret) => Some(secret),
+            Self::One(secret, leases) => Some(secret).filter(|_| !leases.iter().any(|lease| lease.is_over())),
             Self::Ring(ring) => match ring.active()?.opening(now_ms)? {
                 Key::Secret(secret) => Some(secret),
                 _ => None,
@@ -76,7 +79,7 @@ impl Masters {
     /// For `gapura explain`.
     pub(in crate::encryption) fn ring(&self) -> Option<&Keyring> {
         match self {
-            Self::One(_) => None,
+            Self::One(..) => None,
             Self::Ring(ring) => Some(ring),
         }
     }
