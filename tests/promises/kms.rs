@@ -138,7 +138,7 @@ fn sealed(gateway: &Gateway) -> Answer {
     gateway.request("POST", "/sealed", &headers, envelope)
 }
 
-/// HKDF-SHA-256 with an empty salt, as docs/envelope-formats.md has session keys.
+/// HKDF-SHA-256 with an empty salt, as docs/strong-envelopes.md has session keys.
 fn session_key(kid: &str, subject: &str, token_id: &str) -> Vec<u8> {
     let mac = |key: &[u8], message: &[u8]| {
         let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();

@@ -1,4 +1,4 @@
-// A gateway of this test's own, written with node:crypto from docs/envelope-formats.md: what a real one never does (answer in
+// A gateway of this test's own, written with node:crypto from docs/strong-envelopes.md: what a real one never does (answer in
 // clear, replay, change a status), this one can. It knows `hpke` over P-256, `aes128gcm` and key delivery.
 
 import {

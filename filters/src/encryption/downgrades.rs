@@ -1,8 +1,8 @@
 //! The strongest envelope that each caller has sent: what the downgrade lock remembers.
 //!
 //! In the memory of this instance, and where the configuration has a shared store, there too. An instance tells the store of a caller
-//! once a day, and asks it only about an envelope that is weaker than others of its entry: those of the strongest profile never wait
-//! for it.
+//! once a day (and with each envelope while it gives no answer, which its breaker makes short), and asks it only about an envelope that
+//! is weaker than others of its entry.
 
 use std::{
     collections::HashMap,

@@ -245,7 +245,8 @@ fn keys(
     if faults.is_empty() { Ok(keys) } else { Err(faults) }
 }
 
-/// A private key in PEM says itself how it signs, and one of a key service is verified here all the same (text may stand before it: RFC 7468, section 2); anything else is a secret.
+/// A private key in PEM says itself how it signs (text may stand before it: RFC 7468, section 2); anything else is a secret. What a key
+/// of a service signs is verified here all the same.
 fn signer(place: Place, reference: &SecretRef, (name, reader): (&str, &KeyReader)) -> Result<Arc<dyn Signer>, Fault> {
     if let Some(found) = of_service(reader, reference) {
         let help = "name a key of ECC_NIST_P256 or RSA_2048 to RSA_4096, for SIGN_VERIFY";
