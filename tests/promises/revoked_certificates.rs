@@ -49,8 +49,13 @@ const CONFIG: &str = "[ca]\ndefault_ca = d\n[d]\ndatabase = index.txt\nserial = 
 
 impl Authority {
     fn new() -> Self {
+        Self::named("clients")
+    }
+
+    fn named(name: &str) -> Self {
         let authority = Self { folder: tempfile::tempdir().unwrap() };
-        for (name, text) in [("ca.cnf", CONFIG), ("index.txt", ""), ("serial", "01\n"), ("crlnumber", "01\n")] {
+        let config = CONFIG.replace("CN = clients", &format!("CN = {name}"));
+        for (name, text) in [("ca.cnf", &*config), ("index.txt", ""), ("serial", "01\n"), ("crlnumber", "01\n")] {
             fs::write(authority.path(name), text).unwrap();
         }
         authority.openssl("req -config ca.cnf -new -x509 -extensions authority -days 30 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem");
@@ -216,7 +221,36 @@ fn an_authority_without_a_list_lets_nobody_in() {
     let both = [fs::read(authority.path("ca.pem")).unwrap(), fs::read(other.path("ca.pem")).unwrap()].concat();
     // Two authorities of one name: the list of one says nothing of the other's clients.
     let site = Site { gateway: gateway.file("ca.pem", both).start(), authority, upstream };
+    let log = site.gateway.log();
+    assert!(log.contains("no list is of `CN=clients` in `client_ca`: what it has signed is refused"), "{log}");
     assert_eq!([site.call(&site.authority.client("a")), site.call(&other.client("b"))], [Some(200), None]);
+}
+
+/// Of two the first alone would be asked: who is revoked by the second would get in.
+#[test]
+fn no_authority_has_two_lists() {
+    let site = start(MONTH, "");
+    let (bad, stale) = (site.authority.client("bad"), site.gateway.directory().join("ca.crl"));
+    site.authority.revoke("bad");
+    let fresh = site.gateway.directory().join("fresh.crl");
+    site.authority.publish(&fresh, MONTH);
+    let refused = |first: &str| {
+        let answer = site.gateway.reload();
+        let (body, log) = (answer.text(), site.gateway.log());
+        assert!(answer.status != 200 && body.contains(first) && body.contains("another list of"), "{body} {log}");
+    };
+    let both = [fs::read(&stale).unwrap(), fs::read(&fresh).unwrap()].concat();
+    let only = fs::read(&stale).unwrap();
+    fs::write(&stale, both).unwrap();
+    refused("client_crls[0]");
+    fs::write(&stale, only).unwrap();
+    let configuration = site.gateway.text().to_owned();
+    site.gateway.rewrite(&configuration.replace("/ca.crl\"]", "/ca.crl\", \"@DIR@/fresh.crl\"]"));
+    refused("fresh.crl");
+    site.gateway.rewrite(&configuration);
+    fs::rename(fresh, stale).unwrap();
+    assert_eq!(site.gateway.reload().status, 200, "{}", site.gateway.log());
+    assert_eq!(site.call(&bad), None);
 }
 
 #[test]
@@ -239,10 +273,24 @@ fn check_says_what_is_wrong_with_a_list() {
         (&b"nothing"[..], "it holds none in PEM"),
         (&certificate, "it holds none in PEM"),
         (&good[..good.len() / 2], "breaks off"),
-        (&der[..der.len() / 2], "is no list of revoked certificates"),
+        (&der[..der.len() / 2], "is no list of revoked certificates: it is malformed or cut off"),
+        (&[&der[..], b"x"].concat(), "is no list of revoked certificates: other bytes follow its end"),
     ] {
         let (code, text) = check(content, TABLES);
         assert!(code == Some(1) && text.contains(part) && text.contains("client_crls"), "{part}: {text}");
+    }
+    for (name, part) in [
+        ("clients", "is not signed by `CN=clients` of `client_ca`: no client of this authority would be let in"),
+        ("others", "no list is of an authority in `client_ca`: no client would be let in"),
+    ] {
+        let other = Authority::named(name);
+        other.publish(&other.path("other.crl"), MONTH);
+        let list = fs::read(other.path("other.crl")).unwrap();
+        let (code, text) = check(&list, TABLES);
+        assert!(code == Some(1) && text.contains(part), "{name}: {text}");
+        // An authority between it and a client has another name, and is not known before the client shows it.
+        let (code, text) = check(&[&good[..], &list].concat(), TABLES);
+        assert_eq!(code, Some(i32::from(name == "clients")), "{text}");
     }
     let without = TABLES.replace("client_ca = \"@DIR@/ca.pem\"\nclient_auth = \"optional\"\n", "");
     let (code, text) = check(&good, &without);

@@ -6,6 +6,7 @@ mod facts;
 mod gate;
 mod head;
 mod io;
+mod revocations;
 mod target;
 mod tls;
 mod trust;

@@ -6,19 +6,19 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use gapura_config::{
-    fault::{Fault, Place},
+    fault::{Fault, Place, Severity},
     model::{ClientAuth, RevocationExpiry, Tls},
 };
 use parking_lot::Mutex;
 use rustls::{
     RootCertStore,
     crypto::aws_lc_rs,
-    pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime},
-    server::{ClientCertVerifierBuilder, WebPkiClientVerifier, danger::ClientCertVerifier},
+    pki_types::{CertificateDer, UnixTime},
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use sha2::{Digest as _, Sha256};
-use x509_parser::{prelude::FromDer, revocation_list::CertificateRevocationList};
 
+use super::revocations::{self, Authority};
 use crate::pem::{self, Unfit};
 
 /// As one configuration has it.
@@ -30,7 +30,7 @@ pub(crate) struct Trust {
     ends: Vec<i64>,
     /// Of all lists the first, in seconds since 1970. 0: there are none, or they have no end.
     pub(crate) first_end: i64,
-    /// Lists that had ended when they were read.
+    /// Lists that had ended when they were read, and what else is seldom meant.
     pub(crate) warnings: Vec<Fault>,
 }
 
@@ -51,35 +51,35 @@ impl Trust {
         let Some(path) = &tls.client_ca else { return Ok(None) };
         let place = Place::root().key("tls");
         let authorities = authorities(path).map_err(|unfit| vec![unfit.at(place.key("client_ca"))]);
-        let (roots, mut hash) = authorities?;
+        let (roots, known, mut hash) = authorities?;
         let builder = || {
             let provider = Arc::new(aws_lc_rs::default_provider());
             WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider)
         };
-        let (mut lists, mut ends, mut faults, mut warnings) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut lists, mut faults) = (Vec::new(), Vec::new());
         for (index, path) in tls.client_crls.iter().enumerate() {
             let place = place.key("client_crls").index(index);
-            match revocations(path, &builder) {
-                Ok(found) => {
-                    for (list, next) in found {
-                        hash.update(&list);
-                        let ended = next.is_some_and(|next| next < seconds(now_ms));
-                        if ended {
-                            warnings.push(ended_list(place.clone(), path, tls.client_crls_expired));
-                        }
-                        ends.extend(next);
-                        lists.push(list);
-                    }
-                }
+            match revocations::read(path, &place, &builder) {
+                Ok(found) => lists.extend(found),
                 Err(unfit) => faults.push(unfit.at(place)),
             }
         }
         if !faults.is_empty() {
             return Err(faults);
         }
+        let found = revocations::faults(&lists, &known, &place.key("client_crls"));
+        let (mut warnings, faults): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|fault| fault.severity == Severity::Warning);
+        if !faults.is_empty() {
+            return Err(warnings.into_iter().chain(faults).collect());
+        }
+        let ended = lists.iter().filter(|list| list.next < seconds(now_ms));
+        warnings.extend(ended.map(|list| list.ended(tls.client_crls_expired)));
+        lists.iter().for_each(|list| hash.update(&list.der));
+        let mut ends: Vec<i64> = lists.iter().map(|list| list.next).collect();
         ends.sort_unstable();
         let first_end = ends.first().copied().unwrap_or_default();
-        let mut builder = builder().with_crls(lists);
+        let mut builder = builder().with_crls(lists.into_iter().map(|list| list.der));
         if tls.client_crls_expired == RevocationExpiry::Closed {
             builder = builder.enforce_revocation_expiration();
         } else {
@@ -128,48 +128,19 @@ fn seconds(now_ms: u64) -> i64 {
     i64::try_from(now_ms / 1000).unwrap_or(i64::MAX)
 }
 
-fn authorities(path: &Path) -> Result<(Arc<RootCertStore>, Sha256), Unfit> {
-    let (mut roots, mut hash) = (RootCertStore::empty(), Sha256::new());
+fn authorities(path: &Path) -> Result<(Arc<RootCertStore>, Vec<Authority>, Sha256), Unfit> {
+    let (mut roots, mut known, mut hash) = (RootCertStore::empty(), Vec::new(), Sha256::new());
     for certificate in pem::certificates(path)? {
         hash.update(&certificate);
+        known.extend(Authority::read(&certificate));
         roots.add(certificate).map_err(|why| no_authority(path, &why))?;
     }
-    Ok((roots.into(), hash))
+    Ok((roots.into(), known, hash))
 }
 
 fn no_authority(path: &Path, why: &dyn std::fmt::Display) -> Unfit {
     let message = format!("a certificate in `{}` cannot be an authority: {why}", path.display());
     Unfit { message, help: "name a PEM file of the authorities that sign the clients' certificates" }
-}
-
-/// The lists of a file, each with the instant at which the next one was promised.
-fn revocations(
-    path: &Path,
-    builder: &impl Fn() -> ClientCertVerifierBuilder,
-) -> Result<Vec<(CertificateRevocationListDer<'static>, Option<i64>)>, Unfit> {
-    let unfit = |why: &str| {
-        let message = format!("`{}` is no list of revoked certificates: {why}", path.display());
-        Unfit { message, help: "name a complete list (no delta) in PEM or DER, as `openssl ca -gencrl` writes it" }
-    };
-    let lists = pem::revocations(path)?;
-    let read = lists.into_iter().map(|list| {
-        // What handshakes would stumble over is said here.
-        builder().with_crls([list.clone()]).build().map_err(|why| unfit(&why.to_string()))?;
-        let (_, parsed) = CertificateRevocationList::from_der(&list).map_err(|_| unfit("it cannot be read"))?;
-        let next = parsed.next_update().map(|next| next.timestamp());
-        Ok((list, next))
-    });
-    read.collect()
-}
-
-fn ended_list(place: Place, path: &Path, then: RevocationExpiry) -> Fault {
-    let (who, help) = match then {
-        RevocationExpiry::Closed => {
-            ("no client of this authority is let in", "write its next one to the file, and reload")
-        }
-        RevocationExpiry::Open => ("what was revoked since is not known", "write its next one to the file, and reload"),
-    };
-    Fault::warning(place, format!("the list in `{}` has ended: {who}", path.display())).help(help)
 }
 
 #[cfg(test)]
