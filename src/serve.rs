@@ -15,6 +15,7 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::watch,
+    task::JoinHandle,
 };
 
 use crate::{
@@ -41,7 +42,12 @@ pub(crate) fn run(path: PathBuf, loaded: Loaded) -> ExitCode {
         builder
     };
     match builder.enable_all().build() {
-        Ok(runtime) => runtime.block_on(serve(path, loaded)),
+        Ok(runtime) => {
+            let code = runtime.block_on(serve(path, loaded));
+            // A reload that still waits for keys holds up no end.
+            runtime.shutdown_background();
+            code
+        }
         Err(why) => Exit::Environment.with(&format!("no threads can be started: {why}")),
     }
 }
@@ -216,16 +222,30 @@ async fn until_stopped(gateway: &Arc<Gateway>) -> io::Result<Duration> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    // Beside this loop: it may wait for keys, and the end does not wait for it. A SIGHUP meanwhile is kept until it is done.
+    let mut running: Option<JoinHandle<()>> = None;
     loop {
         tokio::select! {
-            _ = hangup.recv() => {
+            _ = hangup.recv(), if running.is_none() => {
+                let gateway = Arc::clone(gateway);
                 // Its outcome is in the log and in the metrics.
-                let _ = reload::reload(gateway).await;
+                running = Some(tokio::spawn(async move { let _ = reload::reload(&gateway).await; }));
             }
+            () = ended(&mut running) => running = None,
             _ = terminate.recv() => return Ok(gateway.live().config.limits.shutdown_grace.get()),
             // Somebody at a terminal: orderly, but not for long.
             _ = interrupt.recv() => return Ok(ON_INTERRUPT.min(gateway.live().config.limits.shutdown_grace.get())),
         }
+    }
+}
+
+/// Never, where nothing runs.
+async fn ended(running: &mut Option<JoinHandle<()>>) {
+    match running {
+        Some(task) => {
+            let _ = task.await;
+        }
+        None => std::future::pending().await,
     }
 }
 

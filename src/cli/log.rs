@@ -40,8 +40,7 @@ mod tests {
     fn what_quotes_credentials_and_keys_is_silent() {
         for library in [
             "aws_sigv4::http_request::sign",
-            "aws_smithy_runtime::client::orchestrator",
-            "aws_config::profile",
+            "aws_runtime::auth::sigv4",
             "hyper_util::client::legacy::pool",
             "h2::codec::framed_read",
             "pingora_proxy::proxy_trait",

@@ -360,6 +360,21 @@ fn a_key_that_is_disabled_ends_and_comes_back() {
 }
 
 #[test]
+fn a_reload_that_waits_for_kms_holds_up_no_end() {
+    let (moto, upstream) = (Moto::start(), Upstream::ok());
+    let gateway = lasting(setup(&moto, &upstream, &symmetric(&moto))).start();
+    let before = moto.calls("Decrypt");
+    moto.mode("hang");
+    gateway.signal("HUP");
+    until_true("the reload asks", || moto.calls("Decrypt") > before);
+    gateway.signal("TERM");
+    assert_eq!(gateway.exit().code(), Some(0), "{}", gateway.log());
+    // It would have waited for half a minute, and then said so.
+    until_true("the log is whole", || gateway.log().contains("stopped"));
+    assert!(!gateway.log().contains("was not reloaded"), "{}", gateway.log());
+}
+
+#[test]
 fn no_gateway_starts_without_its_keys() {
     let (moto, upstream) = (Moto::start(), Upstream::ok());
     let key = symmetric(&moto);
