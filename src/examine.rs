@@ -17,7 +17,7 @@ use crate::{kms, wiring};
 /// Loads and compiles, and forgets what it compiled. All warnings come with a good file, all faults with a bad one. What keys AWS
 /// KMS holds is known only where it may be asked.
 pub(crate) fn file(path: &Path, online: bool) -> Result<(Loaded, Vec<Fault>), (Source, Vec<Fault>)> {
-    let loaded = gapura_config::load(path).map_err(with_the_rest)?;
+    let loaded = gapura_config::load(path).map_err(|found| with_the_rest(found, online))?;
     match compile_with(&loaded.config, online) {
         Ok(warnings) => {
             let all = loaded.warnings.iter().cloned().chain(warnings).collect();
@@ -41,37 +41,34 @@ fn compile_with(config: &Config, online: bool) -> Result<Vec<Fault>, Vec<Fault>>
     let reader = if online { kms::reader(&config.kms, &services.metrics) } else { kms::offline() };
     let services = services.with_keys(reader);
     let self_signed = wiring::self_signed(config).map_err(|why| vec![environment(why)])?;
-    let compiled = wiring::compile(config, &services, self_signed.as_ref(), None)
-        .map(|compiled| compiled.warnings)
-        .or_else(unasked);
-    match (compiled, wiring::store_faults(config)) {
-        (compiled, faults) if faults.is_empty() => compiled,
-        (Ok(_), faults) => Err(faults),
-        (Err(mut all), faults) => {
-            all.extend(faults);
-            Err(all)
-        }
-    }
-}
-
-/// What nobody was asked is no fault, only unknown: as warnings, where there is nothing else.
-fn unasked(faults: Vec<Fault>) -> Result<Vec<Fault>, Vec<Fault>> {
-    let (unknown, wrong): (Vec<Fault>, Vec<Fault>) =
+    let mut warnings = Vec::new();
+    let compiled = wiring::noting(config, &services, (self_signed.as_ref(), None), &mut warnings);
+    let mut faults = compiled.err().unwrap_or_default();
+    faults.extend(wiring::store_faults(config));
+    let (unasked, wrong): (Vec<Fault>, Vec<Fault>) =
         faults.into_iter().partition(|fault| fault.message.ends_with(NOT_ASKED));
     if !wrong.is_empty() {
         return Err(wrong);
     }
-    let warning = |fault: Fault| {
+    // What nobody was asked is no fault, only unknown.
+    let unknown = |fault: Fault| {
         Fault::warning(fault.place, fault.message)
             .help("`gapura check --online` asks; so does the gateway at its start")
     };
-    Ok(unknown.into_iter().map(warning).collect())
+    warnings.extend(unasked.into_iter().map(unknown));
+    Ok(warnings)
 }
 
 /// A file whose text is at fault in one place is still held to secrets and certificates in the others: one run shows all.
-pub(crate) fn with_the_rest(Faults { source, mut faults, repaired }: Faults) -> (Source, Vec<Fault>) {
+pub(crate) fn with_the_rest(Faults { source, mut faults, repaired }: Faults, online: bool) -> (Source, Vec<Fault>) {
+    // Where `[kms]` itself is at fault, nobody knows whom to ask.
+    let kms = Place::root().key("kms");
+    let unknown = faults.iter().any(|fault| kms.holds(&fault.place));
+    if online && unknown {
+        faults.push(Fault::warning(kms, NOT_ASKED).help("correct the settings, and `gapura check --online` asks"));
+    }
     if let Some(config) = repaired
-        && let Err(more) = compile(&config)
+        && let Err(more) = compile_with(&config, online && !unknown)
     {
         let known =
             |fault: &Fault| faults.iter().any(|one| one.place.holds(&fault.place) || fault.place.holds(&one.place));

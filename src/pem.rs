@@ -78,6 +78,10 @@ pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Unfit> 
 
 /// Wiped when dropped, whatever it holds.
 fn read(path: &Path, help: &'static str) -> Result<Secret, Unfit> {
+    if let Some((kind @ ("kms" | "env" | "file"), _)) = path.to_str().and_then(|text| text.split_once(':')) {
+        let message = format!("`{kind}:` is not read here: certificates and their private keys are named by path");
+        return Err(Unfit { message, help });
+    }
     bounded::read(path).map(Secret::new).map_err(|message| Unfit { message, help })
 }
 

@@ -72,7 +72,7 @@ fn attempt(gateway: &Arc<Gateway>) -> Result<(), Rejected> {
         Rejected { source, faults }
     };
     let loaded = gapura_config::load(&gateway.path).map_err(|found| {
-        let (source, faults) = examine::with_the_rest(found);
+        let (source, faults) = examine::with_the_rest(found, false);
         reject(source, faults)
     })?;
     let live = gateway.live();

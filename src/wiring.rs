@@ -114,32 +114,41 @@ pub(crate) fn compile(
     self_signed: Option<&SelfSigned>,
     before: Option<&Live>,
 ) -> Result<Compiled, Vec<Fault>> {
+    let mut warnings = Vec::new();
+    let live = noting(config, services, (self_signed, before), &mut warnings)?;
+    Ok(Compiled { live, warnings })
+}
+
+/// The same, with the warnings of a file that is refused, too.
+pub(crate) fn noting(
+    config: &Config,
+    services: &Services,
+    (self_signed, before): (Option<&SelfSigned>, Option<&Live>),
+    warnings: &mut Vec<Fault>,
+) -> Result<Live, Vec<Fault>> {
     let mut faults = providers::authorities(config);
-    let policy = Policy::compile(config, services).map_err(|found| faults.extend(found)).ok();
+    let policy = Policy::noting(config, services, warnings).map_err(|found| faults.extend(found)).ok();
     let upstreams = Upstreams::build(config, before.map(|live| &live.upstreams), &services.metrics);
     let upstreams = upstreams.map_err(|found| faults.extend(found)).ok();
     let tls = config.tls.as_ref().filter(|_| !config.server.https.is_empty() || !config.server.plaintext);
     let trust = config.tls.as_ref().map_or(Ok(None), |tls| Trust::read(tls, state::unix_ms()));
     let trust = trust.map_err(|found| faults.extend(found)).ok().flatten();
+    warnings.extend(encryption::ending(config, state::unix_ms()));
+    warnings.extend(trust.iter().flat_map(|trust| trust.warnings.clone()));
     let tls = tls.map(|tls| listen::build_tls(tls, trust.as_deref(), self_signed)).transpose();
     let tls = tls.map_err(|found| faults.extend(found)).ok();
     match (policy, upstreams, tls) {
-        (Some((policy, warnings)), Some(upstreams), Some(tls)) if faults.is_empty() => {
-            let live = Live {
-                policy,
-                upstreams,
-                lanes: Lanes::build(config, before.map(|live| &live.lanes), &services.metrics),
-                metrics: Arc::clone(&services.metrics),
-                access_log: config.server.access_log,
-                tls,
-                trust,
-                gate: GateLimits::new(&config.limits, config.server.access_log),
-                config: config.clone(),
-            };
-            let ending = encryption::ending(config, state::unix_ms());
-            let lists = live.trust.iter().flat_map(|trust| trust.warnings.clone()).collect::<Vec<_>>();
-            Ok(Compiled { live, warnings: warnings.into_iter().chain(ending).chain(lists).collect() })
-        }
+        (Some(policy), Some(upstreams), Some(tls)) if faults.is_empty() => Ok(Live {
+            policy,
+            upstreams,
+            lanes: Lanes::build(config, before.map(|live| &live.lanes), &services.metrics),
+            metrics: Arc::clone(&services.metrics),
+            access_log: config.server.access_log,
+            tls,
+            trust,
+            gate: GateLimits::new(&config.limits, config.server.access_log),
+            config: config.clone(),
+        }),
         _ => Err(faults),
     }
 }

@@ -16,7 +16,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    contract::{Code, Exchange, Filter, Principal, Refusal, Services, Stage},
+    contract::{Code, Exchange, Filter, Principal, Refusal, Services, Stage, advice},
     signing::{Jws, LocalKey, Signer, of_service, random_id},
 };
 
@@ -105,7 +105,10 @@ impl Assertions {
                     );
                 }
                 Ok(key) => keys.push(key),
-                Err(why) => faults.push(Fault::at(at, why).help(KEY_HELP)),
+                Err(why) => {
+                    let help = advice(reference, &why, KEY_HELP);
+                    faults.push(Fault::at(at, why).help(help));
+                }
             }
         }
         let jwks: Vec<&str> = keys.iter().filter_map(|key| key.public_jwk()).collect();

@@ -82,6 +82,13 @@ const UNROUTED: &str = "(none)";
 impl Policy {
     /// Every fault at once. What the text alone tells was checked before; here secrets and keys are read.
     pub fn compile(config: &Config, services: &Services) -> Result<(Self, Vec<Fault>), Vec<Fault>> {
+        let mut warnings = Vec::new();
+        let policy = Self::noting(config, services, &mut warnings)?;
+        Ok((policy, warnings))
+    }
+
+    /// The same, with the warnings of a configuration that is refused, too.
+    pub fn noting(config: &Config, services: &Services, warnings: &mut Vec<Fault>) -> Result<Self, Vec<Fault>> {
         let mut compiler = Compiler {
             config,
             services,
@@ -106,11 +113,12 @@ impl Policy {
             .enumerate()
             .map(|(index, route)| compiler.route(index, route, &methods, &encryptions))
             .collect();
+        warnings.append(&mut compiler.warnings);
         if !compiler.faults.is_empty() {
             return Err(compiler.faults);
         }
         let patterns = config.routes.iter().map(|route| (route.path.as_str(), route_methods(route)));
-        let policy = Self {
+        Ok(Self {
             router: Router::new(patterns),
             routes: routes.into_iter().flatten().collect(),
             trusted_proxies: config.server.trusted_proxies.clone().into(),
@@ -121,8 +129,7 @@ impl Policy {
             leases: compiler.held.all(config),
             public_keys: PublicKeys::new(config, &rings),
             unrouted: RouteMetrics::new(UNROUTED, &services.metrics),
-        };
-        Ok((policy, compiler.warnings))
+        })
     }
 
     /// `path` is canonical.

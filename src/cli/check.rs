@@ -29,7 +29,7 @@ pub(super) fn run(path: &Path, online: bool) -> ExitCode {
 /// A configuration that may be served, or its faults on standard error and the code to leave with.
 pub(super) fn load(path: &Path) -> Result<Loaded, ExitCode> {
     gapura_config::load(path).inspect(|loaded| report(&loaded.source, &loaded.warnings)).map_err(|found| {
-        let (source, faults) = examine::with_the_rest(found);
+        let (source, faults) = examine::with_the_rest(found, false);
         report(&source, &faults);
         Exit::Input.code()
     })

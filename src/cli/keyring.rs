@@ -2,8 +2,9 @@
 //! no configuration.
 
 use std::{
+    collections::BTreeMap,
     fs::OpenOptions,
-    io::Write as _,
+    io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -91,7 +92,7 @@ pub(super) fn new(options: &New) -> ExitCode {
                 path.display(),
                 options.name,
                 kind.name(),
-                version(Form::Tables, &options.name, &id, &path, KeyState::Active)
+                version(Form::Tables, &options.name, &id, &file(&path), KeyState::Active)
             )
             .as_bytes(),
         ),
@@ -112,7 +113,25 @@ pub(super) fn rotate(options: &Rotate) -> ExitCode {
         return Exit::Input
             .with(&format!("`{}` cannot be the new version: give it an id of its own with --id", id.escape_debug()));
     }
-    let folder = options.folder.clone().unwrap_or_else(|| beside_active(ring));
+    let active = ring.versions.iter().find(|version| version.state == KeyState::Active);
+    let active = active.map(|version| &version.key);
+    if let Some(SecretRef::KmsKey(_)) = active {
+        return Exit::Input.with(
+            "the active key is in AWS KMS: make the next one there, and add a version with `key = \"kms:key:ARN\"` and \
+             `state = \"pending\"`",
+        );
+    }
+    let sealed = match active {
+        Some(SecretRef::Kms(inner)) => Some(&**inner),
+        _ => None,
+    };
+    if sealed.is_some() && options.folder.is_none() {
+        return Exit::Input.with(
+            "the active key is encrypted by AWS KMS, and the new one is not yet: say with --folder where it may stand until \
+             then, /dev/shm say",
+        );
+    }
+    let folder = options.folder.clone().unwrap_or_else(|| beside(active));
     let versions = Place::root().key("keyrings").key(&options.name).key("versions");
     let form = if loaded.source.is_inline(&versions.index(0)) { Form::Braces } else { Form::Tables };
     match write_key(ring.kind, &folder, &options.name, &id) {
@@ -120,7 +139,15 @@ pub(super) fn rotate(options: &Rotate) -> ExitCode {
             let masters =
                 loaded.config.encryption.values().any(|entry| entry.master_keys.as_ref() == Some(&options.name));
             let then = if masters { OF_MASTERS } else { OF_OTHERS };
-            print(steps(ring, then, form, &options.name, &id, &path).as_bytes())
+            let steps = match sealed {
+                None => steps(ring, then, form, &options.name, &id, &Made { path: &path, sealed: None }),
+                Some(inner) => {
+                    let to = beside(Some(inner)).join(format!("{}-{id}.enc", options.name));
+                    let sealed = Some((&*to, &loaded.config.kms.encryption_context));
+                    steps(ring, then, form, &options.name, &id, &Made { path: &path, sealed })
+                }
+            };
+            print(steps.as_bytes())
         }
         Err(why) => Exit::Environment.with(&why),
     }
@@ -155,19 +182,55 @@ const OF_OTHERS: &str = ": clients\n#    get the new key. They may keep the old 
 const OF_MASTERS: &str = ", once\n#    each client that holds the master key holds the new one, too. Others fetch theirs anew within `session_key_lifetime`.";
 
 /// What an operator does, in an order in which no client ever fails.
-fn steps(ring: &Keyring, then: &str, form: Form, name: &str, id: &str, path: &Path) -> String {
+fn steps(ring: &Keyring, then: &str, form: Form, name: &str, id: &str, made: &Made<'_>) -> String {
     let active = ring.versions.iter().find(|version| version.state == KeyState::Active);
     let old = active.map_or("", |version| &version.id);
     format!(
-        "# {path}: written, readable by its owner only.\n\
+        "# {path}: written, readable by its owner only.\n{sealing}\
          # 1. Add this version{place}, and reload all instances: each then opens what is sealed to it.\n\n{version}\n\
          # 2. Then write `state = \"active\"` for {id}, and `state = \"retiring\"` with an `until` for {old}, and reload{then}\n\
          # 3. After `until` remove {old} and its key file.\n",
-        path = path.display(),
+        path = made.path.display(),
+        sealing = made.sealing(),
         place =
             if form == Form::Braces { format!(" to the list `versions` of [keyrings.{name}]") } else { String::new() },
-        version = version(form, name, id, path, KeyState::Pending),
+        version = version(form, name, id, &made.reference(), KeyState::Pending),
     )
+}
+
+/// The new key's file, and where its ciphertext goes if the ring is one that AWS KMS opens.
+struct Made<'a> {
+    path: &'a Path,
+    sealed: Option<(&'a Path, &'a BTreeMap<String, String>)>,
+}
+
+impl Made<'_> {
+    fn reference(&self) -> String {
+        self.sealed.map_or_else(|| file(self.path), |(to, _)| format!("kms:{}", file(to)))
+    }
+
+    /// The step before the first.
+    fn sealing(&self) -> String {
+        let Some((to, context)) = self.sealed else { return String::new() };
+        let context = if context.is_empty() {
+            String::new()
+        } else {
+            format!(" --encryption-context {}", quoted(&json!(context).to_string()))
+        };
+        let (from, plaintext) = (quoted(&self.path.display().to_string()), format!("fileb://{}", self.path.display()));
+        format!(
+            "# 0. Encrypt it, and remove what is in the clear:\n\n\
+             aws kms encrypt --key-id alias/KEY --plaintext {plaintext}{context} \\\n    \
+             --query CiphertextBlob --output text > {to}\nshred -u {from}\n\n",
+            plaintext = quoted(&plaintext),
+            to = quoted(&to.display().to_string()),
+        )
+    }
+}
+
+/// For a shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// How a file writes versions: the two do not go together in one list.
@@ -179,9 +242,13 @@ enum Form {
     Tables,
 }
 
-fn version(form: Form, name: &str, id: &str, path: &Path, state: KeyState) -> String {
+fn file(path: &Path) -> String {
+    format!("file:{}", path.display())
+}
+
+fn version(form: Form, name: &str, id: &str, reference: &str, state: KeyState) -> String {
     // As TOML writes a text: a path may have a quote in it.
-    let key = json!(format!("file:{}", path.display()));
+    let key = json!(reference);
     let state = state.name();
     match form {
         Form::Braces => format!("  {{ id = \"{id}\", key = {key}, state = \"{state}\" }},\n"),
@@ -189,9 +256,8 @@ fn version(form: Form, name: &str, id: &str, path: &Path, state: KeyState) -> St
     }
 }
 
-fn beside_active(ring: &Keyring) -> PathBuf {
-    let active = ring.versions.iter().find(|version| version.state == KeyState::Active);
-    match active.map(|version| &version.key) {
+fn beside(key: Option<&SecretRef>) -> PathBuf {
+    match key {
         Some(SecretRef::File(path)) => path.parent().unwrap_or(Path::new(".")).to_owned(),
         _ => ".".into(),
     }
@@ -205,7 +271,10 @@ fn write_key(kind: KeyKind, folder: &Path, name: &str, id: &str) -> Result<PathB
     let key = generate(kind)?;
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
     let written = file.and_then(|mut file| file.write_all(key.as_bytes()).and_then(|()| file.sync_all()));
-    written.map_err(|why| format!("{}: {why}", path.display()))?;
+    written.map_err(|why| match why.kind() {
+        io::ErrorKind::AlreadyExists => format!("{} is there already: give another --id", path.display()),
+        _ => format!("{}: {why}", path.display()),
+    })?;
     Ok(path)
 }
 

@@ -47,17 +47,17 @@ pub(super) struct Options {
     #[arg(long, value_name = "REF", required_unless_present_any = ["passphrase", "profile"], requires = "user_id", requires = "email")]
     master_key: Option<Reference>,
     /// The user that the envelope is of.
-    #[arg(long, value_name = "ID", requires = "master_key", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "ID", requires = "master_key", conflicts_with = "profile", value_parser = NonEmptyStringValueParser::new())]
     user_id: Option<String>,
     /// The user's email address.
-    #[arg(long, requires = "master_key", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, requires = "master_key", conflicts_with = "profile", value_parser = NonEmptyStringValueParser::new())]
     email: Option<String>,
     /// Milliseconds since 1970: when sealing, the envelope's time (without it, now); when opening, the time that the envelope
     /// must carry (without it, any).
-    #[arg(long, value_name = "MS", requires = "master_key")]
+    #[arg(long, value_name = "MS", requires = "master_key", conflicts_with = "profile")]
     timestamp: Option<u64>,
     /// What the passphrase is made of, as `key_derivation` of the configuration says.
-    #[arg(long, value_enum, default_value = "user", requires = "master_key")]
+    #[arg(long, value_enum, default_value = "user", requires = "master_key", conflicts_with = "profile")]
     key_derivation: Derivation,
     /// Instead of the three: the passphrase itself. Then input and output are the bare base64 of `encryptedData`.
     #[arg(long, value_name = "REF", conflicts_with_all = ["master_key", "user_id", "email", "timestamp", "key_derivation"])]

@@ -3,7 +3,7 @@
 
 use std::{
     fs::OpenOptions,
-    io::Write as _,
+    io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
@@ -19,7 +19,7 @@ use gapura_filters::{
     json::parse_object,
     target::{canonical_path, check_query},
 };
-use http::Method;
+use http::{Method, uri::Authority};
 use serde_json::Value;
 
 use super::seal::Reference;
@@ -109,6 +109,10 @@ pub(super) fn encrypt(
     let facts = facts(options)?;
     let kid = options.kid.as_deref().ok_or("--kid names the key")?;
     usable(profile, kid, options, plaintext)?;
+    if profile == Profile::Aes128gcm && has_ended(kid, now) {
+        // No fault: of the two clocks it may be this one that is wrong.
+        let _ = writeln!(io::stderr(), "gapura: by this machine's clock the session key of --kid has ended");
+    }
     let (plaintext, content_type) =
         if options.header { (&[][..], "") } else { (plaintext, options.content_type.as_str()) };
     let (message, sent) = match profile {
@@ -136,6 +140,10 @@ pub(super) fn encrypt(
 }
 
 pub(super) fn decrypt(profile: Profile, options: &StrongOptions, message: Vec<u8>) -> Result<Vec<u8>, String> {
+    let unused = [("--url", options.url.is_some()), ("--session-key", options.session_key.is_some())];
+    if let Some((name, _)) = unused.iter().find(|(_, given)| *given) {
+        return Err(format!("{name} is for `gapura encrypt`: what opens the response is in the file of --state"));
+    }
     let path = options.state.as_deref().ok_or("--state names the file that `gapura encrypt` kept")?;
     let text = std::fs::read_to_string(path).map_err(|why| format!("{}: {why}", path.display()))?;
     let sent = Sent::from_json(&text).ok_or_else(|| format!("{}: not written by `gapura encrypt`", path.display()))?;
@@ -162,6 +170,10 @@ fn usable(profile: Profile, kid: &str, options: &StrongOptions, plaintext: &[u8]
             "--session-key belongs to aes128gcm and jwe: hpke seals to one of --keys",
         ),
         (!hpke && options.keys.is_some(), "--keys belongs to hpke: aes128gcm seals under --session-key"),
+        (
+            header && !plaintext.trim_ascii().is_empty(),
+            "--header makes the message of a request without a body: standard input must be empty",
+        ),
         (hpke && !is_kid(kid, parts), "--kid is NAME.id for hpke, as the file of --keys has it"),
         (!hpke && !is_kid(kid, parts), "--kid is NAME.id.EXPIRY for aes128gcm, as it came with the session key"),
         (header && !part.is_empty(), "--header and --part do not go together: a member's message stands in the body"),
@@ -183,8 +195,13 @@ pub(super) fn is_kid(kid: &str, parts: usize) -> bool {
     let part = |text: &str| {
         (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
     };
-    let end = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let end = |text: &str| text.len() <= 12 && text.bytes().all(|byte| byte.is_ascii_digit());
     kid.split('.').count() == parts && kid.split('.').all(part) && kid.split('.').skip(2).all(end)
+}
+
+/// Of a session key. `now` is in milliseconds.
+fn has_ended(kid: &str, now: u64) -> bool {
+    kid.rsplit('.').next().and_then(|end| end.parse::<u64>().ok()).is_some_and(|end| end <= now / 1000)
 }
 
 pub(super) fn is_media_type(text: &str) -> bool {
@@ -201,8 +218,15 @@ fn facts(options: &StrongOptions) -> Result<Facts, String> {
     };
     let at = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, target) = rest.split_at(at);
-    if authority.is_empty() || authority.contains(['@', '#']) {
-        return Err("--url names no host: write https://HOST/PATH".into());
+    if !is_authority(authority) {
+        return Err("--url names no host: write https://HOST/PATH, the host in ASCII".into());
+    }
+    let who = [("--subject", options.subject.as_deref()), ("--token-id", Some(&*options.token_id))];
+    if let Some((name, _)) = who.iter().find(|(_, text)| text.is_some_and(|text| text.chars().any(char::is_control))) {
+        return Err(format!("{name} holds a control character, as no credential does"));
+    }
+    if options.subject.as_deref() == Some("") {
+        return Err("--subject is empty: it is the caller's user id".into());
     }
     let target = target.split_once('#').map_or(target, |(sent, _)| sent);
     let method = &options.method;
@@ -218,6 +242,15 @@ fn facts(options: &StrongOptions) -> Result<Facts, String> {
         token_id: options.token_id.clone(),
         part: options.part.clone(),
     })
+}
+
+/// A name or an address of HTTP, and a port that there is.
+fn is_authority(text: &str) -> bool {
+    let Ok(authority) = text.parse::<Authority>() else { return false };
+    let port = authority.as_str().rsplit_once(']').map_or(text, |(_, rest)| rest).split_once(':').map(|(_, port)| port);
+    !authority.host().is_empty()
+        && !text.contains('@')
+        && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port != 0))
 }
 
 /// As the gateway has it in the end: that is what messages are bound to.

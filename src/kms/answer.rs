@@ -3,7 +3,7 @@
 use std::{error::Error, fmt};
 
 use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
-use gapura_filters::contract::NO_ANSWER;
+use gapura_filters::contract::{CANNOT_ASK, NO_ANSWER, SAYS_NO};
 
 use super::channel;
 
@@ -86,7 +86,7 @@ impl fmt::Display for Said {
             Self::Code(code) => {
                 f.write_str(code)?;
                 f.write_str(match code.as_str() {
-                    "InvalidCiphertextException" => ": no ciphertext of its keys, or of another `encryption_context`",
+                    "InvalidCiphertextException" => ": no ciphertext of its keys, or of another encryption context",
                     "InvalidArnException" => ": this is the ARN of no key",
                     "UnsupportedOperationException" => ": the key is of another kind than this asks for",
                     "AccessDeniedException" => ": the key's policy or ours does not let us, or there is no such key",
@@ -104,7 +104,9 @@ impl fmt::Display for Said {
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::No(said) => write!(f, "AWS KMS says no: {said}"),
+            // Ours: there was no question.
+            Self::No(said @ Said::Words(_)) => write!(f, "{CANNOT_ASK}: {said}"),
+            Self::No(said) => write!(f, "{SAYS_NO}: {said}"),
             Self::Away(said) => write!(f, "{NO_ANSWER}: {said}"),
         }
     }

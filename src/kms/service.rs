@@ -6,10 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use gapura_config::{model, secret::SecretRef};
 use gapura_filters::{
-    contract::{KeyService, Leased, Purpose, RemoteKey},
+    contract::{KeyService, Leased, Purpose, RemoteKey, ciphertext},
     metrics::Metrics,
 };
 use parking_lot::Mutex;
@@ -30,8 +29,6 @@ pub(super) struct Service {
 }
 
 const MOMENT: Duration = Duration::from_secs(1);
-/// Of a ciphertext, as `Decrypt` takes it.
-const MAX_CIPHERTEXT: usize = 6144;
 
 impl Service {
     pub(super) fn new(config: &model::Kms, metrics: &Arc<Metrics>) -> Self {
@@ -85,18 +82,6 @@ impl KeyService for Service {
     }
 }
 
-/// In base64, as the command line of AWS prints it, or as it is.
-fn ciphertext(reference: &SecretRef) -> Result<Vec<u8>, String> {
-    let written = reference.ciphertext()?;
-    let text: Vec<u8> = written.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    let bytes = STANDARD.decode(text).unwrap_or(written);
-    match bytes.len() {
-        1..=MAX_CIPHERTEXT => Ok(bytes),
-        0 => Err("it is empty".into()),
-        length => Err(format!("it has {length} bytes; a ciphertext of AWS KMS has at most {MAX_CIPHERTEXT}")),
-    }
-}
-
 /// The thread that KMS is spoken to on, from the first question to the end of the process: connections outlive a reload, and no
 /// thread that serves waits for a TLS handshake of the SDK.
 pub(super) fn runtime() -> Result<&'static Handle, ()> {
@@ -109,27 +94,4 @@ pub(super) fn runtime() -> Result<&'static Handle, ()> {
         serving.ok().map(|_| handle)
     });
     started.as_ref().ok_or(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_ciphertext_is_taken_in_base64_and_as_it_is() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("key");
-        let read = |content: &[u8]| {
-            std::fs::write(&path, content).unwrap();
-            ciphertext(&format!("kms:file:{}", path.display()).parse().unwrap())
-        };
-        let raw = [1, 2, 2, 0, 0xff, b'\n'];
-        assert_eq!(read(&raw).unwrap(), raw, "every byte of it");
-        let text = STANDARD.encode([7; 200]);
-        let (first, rest) = text.split_at(76);
-        assert_eq!(read(format!("{first}\n{rest}\n").as_bytes()).unwrap(), [7; 200]);
-        assert!(read(b" \n").is_err());
-        assert!(read(&[0xff; MAX_CIPHERTEXT + 1]).is_err());
-        assert!(read(&[0xff; MAX_CIPHERTEXT]).is_ok());
-    }
 }

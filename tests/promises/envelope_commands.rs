@@ -31,7 +31,7 @@ fn encrypt_makes_no_message_that_no_gateway_opens() {
         "--session-key",
         session,
         "--kid",
-        "s.1.1795000000",
+        "s.1.4102444800",
         "--url",
         "https://a.test/b",
         "--subject",
@@ -45,7 +45,7 @@ fn encrypt_makes_no_message_that_no_gateway_opens() {
     }
     // One argument in place of another, or beside the others.
     let long = "application/".to_owned() + &"j".repeat(300);
-    let cases: [(&[&str], &str, &str, &str); 15] = [
+    let cases: [(&[&str], &str, &str, &str); 23] = [
         (&hpke, "--url", "https:///b", "names no host"),
         (&hpke, "--url", "https://u@a.test/b", "names no host"),
         (&hpke, "--url", "https://a.test/%2fb", "--url: "),
@@ -59,6 +59,14 @@ fn encrypt_makes_no_message_that_no_gateway_opens() {
         (&coded, "--kid", "s.1", "NAME.id.EXPIRY"),
         (&coded, "--kid", "s~1.1.1795000000", "NAME.id.EXPIRY"),
         (&coded, "--kid", "s.1.soon", "NAME.id.EXPIRY"),
+        (&hpke, "--url", "https://a b/", "names no host"),
+        (&hpke, "--url", "https://a:99999/x", "names no host"),
+        (&hpke, "--url", "https://[::1]:0/x", "names no host"),
+        (&hpke, "--url", "https://ä.de/x", "names no host"),
+        (&hpke, "--subject", "", "--subject is empty"),
+        (&hpke, "--subject", "a\nb", "--subject holds a control character"),
+        (&coded, "--token-id", "a\nb", "--token-id holds a control character"),
+        (&coded, "--kid", "s.1.99999999999999999999999", "NAME.id.EXPIRY"),
         (&coded, "--keys", &keys, "belongs to hpke"),
         (&coded, "--part", "/a~2", "JSON pointer"),
     ];
@@ -75,6 +83,19 @@ fn encrypt_makes_no_message_that_no_gateway_opens() {
     let both = run(&[&hpke[..], &["--header", "--part", "/a"]].concat(), "");
     assert!(said(&both).contains("do not go together"), "{}", said(&both));
     assert!(said(&run(&hpke, "")).contains("--header makes the message"));
+    let other = run(&[&hpke[..], &["--user-id", "u"]].concat(), "{}");
+    assert!(other.status.code() == Some(2) && said(&other).contains("--user-id"), "{}", said(&other));
+    assert!(!said(&other).contains("--master-key <REF>"), "{}", said(&other));
+    let dropped = run(&[&hpke[..], &["--header"]].concat(), "{}");
+    assert!(said(&dropped).contains("standard input must be empty"), "{}", said(&dropped));
+    let mut ended = coded;
+    ended[5] = "s.1.1";
+    assert!(said(&run(&ended, "{}")).contains("has ended"));
+    for (name, value) in [("--url", "https://a.test/b"), ("--session-key", session)] {
+        let arguments = ["decrypt", "--profile", "aes128gcm", "--state", "none", name, value];
+        let output = command(&arguments, &environment, "{}");
+        assert!(said(&output).contains(&format!("{name} is for `gapura encrypt`")), "{}", said(&output));
+    }
 }
 
 #[test]

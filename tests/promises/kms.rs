@@ -413,11 +413,7 @@ fn no_gateway_starts_without_its_keys() {
     refuses(alone.spawn(), 3, "AWS KMS gives no answer");
     // Of another context, of no key, of a key that is disabled.
     let other = moto.encrypt(&key, JWT_SECRET, json!({"service": "another"}));
-    refuses(
-        lasting(setup(&moto, &upstream, &key)).file("jwt.enc", other).spawn(),
-        1,
-        "of another `encryption_context`",
-    );
+    refuses(lasting(setup(&moto, &upstream, &key)).file("jwt.enc", other).spawn(), 1, "of another encryption context");
     refuses(lasting(setup(&moto, &upstream, &key)).file("jwt.enc", "AAAA").spawn(), 1, "InvalidCiphertextException");
     let disabled = lasting(setup(&moto, &upstream, &key));
     moto.call("DisableKey", json!({"KeyId": id(&key)}));
@@ -435,4 +431,73 @@ fn refuses(gateway: Gateway, exit: i32, said: &str) {
     assert_eq!(gateway.exit().code(), Some(exit), "{}", gateway.log());
     until_true(said, || gateway.log().contains(said));
     assert!(!gateway.log().contains("is ready"));
+}
+
+/// What needs no answer is told without one, and what nobody was asked hides nothing else.
+#[test]
+fn a_check_tells_all_that_is_known_without_kms() {
+    let text = "[upstreams.backend]\nservers = [\"127.0.0.1:1\"]\n\n[jwt.users]\nalgorithms = [\"HS256\"]\n\
+                secret = \"kms:file:@DIR@/jwt.enc\"\n\n[jwt.known]\nalgorithms = [\"HS256\"]\nsecret = \"env:SHORT\"\n\n\
+                [[routes]]\nname = \"a\"\npath = \"/a\"\nupstream = \"backend\"\nauth = [\"jwt.users\"]\n\n\
+                [[routes]]\nname = \"b\"\npath = \"/b\"\nupstream = \"backend\"\nauth = [\"jwt.known\"]\n";
+    let setup = Setup::plain(text).env("SHORT", "short");
+    let check = |setup: &Setup| {
+        let output = setup.command(&["check"]);
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, said) = check(&setup);
+    assert!(code == Some(1) && said.contains("No such file") && said.contains("never the key itself"), "{said}");
+    let (code, said) = check(&setup.file("jwt.enc", "AAAA"));
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("AWS KMS was not asked") && said.contains("fewer than 32 bytes"), "{said}");
+}
+
+#[test]
+fn a_check_that_may_ask_does_so_whatever_else_is_wrong() {
+    let (moto, upstream) = (Moto::start(), Upstream::ok());
+    let setup = lasting(setup(&moto, &upstream, &symmetric(&moto))).replace("path = \"/apart\"", "path = \"apart\"");
+    moto.mode("deny");
+    let checked = setup.command(&["check", "--online"]);
+    let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert!(!checked.status.success() && said.contains("AWS KMS says no: AccessDeniedException"), "{said}");
+    assert!(said.contains("\"apart\"") && said.contains("see the key in AWS KMS"), "{said}");
+    // Whom to ask nobody knows.
+    let setup = setup.replace("region = \"eu-west-1\"", "regions = \"eu-west-1\"");
+    let before = moto.calls("Decrypt");
+    let checked = setup.command(&["check", "--online"]);
+    let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert!(!checked.status.success() && said.contains("AWS KMS was not asked"), "{said}");
+    assert_eq!(moto.calls("Decrypt"), before);
+}
+
+/// A new key in the clear lies only where it was said that it may.
+#[test]
+fn the_ring_that_kms_opens_is_rotated_without_a_key_in_the_clear_by_the_way() {
+    let text = "[kms]\nencryption_context = { service = \"gapura\" }\n\n[upstreams.backend]\nservers = [\"127.0.0.1:1\"]\n\n\
+                [keyrings.partners]\nkind = \"rsa\"\nversions = [{ id = \"1\", key = \"kms:key:alias/a\", state = \"active\" }]\n\n\
+                [keyrings.sessions]\nkind = \"secret\"\n\
+                versions = [{ id = \"1\", key = \"kms:file:@DIR@/sessions.enc\", state = \"active\" }]\n\n\
+                [[routes]]\nname = \"a\"\npath = \"/a\"\nupstream = \"backend\"\n";
+    let setup = Setup::plain(text);
+    let clear = tempfile::tempdir().unwrap();
+    let folder = clear.path().to_str().unwrap();
+    let rotate = |more: &[&str]| setup.command(&[&["keyring", "rotate", "--id", "2"], more].concat());
+    for (more, why) in
+        [(&["partners", "--folder", folder][..], "make the next one there"), (&["sessions"], "say with --folder")]
+    {
+        let refused = rotate(more);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(refused.status.code() == Some(1) && said.contains(why), "{said}");
+    }
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), 0);
+    let made = rotate(&["sessions", "--folder", folder]);
+    let said = String::from_utf8_lossy(&made.stdout).into_owned();
+    let reference = format!("\"kms:file:{}/sessions-2.enc\"", setup.directory().display());
+    assert!(made.status.success() && said.contains(&reference), "{said}");
+    for part in ["aws kms encrypt", "'{\"service\":\"gapura\"}'", "shred -u"] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert!(clear.path().join("sessions-2.secret").is_file());
+    let again = rotate(&["sessions", "--folder", folder]);
+    assert!(String::from_utf8_lossy(&again.stderr).contains("give another --id"));
 }

@@ -140,7 +140,9 @@ fn master_keys(rules: &mut Rules<'_>, table: &Place, entry: &Encryption) {
         let message = format!("master keys are secrets, and `{name}` is of kind {}", ring.kind.name());
         rules.add(Fault::at(place.clone(), message).help("name a ring of `kind = \"secret\"`"));
     }
-    let of_sessions = config.encryption.values().any(|other| other.keyrings.contains(name));
+    let derives =
+        |other: &Encryption| other.profile.listed().iter().any(|profile| profile.kinds().contains(&KeyKind::Secret));
+    let of_sessions = config.encryption.values().any(|other| other.keyrings.contains(name) && derives(other));
     let of_tokens = config.jwt.values().filter_map(|jwt| jwt.decryption.as_ref()).any(|used| used.keyring == *name);
     if of_sessions || of_tokens {
         let other = if of_sessions { "session keys are derived from" } else { "tokens are encrypted to" };
@@ -202,6 +204,13 @@ fn rings(rules: &mut Rules<'_>, table: &Place, entry: &Encryption) {
         } else if !entry.profile.listed().iter().any(|profile| profile.kinds().contains(&ring.kind)) {
             let names: Vec<&str> = entry.profile.listed().iter().map(|profile| profile.name()).collect();
             unknown = true;
+            // Meant for `stream`, which says so itself.
+            if entry.stream
+                && Profile::Aes128Gcm.kinds().contains(&ring.kind)
+                && !entry.profile.contains(Profile::Aes128Gcm)
+            {
+                continue;
+            }
             let message = format!("no key of kind {kind} is used by {}", names.join(" or "));
             rules.add(Fault::at(place, message).help("remove it, or add the profile that takes it"));
         }
@@ -251,9 +260,11 @@ fn inner_types(rules: &mut Rules<'_>, table: &Place, entry: &Encryption) {
     let list = table.key("inner_types");
     rules.repeated(&list, &entry.inner_types);
     for (i, written) in entry.inner_types.iter().enumerate() {
-        let part = |text: &str| crate::model::is_token(text) && !text.bytes().any(|b| b.is_ascii_uppercase());
+        let part =
+            |text: &str| crate::model::is_token(text) && !text.bytes().any(|b| b.is_ascii_uppercase() || b == b'*');
         if !written.split_once('/').is_some_and(|(kind, subtype)| part(kind) && part(subtype)) {
-            let message = format!("{written:?} is no media type as it is compared: lower case, without parameters");
+            let message =
+                format!("{written:?} is no media type as it is compared: lower case, without parameters or `*`");
             rules.add(Fault::at(list.index(i), message).help("write \"application/json\""));
         }
     }

@@ -51,7 +51,8 @@ pub(super) fn check(rules: &mut Rules<'_>) {
     }
     for (name, jwt) in &rules.config.jwt {
         let ring = jwt.decryption.as_ref().and_then(|decryption| rules.config.keyrings.get(&decryption.keyring));
-        let elsewhere = |version: &KeyVersion| matches!(version.key, SecretRef::KmsKey(_));
+        let elsewhere =
+            |version: &KeyVersion| matches!(version.key, SecretRef::KmsKey(_)) && version.state != KeyState::Revoked;
         if ring.is_some_and(|ring| ring.versions.iter().any(elsewhere)) {
             let place = at(&["jwt", name, "decryption", "keyring"]);
             let fault = Fault::at(

@@ -12,6 +12,10 @@ pub(super) fn check(rules: &mut Rules<'_>) {
     for (name, entry) in config.encryption.iter().filter(|(_, entry)| entry.stream) {
         let table = at(&["encryption", name]);
         whole(rules, &table, entry);
+        // Of an entry with nothing that can be streamed, that is all there is to say.
+        if rules.written(&table.key("profile")) && !entry.profile.contains(Profile::Aes128Gcm) {
+            continue;
+        }
         json(rules, &table, entry);
         if entry.max_response != Size::mib(8) {
             let message = "`max_response` bounds what is held in memory, and with `stream` no response is";
@@ -51,8 +55,10 @@ fn whole(rules: &mut Rules<'_>, table: &Place, entry: &Encryption) {
 /// Of JSON the gateway promises that it is well-formed before the upstream sees any of it.
 fn json(rules: &mut Rules<'_>, table: &Place, entry: &Encryption) {
     let list = table.key("inner_types");
-    let is_json =
-        |kind: &String| kind.eq_ignore_ascii_case("application/json") || kind.to_lowercase().ends_with("+json");
+    let is_json = |kind: &String| {
+        let kind = kind.to_lowercase();
+        kind.ends_with("/json") || kind.ends_with("+json")
+    };
     let Some(i) = entry.inner_types.iter().position(is_json) else { return };
     let help = "list what is streamed, `inner_types = [\"application/octet-stream\"]` say; JSON goes to an entry without `stream`";
     let fault = if rules.source.has(&list) {

@@ -159,7 +159,9 @@ fn combination(rules: &mut Rules<'_>, table: &Place, limit: &RateLimit) {
 
 fn freshness(rules: &mut Rules<'_>, name: &str, encryption: &Encryption) {
     let table = at(&["encryption", name]);
-    if encryption.max_age == PeriodOrOff::Off {
+    // Beside a profile that cannot do without them, each is a fault already.
+    let strong = encryption.profile.listed().iter().any(|profile| profile.is_strong());
+    if encryption.max_age == PeriodOrOff::Off && !strong {
         let also = match encryption.key_derivation {
             KeyDerivation::User => "",
             KeyDerivation::UserTimestamp => ", and whoever learns one of its keys can use that for ever",
@@ -167,7 +169,7 @@ fn freshness(rules: &mut Rules<'_>, name: &str, encryption: &Encryption) {
         let fault = Fault::warning(table.key("max_age"), format!("an envelope of any age is accepted{also}"));
         rules.add(fault.help("only for migrations: write \"5m\" once clients send the time"));
     }
-    if encryption.replay == Replay::Off {
+    if encryption.replay == Replay::Off && !strong {
         let fault = Fault::warning(table.key("replay"), "an envelope that was overheard can be sent again");
         rules.add(fault.help("only for migrations: write \"reject\" once clients seal each request anew"));
     }

@@ -53,6 +53,7 @@ const KEYRINGS: &[Case] = &[
     error("encryption", entry!("profile = \"cryptojs\"\nmaster_keys = \"j\""; "secret"), (3, 15), "there is no `[keyrings.j]`", "there is `k`"),
     error("encryption", entry!("profile = \"cryptojs\"\nmaster_key = \"env:C\"\nmaster_keys = \"k\""; "secret"), (4, 1), "`master_key` is there, too", "remove one"),
     error("encryption", entry!("profile = [\"jwe\", \"cryptojs\"]\nkeyrings = [\"k\"]\nmaster_keys = \"k\""; "secret"), (4, 15), "is what session keys are derived from", "a ring of its own"),
+    error("encryption", entry!("profile = \"cryptojs\"\nkeyrings = [\"k\"]\nmaster_keys = \"k\""; "secret"), (3, 13), "no key of kind secret is used by cryptojs", "remove it"),
     error("encryption", entry!("profile = \"jwe\"\nkeyrings = [\"k\"]\nmaster_keys = \"k\""; "secret"), (4, 1), "`master_keys` belongs to the profile `cryptojs`", "remove it"),
     error("encryption", entry!("profile = [\"jwe\", \"jwe\"]\nkeyrings = [\"k\"]"; "p256"), (2, 19), "stands in the list already", "remove one"),
     error("encryption", entry!("profile = []\nkeyrings = [\"k\"]"; "p256"), ANYWHERE, "this list is empty", ""),
@@ -83,6 +84,11 @@ macro_rules! stream {
 #[rustfmt::skip]
 const STREAMS: &[Case] = &[
     error("encryption", entry!("profile = [\"aes128gcm\", \"jwe\"]\nkeyrings = [\"k\"]\nstream = true\ninner_types = [\"text/plain\"]"; "secret"), (4, 1), "only `aes128gcm` can be streamed", "make two entries"),
+    error("encryption", entry!("profile = \"cryptojs\"\nmaster_key = \"env:C\"\nstream = true"; "secret"), (4, 1), "only `aes128gcm` can be streamed", "make two entries"),
+    error("encryption", entry!("profile = \"hpke\"\nkeyrings = [\"k\"]\nstream = true"; "secret"), (4, 1), "only `aes128gcm` can be streamed", "make two entries"),
+    error("encryption", stream!("inner_types = [\"text/json\"]"), (5, 16), "JSON is checked whole", "an entry without `stream`"),
+    error("encryption", stream!("inner_types = [\"*/*\"]"), (5, 16), "is no media type as it is compared", "application/json"),
+    error("encryption", stream!("inner_types = [\"application/*\"]"), (5, 16), "is no media type as it is compared", "application/json"),
     error("encryption", stream!("inner_types = [\"text/plain\"]\nrequired = false"), (6, 1), "looks at whole bodies to tell envelopes from plaintext", "remove one"),
     error("encryption", stream!("inner_types = [\"text/plain\"]\nmembers = [\"/a\"]"), (6, 1), "stand in JSON that is read whole", "remove one"),
     error("encryption", stream!(""), (4, 1), "without `inner_types` bodies are JSON", "application/octet-stream"),
@@ -115,4 +121,23 @@ fn a_stream_gives_out_no_operation_tokens() {
         fault.message.contains("`issues` reads whole responses") && fault.place.to_string().ends_with("issues"),
         "{fault:?}"
     );
+}
+
+/// What is revoked opens nothing, wherever it lies.
+#[test]
+fn a_revoked_key_of_kms_stands_in_no_tokens_way() {
+    let ring = |state: &str| {
+        format!(
+            "[jwt.users]\nalgorithms = [\"HS256\"]\nsecret = \"env:A\"\n\
+             decryption = {{ keyring = \"t\", algorithms = [\"RSA-OAEP-256\"] }}\n[keyrings.t]\nkind = \"rsa\"\n\
+             versions = [{{ id = \"1\", key = \"env:T\", state = \"active\" }}, \
+             {{ id = \"0\", key = \"kms:key:alias/a\", state = \"{state}\" }}]"
+        )
+    };
+    let refused = |state: &str| {
+        let (_, found) = faults(&with("jwt", &ring(state)).0);
+        found.iter().any(|fault| fault.message.contains("do not stay in AWS KMS"))
+    };
+    assert!(refused("pending"));
+    assert!(!refused("revoked"));
 }

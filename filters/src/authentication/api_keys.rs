@@ -24,7 +24,7 @@ use super::{
     Asked, Denial, ForeignKeys, ForeignTables, HeldKeys, HeldTables, KeyTenure, Proven, Tenure, lockout::Claimed,
 };
 use crate::{
-    contract::{KeyReader, Principal, UserId},
+    contract::{KeyReader, Principal, UserId, advice},
     networks::Networks,
 };
 
@@ -308,7 +308,10 @@ fn read_salt(
     warnings: &mut Vec<Fault>,
 ) -> Result<Hmac<Sha256>, Fault> {
     let help = "set the variable or name a readable file; `openssl rand -hex 32` makes a salt";
-    let salt = reader.read(reference).map_err(|why| Fault::at(place.clone(), why).help(help))?;
+    let salt = reader.read(reference).map_err(|why| {
+        let help = advice(reference, &why, help);
+        Fault::at(place.clone(), why).help(help)
+    })?;
     if salt.bytes().len() < SHORT_SALT {
         warnings.push(Fault::warning(place.clone(), format!("the salt has fewer than {SHORT_SALT} bytes")).help(help));
     }

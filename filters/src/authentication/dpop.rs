@@ -18,7 +18,7 @@ use super::{
     nonce::{Age, Nonces},
 };
 use crate::{
-    contract::{Now, Services},
+    contract::{Now, Services, advice},
     replay::{Mark, ReplayId, ReplayStore},
     target::canonical_path,
 };
@@ -65,7 +65,8 @@ impl Dpop {
             (Some(reference), true) => {
                 let place = Place::root().key("dpop").key("nonce_key");
                 let secret = services.keys.read(reference).map_err(|why| {
-                    vec![Fault::at(place.clone(), why).help("set the variable or name a readable file that holds it")]
+                    let help = advice(reference, &why, "set the variable or name a readable file that holds it");
+                    vec![Fault::at(place.clone(), why).help(help)]
                 })?;
                 if secret.bytes().len() < MIN_KEY {
                     let fault = Fault::at(place, format!("`{reference}` has fewer than {MIN_KEY} bytes"));

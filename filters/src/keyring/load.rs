@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::{AgreementKey, Key, Keyring, RemoteRsa, RsaKey, Version};
 use crate::{
-    contract::{KeyReader, Purpose, RemoteKey},
+    contract::{KeyReader, Purpose, RemoteKey, advice},
     crypto::{Curve, PublicJwk},
     instant,
     pem::{self, NotPem},
@@ -80,17 +80,21 @@ fn read(kind: KeyKind, reference: &SecretRef, keys: &KeyReader) -> Result<Key, U
     if kind == KeyKind::Rsa
         && let Some(found) = keys.remote(reference, Purpose::Decrypt)
     {
-        let private = found.map_err(|why| (why, HELP))?;
-        return remote(private)
-            .map(Key::Remote)
-            .map_err(|why| unfit((why, "name a key of RSA_2048, RSA_3072 or RSA_4096")));
+        const PAIR: &str = "name a key of RSA_2048, RSA_3072 or RSA_4096, for ENCRYPT_DECRYPT";
+        let private = found.map_err(|why| advised(reference, why, PAIR))?;
+        return remote(private).map(Key::Remote).map_err(|why| unfit((why, PAIR)));
     }
-    let bytes = keys.read(reference).map_err(|why| (why, HELP))?;
+    let bytes = keys.read(reference).map_err(|why| advised(reference, why, HELP))?;
     key(kind, bytes).map_err(unfit)
 }
 
 /// What is wrong, and what to do.
 type Unfit = (String, &'static str);
+
+fn advised(reference: &SecretRef, why: String, plain: &'static str) -> Unfit {
+    let help = advice(reference, &why, plain);
+    (why, help)
+}
 
 fn key(kind: KeyKind, bytes: Secret) -> Result<Key, Unfit> {
     if kind == KeyKind::Secret {

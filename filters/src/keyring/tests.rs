@@ -161,7 +161,7 @@ impl Lease for Loan {
         self.0.load(Ordering::Relaxed)
     }
     fn name(&self) -> &str {
-        "kms:env:SEALED"
+        "kms:env:PATH"
     }
 }
 
@@ -180,7 +180,7 @@ fn a_key_on_loan_opens_until_its_lease_is_over() {
     let reader = KeyReader::new(Arc::new(Lender(Arc::clone(&loan))));
     let config: model::Keyring = serde_json::from_value(json!({ "kind": "secret", "versions": [
         { "id": "own", "key": reference("hs256.secret"), "state": "active" },
-        { "id": "lent", "key": "kms:env:SEALED", "state": "retiring" },
+        { "id": "lent", "key": "kms:env:PATH", "state": "retiring" },
     ] }))
     .unwrap();
     let ring = Keyring::reading("ring", &config, &reader).unwrap();

@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::{
-    contract::{KeyReader, Lease, Services},
+    contract::{KeyReader, Lease, Services, advice},
     json::{self, Json, Number},
     leases::over_text,
     replay::{ReplayId, ReplayStore},
@@ -250,10 +250,14 @@ fn keys(
 fn signer(place: Place, reference: &SecretRef, (name, reader): (&str, &KeyReader)) -> Result<Arc<dyn Signer>, Fault> {
     if let Some(found) = of_service(reader, reference) {
         let help = "name a key of ECC_NIST_P256 or RSA_2048 to RSA_4096, for SIGN_VERIFY";
-        return found.map_err(|why| Fault::at(place, why).help(help));
+        return found.map_err(|why| {
+            let help = advice(reference, &why, help);
+            Fault::at(place, why).help(help)
+        });
     }
     let key = reader.read(reference).map_err(|why| {
-        Fault::at(place.clone(), why).help("set the variable or name a readable file that holds the key")
+        let help = advice(reference, &why, "set the variable or name a readable file that holds the key");
+        Fault::at(place.clone(), why).help(help)
     })?;
     const PEM: &[u8] = b"-----BEGIN ";
     if key.bytes().windows(PEM.len()).any(|part| part == PEM) {

@@ -19,7 +19,7 @@ use super::{
     remote::{KeySets, KeySource, Location},
     verified::Verified,
 };
-use crate::contract::KeyReader;
+use crate::contract::{KeyReader, advice};
 
 const ONE_KEY: &str = "write one of `secret` (HS*), `public_key`, `jwks` or `discovery` (RS*, PS*, ES*, EdDSA)";
 
@@ -176,7 +176,8 @@ fn secret(
     let place = place.key("secret");
     let one = |fault: Fault| vec![fault];
     let secret = reader.read(reference).map_err(|why| {
-        one(Fault::at(place.clone(), why).help("set the variable or name a readable file that holds the secret"))
+        let help = advice(reference, &why, "set the variable or name a readable file that holds the secret");
+        one(Fault::at(place.clone(), why).help(help))
     })?;
     // Whoever writes a PEM here means a public key; taken as a secret, everyone who knows it can sign.
     if secret.bytes().trim_ascii_start().starts_with(b"-----BEGIN ") {

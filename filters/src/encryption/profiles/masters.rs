@@ -13,7 +13,7 @@ use gapura_config::{
 };
 
 use crate::{
-    contract::{KeyReader, Lease},
+    contract::{KeyReader, Lease, advice},
     keyring::{Key, Keyring, Keyrings},
 };
 
@@ -34,8 +34,8 @@ impl Masters {
         match (&config.master_key, &config.master_keys) {
             (Some(reference), _) => {
                 keys.read(reference).map(|key| Self::One(key, keys.leases().into())).map_err(|why| {
-                    let fault = Fault::at(place.key("master_key"), why);
-                    vec![fault.help("set it before the gateway starts or reloads")]
+                    let help = advice(reference, &why, "set it before the gateway starts or reloads");
+                    vec![Fault::at(place.key("master_key"), why).help(help)]
                 })
             }
             (None, Some(name)) => match rings.get(name) {
