@@ -8,9 +8,9 @@
 
 use std::{future::pending, sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use gapura_filters::{
-    contract::{Clock, Refusal},
+    contract::{Clock, Code, Refusal},
     encryption::{
         Encryption,
         stream::{Aborted, Incoming},
@@ -19,6 +19,7 @@ use gapura_filters::{
 };
 use http::header::{self, CONTENT_LENGTH};
 use pingora::{
+    ErrorType,
     http::{RequestHeader, ResponseHeader},
     protocols::http::ServerSession,
 };
@@ -26,6 +27,7 @@ use pingora::{
 use super::{
     admit, answer,
     context::Context,
+    listen::Connection,
     reply::{Reply, Turn},
     whole::{self, Broken},
 };
@@ -55,9 +57,13 @@ pub(super) async fn exchange(
     let way = Way { gateway, entry, route, upstream };
     let pause = live.config.limits.body_timeout.get();
     let mut parts = session.req_header().clone().as_owned_parts();
-    let mut body = Body { incoming: None, max: route.max_body, received: 0, pause, ended: false };
+    let mut body = Body { incoming: None, max: route.max_body, received: 0, pause, ahead: None, ended: false };
     let content = body.first(&way, session, context, &parts).await?;
-    context.place = live.lanes.enter(&route.name).await?;
+    context.place = tokio::select! {
+        biased;
+        place = live.lanes.enter(&route.name) => place?,
+        left = body.left(session) => return Err(left),
+    };
     route.chain.check_leases()?;
     context.exchange.now = gateway.clock.now();
     match &mut body.incoming {
@@ -77,11 +83,13 @@ pub(super) async fn exchange(
             timeout: route.timeout,
         };
         let sent = gateway.clock.now();
-        let mut answer = whole::unless_left(session, call.send()).await?;
+        let answer = whole::unless_left(session, call.send()).await;
+        let mut answer = answer.inspect_err(|broken| way.unanswered(broken))?;
         upstream.seconds.observe((gateway.clock.now().monotonic - sent.monotonic).as_secs_f64());
         let head = std::mem::replace(&mut answer.head, ResponseHeader::build_no_case(200, None)?);
         let length = answer.length();
-        let reply = Reply::begin(gateway, session, context, entry, (head, length)).await?;
+        let reply = Reply::begin(gateway, session, context, entry, (head, length)).await;
+        let reply = reply.inspect_err(|broken| way.unanswered(broken))?;
         return way.download(session, context, (answer, reply), true).await;
     }
     whole::prepare(&mut head, context, None, true);
@@ -98,6 +106,8 @@ struct Body {
     received: u64,
     /// The longest between two pieces.
     pause: Duration,
+    /// Read and not yet opened; None in it is the end.
+    ahead: Option<Option<Bytes>>,
     ended: bool,
 }
 
@@ -115,21 +125,23 @@ impl Body {
             return Ok(Bytes::new());
         }
         whole::invite(session).await?;
-        let mut content = BytesMut::new();
+        // All that opens here opens at once: with the first record, or at the end.
+        let mut content = Bytes::new();
         loop {
             let Some(piece) = whole::read_piece(session, self.pause).await? else {
                 self.ended = true;
                 if let Some(incoming) = &mut self.incoming {
                     incoming.finish()?;
-                    content.extend_from_slice(&incoming.take());
+                    content = if content.is_empty() { incoming.take() } else { content };
                 }
-                return Ok(content.freeze());
+                return Ok(content);
             };
             if piece.is_empty() {
                 continue;
             }
             if self.incoming.is_none() {
-                self.incoming = Some(way.entry.incoming(head, &context.exchange)?);
+                let most = whole::declared_length(session).unwrap_or(u64::MAX).min(self.max);
+                self.incoming = Some(way.entry.incoming(head, &context.exchange)?.at_most(most));
             }
             self.count(&piece)?;
             let Some(incoming) = &mut self.incoming else { return Err(Broken::Cut) };
@@ -137,26 +149,19 @@ impl Body {
             way.route.chain.check_leases()?;
             context.exchange.now = way.gateway.clock.now();
             incoming.push(&piece, context.exchange.now)?;
-            content.extend_from_slice(&incoming.take());
+            content = if content.is_empty() { incoming.take() } else { content };
             // Behind the last record there is only the end, which is worth waiting for.
             if incoming.is_authentic() && !incoming.is_last() {
-                return Ok(content.freeze());
+                return Ok(content);
             }
         }
     }
 
-    /// What opens next; empty where no record is complete. Safe to drop while it waits.
-    async fn next(&mut self, way: &Way<'_>, session: &mut ServerSession) -> Result<Bytes, Broken> {
-        let piece = match whole::read_piece(session, self.pause).await {
-            Ok(piece) => piece,
-            Err(broken) => {
-                way.entry.aborted(match &broken {
-                    Broken::Refused(_) => Aborted::Late,
-                    Broken::Cut => Aborted::Client,
-                });
-                return Err(broken);
-            }
-        };
+    /// What opens next; empty where no record is complete. Until it is `wanted`: the end of a client that leaves.
+    /// Safe to drop while it waits.
+    async fn next(&mut self, way: &Way<'_>, session: &mut ServerSession, wanted: bool) -> Result<Bytes, Broken> {
+        let piece = if wanted { self.piece(session).await } else { Err(self.left(session).await) };
+        let piece = piece.inspect_err(|broken| way.entry.aborted(of_client(broken)))?;
         if let Some(piece) = &piece {
             self.count(piece).inspect_err(|_| way.entry.aborted(Aborted::TooLarge))?;
         }
@@ -169,6 +174,36 @@ impl Body {
             }
         }
         Ok(incoming.take())
+    }
+
+    async fn piece(&mut self, session: &mut ServerSession) -> Result<Option<Bytes>, Broken> {
+        match self.ahead.take() {
+            Some(piece) => Ok(piece),
+            None => whole::read_piece(session, self.pause).await,
+        }
+    }
+
+    /// Waits for the client to leave, or to break the rules, while nothing is wanted of it. It may be silent meanwhile. One piece is
+    /// read ahead: over HTTP/1 its end stands behind what it has sent. Safe to drop while it waits.
+    async fn left(&mut self, session: &mut ServerSession) -> Broken {
+        while !self.ended && self.ahead.is_none() {
+            match session.read_request_body().await {
+                Ok(piece) => self.ahead = Some(piece),
+                Err(why) if *why.etype() == ErrorType::ReadTimedout => {}
+                Err(why) => return whole::unread(&why, session.is_http2()).map_or(Broken::Cut, Broken::Refused),
+            }
+        }
+        let connection = session.as_http1().and_then(|session| session.stream().as_ref().as_any().downcast_ref());
+        match connection.filter(|_| !self.is_read()) {
+            Some(connection) => Connection::left(connection).await,
+            None => drop(session.read_body_or_idle(true).await),
+        }
+        Broken::Cut
+    }
+
+    /// Nothing more of it can come.
+    fn is_read(&self) -> bool {
+        self.ended || matches!(self.ahead, Some(None))
     }
 
     /// The limit is of what was sent, and so of what is in it.
@@ -203,9 +238,10 @@ impl Way<'_> {
             let wants = upload.wants();
             let step = tokio::select! {
                 biased;
-                event = upload.next() => event.map(Step::Event).map_err(|failure| self.broken(failure).into()),
-                content = body.next(self, session), if wants => content.map(Step::Content),
+                // First: an upstream that always has more to say must not put off its end.
                 turn = turn => Ok(Step::Turn(turn)),
+                event = upload.next() => event.map(Step::Event).map_err(|failure| self.broken(failure).into()),
+                content = body.next(self, session, wants) => content.map(Step::Content),
             };
             let step = step.map_err(|broken| break_off(context, reply.is_some(), broken))?;
             match (step, &mut reply) {
@@ -217,7 +253,7 @@ impl Way<'_> {
                         session.set_keepalive(None);
                     }
                     let begun = Reply::begin(self.gateway, session, context, self.entry, (*head, length)).await;
-                    reply = Some(begun.inspect_err(|_| self.entry.aborted(Aborted::Upstream))?);
+                    reply = Some(begun.inspect_err(|broken| self.unanswered(broken))?);
                 }
                 (Step::Event(Event::Piece(piece)), Some(reply)) => reply.piece(session, &piece).await?,
                 (Step::Event(Event::End), Some(reply)) => reply.finish(session).await?,
@@ -230,6 +266,9 @@ impl Way<'_> {
                 (Step::Turn(Turn::Flush), Some(reply)) => reply.flush(session).await?,
                 (Step::Turn(Turn::Ended(why)), Some(reply)) => {
                     context.end("events", why);
+                    if !body.ended {
+                        session.set_keepalive(None);
+                    }
                     return reply.finish(session).await;
                 }
                 (_, None) => return Err(Broken::Cut),
@@ -256,7 +295,7 @@ impl Way<'_> {
         loop {
             let piece = tokio::select! {
                 biased;
-                piece = answer.read() => piece,
+                // First, as in [`Self::upload`].
                 turn = reply.turn() => match turn {
                     Turn::Flush => {
                         reply.flush(session).await?;
@@ -267,6 +306,7 @@ impl Way<'_> {
                         return reply.finish(session).await;
                     }
                 },
+                piece = answer.read() => piece,
                 // Also sends the head, which waits for company.
                 _ = session.read_body_or_idle(true), if read => {
                     self.entry.aborted(Aborted::Client);
@@ -281,12 +321,19 @@ impl Way<'_> {
                     return Ok(());
                 }
                 Err(failure) => {
-                    log::warn!("a response broke off: {}", whole::describe(&failure));
-                    self.entry.aborted(Aborted::Upstream);
-                    return Err(Broken::Cut);
+                    let refusal = self.broken(failure);
+                    return Err(break_off(context, true, refusal.into()));
                 }
             }
         }
+    }
+
+    /// Counts an exchange without a response.
+    fn unanswered(&self, broken: &Broken) {
+        self.entry.aborted(match broken {
+            Broken::Refused(_) => Aborted::Upstream,
+            Broken::Cut => Aborted::Client,
+        });
     }
 
     fn broken(&self, failure: Failure) -> Refusal {
@@ -299,6 +346,15 @@ enum Step {
     Event(Event),
     Content(Bytes),
     Turn(Turn),
+}
+
+/// Why nothing more of a request is read.
+fn of_client(broken: &Broken) -> Aborted {
+    match broken {
+        Broken::Refused(refusal) if refusal.code == Code::RequestTimeout => Aborted::Late,
+        Broken::Refused(_) => Aborted::Malformed,
+        Broken::Cut => Aborted::Client,
+    }
 }
 
 /// A refusal comes too late for a response that has begun: then that breaks off, and only the log says why.

@@ -68,7 +68,7 @@ pub(super) async fn read_body(session: &mut ServerSession, max: u64, pause: Dura
         return if first.len() as u64 > max { Err(admit::too_large(max).into()) } else { Ok(first) };
     };
     // Never more than `max` is held, whatever was declared; and a declaration alone makes room for no more than a megabyte.
-    let declared = declared_length(session).min(max).min(ROOM) as usize;
+    let declared = declared_length(session).unwrap_or(0).min(max).min(ROOM) as usize;
     let mut body = BytesMut::with_capacity(declared.max(first.len() + second.len()));
     body.extend_from_slice(&first);
     let mut piece = Some(second);
@@ -85,9 +85,8 @@ pub(super) async fn read_body(session: &mut ServerSession, max: u64, pause: Dura
 /// What a declared length makes room for at once, so that a body is not moved as it grows.
 const ROOM: u64 = 1 << 20;
 
-fn declared_length(session: &ServerSession) -> u64 {
-    let declared = session.req_header().headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    declared.and_then(|length| length.parse().ok()).unwrap_or(0)
+pub(super) fn declared_length(session: &ServerSession) -> Option<u64> {
+    session.req_header().headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Tells a client that waits for leave to send its body.
@@ -358,7 +357,7 @@ fn is_bodiless(status: StatusCode) -> bool {
     status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-pub(super) fn describe(failure: &Failure) -> &str {
+fn describe(failure: &Failure) -> &str {
     match failure {
         Failure::Unreachable(why) | Failure::Broken(why) => why,
         Failure::Timeout(why) => why,

@@ -58,6 +58,7 @@ mod revocations;
 mod revoked_certificates;
 mod sealed_answers;
 mod sealed_downloads;
+mod sealed_endings;
 mod sealed_streams;
 mod shared_downgrades;
 mod shared_revocations;

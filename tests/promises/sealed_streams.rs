@@ -15,7 +15,7 @@ use crate::support::{
     wire::{self, chunked, request_bytes},
 };
 
-const TABLES: &str = r#"
+pub const TABLES: &str = r#"
 [server]
 https = ["127.0.0.1:0"]
 http = ["127.0.0.1:0"]
@@ -118,7 +118,7 @@ impl Client {
 
 impl Sealed {
     /// Where a record begins.
-    fn record(&self, number: usize) -> usize {
+    pub fn record(&self, number: usize) -> usize {
         self.records + number * RS
     }
 

@@ -45,6 +45,8 @@ pub enum Aborted {
     TooLarge,
     /// The client stopped sending.
     Late,
+    /// The framing of the request broke.
+    Malformed,
     /// The client left.
     Client,
     /// The upstream broke off its response.
@@ -52,8 +54,8 @@ pub enum Aborted {
 }
 
 impl Aborted {
-    pub const ALL: [Self; 6] =
-        [Self::Record, Self::Truncated, Self::TooLarge, Self::Late, Self::Client, Self::Upstream];
+    pub const ALL: [Self; 7] =
+        [Self::Record, Self::Truncated, Self::TooLarge, Self::Late, Self::Malformed, Self::Client, Self::Upstream];
 
     pub const fn label(self) -> &'static str {
         match self {
@@ -61,6 +63,7 @@ impl Aborted {
             Self::Truncated => "truncated",
             Self::TooLarge => "too_large",
             Self::Late => "late",
+            Self::Malformed => "malformed",
             Self::Client => "client",
             Self::Upstream => "upstream",
         }
@@ -114,6 +117,7 @@ impl Encryption {
             content_type: fields::content_type(&head.headers).to_owned(),
             state: State::Header(Vec::new(), Bound::new(head, exchange, Arc::clone(&principal)).into()),
             principal,
+            left: u64::MAX,
             accepted: false,
         })
     }
@@ -125,6 +129,8 @@ pub struct Incoming {
     principal: Arc<Principal>,
     content_type: String,
     state: State,
+    /// Of the body, what may come at most.
+    left: u64,
     accepted: bool,
 }
 
@@ -144,6 +150,12 @@ struct Reading {
 }
 
 impl Incoming {
+    /// How long the body is, or may be.
+    pub fn at_most(mut self, bytes: u64) -> Self {
+        self.left = bytes;
+        self
+    }
+
     /// Takes any piece of the body. What this refuses must go no further, nor anything that came before.
     pub fn push(&mut self, piece: &[u8], now: Now) -> Result<(), Refusal> {
         self.take_in(piece, now).map_err(|why| self.refuse(why, Aborted::Record))
@@ -164,7 +176,8 @@ impl Incoming {
         let State::Header(start, bound) = mem::replace(&mut self.state, State::Over) else { return Err(SPOILED) };
         let header = Header::read(&start).ok().flatten().ok_or(SPOILED)?;
         let (input_key, iat, reply) = self.entry.keyed(&header, &self.content_type, *bound, now)?;
-        let mut opener = Opener::new(&header, &input_key[..]);
+        let left = self.left.saturating_sub(header.end() as u64);
+        let mut opener = Opener::new(&header, &input_key[..]).at_most(left);
         opener.push(&start[header.end()..]).map_err(|_| SPOILED)?;
         self.state = State::Records(Box::new(Reading { opener, iat, reply: Some(reply) }));
         Ok(())

@@ -223,6 +223,17 @@ impl Connection {
         }
     }
 
+    /// Waits for the client's end without reading, where more has come than is wanted. Not at once: who has only said all that it will
+    /// say may be read to its end before.
+    pub(crate) async fn left(&self) {
+        loop {
+            sleep(LOOK).await;
+            if std::future::poll_fn(|cx| Poll::Ready(self.io.is_closed(cx))).await {
+                return;
+            }
+        }
+    }
+
     /// Closes an idle connection: nothing was refused, so nothing can be lost.
     pub(super) async fn leave(&mut self) {
         let _ = tokio::time::timeout(LINGER, AsyncWriteExt::shutdown(&mut self.io)).await;

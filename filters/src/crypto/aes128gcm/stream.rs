@@ -7,10 +7,15 @@ use bytes::{Bytes, BytesMut};
 
 use super::{Header, OpenError, Records, Sealer};
 
+/// What is read of a connection at once, as a rule.
+const PIECE: usize = 64 * 1024;
+
 /// Opens a stream.
 pub struct Opener {
     records: Records,
     size: usize,
+    /// What may come at most.
+    left: u64,
     /// Content that is ready, and behind it the record in progress as it was received.
     buffer: BytesMut,
     ready: usize,
@@ -23,6 +28,7 @@ impl Opener {
         Self {
             records: Records::new(input_key, &header.salt),
             size: header.record_size as usize,
+            left: u64::MAX,
             buffer: BytesMut::new(),
             ready: 0,
             opened: 0,
@@ -30,11 +36,16 @@ impl Opener {
         }
     }
 
+    /// No more than this many bytes will come: room is made for no more.
+    pub fn at_most(mut self, bytes: u64) -> Self {
+        self.left = bytes;
+        self
+    }
+
     /// Takes any piece of the records. After an error, or a success before an error, the stream must be broken off: what came out so
     /// far is authentic, yet not all of it.
     pub fn push(&mut self, mut piece: &[u8]) -> Result<(), OpenError> {
-        // The last record that is complete in here makes room for what follows it.
-        self.buffer.reserve(piece.len());
+        self.make_room(piece.len());
         while !piece.is_empty() {
             if self.ended {
                 return Err(OpenError);
@@ -47,6 +58,16 @@ impl Opener {
             }
         }
         Ok(())
+    }
+
+    /// For a whole record, and for what of the next may come with its end: a buffer that grows bit by bit is moved again and again, and
+    /// is there twice each time. The last record that is complete in a piece makes room for what follows it.
+    fn make_room(&mut self, piece: usize) {
+        if self.buffer.capacity() - self.buffer.len() < piece {
+            let record = self.size - self.in_progress() + self.size.min(PIECE);
+            self.buffer.reserve(record.min(usize::try_from(self.left).unwrap_or(usize::MAX)).max(piece));
+        }
+        self.left = self.left.saturating_sub(piece as u64);
     }
 
     /// The content of all records that have opened since the last call.
@@ -129,5 +150,46 @@ impl Writer {
     pub fn finish(mut self) -> Bytes {
         self.sealer.finish(&mut self.buffer);
         self.buffer.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{MAX_RECORD, seal},
+        *,
+    };
+
+    const HEADER: Header<'static> = Header { salt: [9; 16], record_size: MAX_RECORD, key_id: "k" };
+
+    /// Whatever the pieces, and wherever in them a record ends.
+    #[test]
+    fn the_reader_holds_no_more_than_a_record_and_a_piece() {
+        let message = seal(&vec![b'x'; 3 << 20], b"key", &HEADER);
+        let (first, rest) = message[HEADER.end()..].split_at(10);
+        for piece in [1000, 16_384, PIECE] {
+            let mut opener = Opener::new(&HEADER, b"key");
+            let mut content = 0;
+            for piece in std::iter::once(first).chain(rest.chunks(piece)) {
+                opener.push(piece).expect("nothing was changed");
+                assert!(opener.buffer.capacity() <= opener.size + PIECE, "{} bytes", opener.buffer.capacity());
+                content += opener.take().len();
+            }
+            opener.finish().expect("whole");
+            assert_eq!(content + opener.take().len(), 3 << 20);
+        }
+    }
+
+    #[test]
+    fn a_short_message_makes_no_room_for_a_long_record() {
+        let message = seal(b"short", b"key", &HEADER);
+        let records = &message[HEADER.end()..];
+        let mut opener = Opener::new(&HEADER, b"key").at_most(records.len() as u64);
+        for piece in records.chunks(3) {
+            opener.push(piece).expect("nothing was changed");
+            assert!(opener.buffer.capacity() <= records.len(), "{} bytes", opener.buffer.capacity());
+        }
+        opener.finish().expect("whole");
+        assert_eq!(&opener.take()[..], b"short");
     }
 }
