@@ -159,7 +159,8 @@ fn a_response_that_breaks_off_is_not_taken_for_whole() {
         let sealed = client.seal_for(&lines(9000), ("POST", &authority, target), now_ms());
         let call = Curl::h2(gateway.https(), target).headers(&fields(&authorization)).method("POST");
         let fetched = call.streamed(&sealed.bytes).run();
-        assert_eq!(fetched.answer.status, 200);
+        // A reset overtakes what the gateway had not sent yet, the head too.
+        assert!([0, 200].contains(&fetched.answer.status), "{target}: {}", fetched.answer.status);
         assert!(fetched.exit != 0 && sealed.try_open(&fetched.answer).is_err(), "{target}: {}", fetched.log);
     }
     let labels = ["encryption=\"files\"", "reason=\"upstream\""];
