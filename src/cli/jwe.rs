@@ -20,9 +20,9 @@ use super::{
 
 #[derive(Debug, clap::Args)]
 pub(super) struct JweOptions {
-    /// With `--profile jwe`. To encrypt: the gateway's public key, a JWK. To decrypt: the private key, PKCS #8 in PEM. env:NAME or file:/path.
+    /// With `--profile jwe` and `jwe-rsa`. To encrypt: the gateway's public key, a JWK; with jwe-rsa a public key or certificate in PEM. To decrypt: the private key, PKCS #8 in PEM. env:NAME or file:/path.
     #[arg(long, value_name = "REF", requires = "profile")]
-    key: Option<Reference>,
+    pub(super) key: Option<Reference>,
     /// With `--profile jwe`: the request that the message is for: {"method":"POST","authority":"api.example.com","path":"/pay","sub":"u-1"}.
     /// Without `query`, `sub`, `tid`, `part` these are empty; `iat` and `id` are new. When opening, what must stand in the message.
     #[arg(long, value_name = "JSON", requires = "profile")]
@@ -40,6 +40,12 @@ impl JweOptions {
             Some((name, _)) => Err(format!("{name} belongs to --profile jwe, not to {}", profile.name())),
             None => Ok(()),
         }
+    }
+
+    /// An option that `--profile jwe-rsa` has no use for.
+    pub(super) fn not_of_rsa(&self) -> Option<&'static str> {
+        let given = [("--context", self.context.is_some()), ("--reply-key", self.reply_key.is_some())];
+        given.iter().find(|(_, given)| *given).map(|(name, _)| *name)
     }
 }
 
@@ -175,7 +181,7 @@ fn public_key(reference: &Reference) -> Result<PublicJwk, String> {
 }
 
 /// Whatever kind it is of.
-fn private_key(reference: &Reference) -> Result<Key, String> {
+pub(super) fn private_key(reference: &Reference) -> Result<Key, String> {
     let mut why = String::new();
     for kind in [KeyKind::X25519, KeyKind::P256, KeyKind::Rsa] {
         let version =

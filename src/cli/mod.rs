@@ -5,6 +5,7 @@ mod decision;
 mod delivered;
 mod explain;
 mod jwe;
+mod jwe_rsa;
 mod keyring;
 mod keys;
 mod log;

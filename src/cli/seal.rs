@@ -20,7 +20,7 @@ use gapura_filters::{
     metrics::Metrics,
 };
 
-use super::{Exit, jwe, print, strong};
+use super::{Exit, jwe, jwe_rsa, print, strong};
 use crate::kms;
 
 /// Where a secret is found. The text itself is never a secret: it would stand in the shell's history.
@@ -66,6 +66,18 @@ pub(super) struct Options {
     strong: strong::StrongOptions,
     #[command(flatten)]
     jwe: jwe::JweOptions,
+    #[command(flatten)]
+    rsa: jwe_rsa::RsaOptions,
+}
+
+impl Options {
+    fn of_profile(&self) -> Result<(&jwe::JweOptions, &strong::StrongOptions, &jwe_rsa::RsaOptions), String> {
+        match self.strong.profile {
+            Some(strong::Profile::JweRsa) | None => {}
+            Some(other) => self.rsa.refuse_with(other.name())?,
+        }
+        Ok((&self.jwe, &self.strong, &self.rsa))
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -81,9 +93,11 @@ const MAX_INPUT: u64 = 256 << 20;
 pub(super) fn encrypt(options: &Options) -> ExitCode {
     finish(|| {
         let plaintext = input()?;
-        match options.strong.profile {
+        let (jwe, shared, rsa) = options.of_profile()?;
+        match shared.profile {
             None => {}
-            Some(strong::Profile::Jwe) => return jwe::encrypt(&options.jwe, &options.strong, &plaintext).map(line),
+            Some(strong::Profile::Jwe) => return jwe::encrypt(jwe, shared, &plaintext).map(line),
+            Some(strong::Profile::JweRsa) => return jwe_rsa::encrypt(rsa, jwe, shared, &plaintext).map(line),
             Some(profile) => {
                 options.jwe.refuse_with(profile)?;
                 return strong::encrypt(profile, &options.strong, &plaintext, now());
@@ -100,9 +114,11 @@ pub(super) fn encrypt(options: &Options) -> ExitCode {
 pub(super) fn decrypt(options: &Options) -> ExitCode {
     finish(|| {
         let sealed = input()?;
-        match options.strong.profile {
+        let (jwe, shared, rsa) = options.of_profile()?;
+        match shared.profile {
             None => {}
-            Some(strong::Profile::Jwe) => return jwe::decrypt(&options.jwe, &options.strong, &sealed),
+            Some(strong::Profile::Jwe) => return jwe::decrypt(jwe, shared, &sealed),
+            Some(strong::Profile::JweRsa) => return jwe_rsa::decrypt(rsa, jwe, shared, &sealed),
             Some(profile) => {
                 options.jwe.refuse_with(profile)?;
                 return strong::decrypt(profile, &options.strong, sealed);

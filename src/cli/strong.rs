@@ -72,6 +72,7 @@ pub(super) enum Profile {
     Hpke,
     Aes128gcm,
     Jwe,
+    JweRsa,
 }
 
 impl Profile {
@@ -80,6 +81,7 @@ impl Profile {
             Self::Hpke => "hpke",
             Self::Aes128gcm => "aes128gcm",
             Self::Jwe => "jwe",
+            Self::JweRsa => "jwe-rsa",
         }
     }
 }
@@ -126,7 +128,7 @@ pub(super) fn encrypt(
             let key = key.ok_or("the session key is not 32 bytes in base64url")?;
             facts.seal(plaintext, content_type, &Key::Session { kid, key: &key }, now)
         }
-        Profile::Jwe => None,
+        Profile::Jwe | Profile::JweRsa => None,
     }
     .ok_or("nothing can be sealed for this request: a method, a host and a path of HTTP are needed")?;
     if let Some(path) = &options.state {

@@ -48,6 +48,7 @@ mod moving_on;
 mod named_files;
 mod one_refusal;
 mod operation_tokens;
+mod partner_commands;
 mod pool;
 mod problems;
 mod python_clients;

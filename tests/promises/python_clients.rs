@@ -17,7 +17,7 @@ use crate::support::{
 };
 
 const TARGET: &str = "/debug/request/strong/1?a=b&c";
-const PAYLOAD: &str = r#"{ "amount": 1999.00, "to":"Zoë 😀" }"#;
+pub const PAYLOAD: &str = r#"{ "amount": 1999.00, "to":"Zoë 😀" }"#;
 
 fn tables() -> String {
     let rsa = "keyrings = [\"partners\"]\nresponse_key = \"file:@DIR@/partner.pem\"\nresponse_kid = \"partner-key\"\n";
@@ -45,7 +45,7 @@ fn rsa_keys() -> &'static [Vec<u8>; 2] {
     KEYS.get_or_init(|| [(); 2].map(|()| private_key(&["RSA", "-pkeyopt", "rsa_keygen_bits:2048"])))
 }
 
-fn start(backend: SocketAddr) -> Gateway {
+pub fn start(backend: SocketAddr) -> Gateway {
     let [own, partner] = rsa_keys();
     let public = |key: &[u8]| openssl(&["pkey", "-pubout"], key);
     let setup = setup(&tables(), backend).file("rsa.pem", own).file("public.pem", public(own));
@@ -53,7 +53,7 @@ fn start(backend: SocketAddr) -> Gateway {
 }
 
 /// Answers with what it was sent.
-fn echo() -> Upstream {
+pub fn echo() -> Upstream {
     Upstream::start(|call| {
         let body = call.body();
         call.respond(200, &[("Content-Type", "application/json")], &body)
@@ -151,7 +151,7 @@ fn a_message_passes_however_it_is_framed() {
 }
 
 /// The member that a preset wraps its messages in.
-const WRAPPED: [(&str, Option<&str>); 3] =
+pub const WRAPPED: [(&str, Option<&str>); 3] =
     [("bare", None), ("visa", Some("encData")), ("mastercard", Some("encryptedData"))];
 
 #[test]
@@ -241,7 +241,7 @@ fn the_openssl_command_seals_and_opens_the_founding_format() {
     assert_eq!((&*upstream.last().text(), std::str::from_utf8(&opened)), (PAYLOAD, Ok(PAYLOAD)));
 }
 
-fn file(gateway: &Gateway, name: &str) -> String {
+pub fn file(gateway: &Gateway, name: &str) -> String {
     gateway.directory().join(name).display().to_string()
 }
 

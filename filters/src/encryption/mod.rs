@@ -16,6 +16,7 @@ pub mod members;
 mod migration;
 mod outer;
 mod partly;
+pub mod partner;
 mod profiles;
 mod response;
 mod results;

@@ -49,20 +49,14 @@ impl JweRsa {
             return Err(fault.help("add `response_key = \"file:/path\"`"));
         };
         let text = reference.read().map_err(|why| Fault::at(place.clone(), why).help(KEY_HELP))?;
-        let unfit = |why: &str| Fault::at(place.clone(), format!("`{reference}`: {why}")).help(KEY_HELP);
-        let (label, der) = pem::block(text.bytes()).map_err(|_| unfit("it holds no single block in PEM"))?;
-        let key = match label {
-            "PUBLIC KEY" => Some(&der[..]),
-            "CERTIFICATE" => pem::certificate_key(&der),
-            _ => None,
-        };
-        let key = key.ok_or_else(|| unfit("it holds neither a certificate nor a public key"))?;
-        let key = PublicEncryptingKey::from_der(key).map_err(|_| unfit("its key is not RSA, or cannot be used"))?;
-        if !(2048..=4096).contains(&key.key_size_bits()) {
-            return Err(unfit("its RSA key has not 2048 to 4096 bits"));
-        }
-        let response_key = OaepPublicEncryptingKey::new(key).map_err(|_| unfit("its key cannot be used"))?;
+        let response_key =
+            public_key(text.bytes()).map_err(|why| Fault::at(place, format!("`{reference}`: {why}")).help(KEY_HELP))?;
         Ok(Self { preset: config.preset, response_key, response_kid: config.response_kid.clone() })
+    }
+
+    /// As a partner has it, who seals requests: they have the form of responses, under the gateway's key and its name.
+    pub(in crate::encryption) fn of_partner(preset: Option<Preset>, key: OaepPublicEncryptingKey, kid: &str) -> Self {
+        Self { preset, response_key: key, response_kid: Some(kid.to_owned()) }
     }
 
     pub(in crate::encryption) fn explain(&self) -> String {
@@ -78,12 +72,7 @@ impl JweRsa {
 
     /// The message in a preset's wrapper: an object with its member and no other. None: the body is something else.
     pub(in crate::encryption) fn unwrap<'b>(&self, body: &'b [u8]) -> Option<Cow<'b, str>> {
-        let member = member(self.preset?);
-        let mut object = json::parse_object(body).ok()?;
-        match object.remove(member) {
-            Some(Json::String(message)) if object.iter().next().is_none() => Some(message),
-            _ => None,
-        }
+        unwrap(self.preset?, body)
     }
 
     /// Nothing is asked of a key elsewhere before the message is one in form and names a key that opens.
@@ -150,6 +139,31 @@ impl JweRsa {
     pub(in crate::encryption) fn wrapper(&self) -> Option<(String, &'static str)> {
         self.preset.map(|preset| (format!("{{\"{}\":\"", member(preset)), "\"}"))
     }
+}
+
+/// See [`JweRsa::unwrap`].
+pub(in crate::encryption) fn unwrap(preset: Preset, body: &[u8]) -> Option<Cow<'_, str>> {
+    let mut object = json::parse_object(body).ok()?;
+    match object.remove(member(preset)) {
+        Some(Json::String(message)) if object.iter().next().is_none() => Some(message),
+        _ => None,
+    }
+}
+
+/// Of a certificate or a public key in PEM.
+pub(in crate::encryption) fn public_key(text: &[u8]) -> Result<OaepPublicEncryptingKey, &'static str> {
+    let (label, der) = pem::block(text).map_err(|_| "it holds no single block in PEM")?;
+    let key = match label {
+        "PUBLIC KEY" => Some(&der[..]),
+        "CERTIFICATE" => pem::certificate_key(&der),
+        _ => None,
+    };
+    let key = key.ok_or("it holds neither a certificate nor a public key")?;
+    let key = PublicEncryptingKey::from_der(key).map_err(|_| "its key is not RSA, or cannot be used")?;
+    if !(2048..=4096).contains(&key.key_size_bits()) {
+        return Err("its RSA key has not 2048 to 4096 bits");
+    }
+    OaepPublicEncryptingKey::new(key).map_err(|_| "its key cannot be used")
 }
 
 /// The content key of a message, by whoever has the private key. None: it is none of that key, which is for the content to show.
